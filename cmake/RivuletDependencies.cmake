@@ -1,4 +1,9 @@
-# Every library that we use, as an imported target. scripts/setup.sh installs them by Debian's names.
+# Every library that we use, as a target. scripts/setup.sh installs them by Debian's names.
+#
+# Under their own names: OpenSSL::{Crypto,SSL}, ZLIB::ZLIB, CapnProto::capnp, nlohmann_json::nlohmann_json,
+# spdlog::spdlog, CLI11::CLI11, tomlplusplus::tomlplusplus, hwy::hwy, PkgConfig::SODIUM, PkgConfig::ZSTD.
+# Under ours, because flags or choices hang on them: rivulet::asio, rivulet::rocksdb, rivulet::httplib,
+# rivulet::prometheus, rivulet::torch.
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 find_package(OpenSSL REQUIRED)
@@ -6,4 +11,67 @@ find_package(ZLIB REQUIRED)
 find_package(CapnProto REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(spdlog REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(tomlplusplus REQUIRED)
+find_package(hwy REQUIRED)
 pkg_check_modules(SODIUM REQUIRED IMPORTED_TARGET libsodium)
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
+
+# pkg-config, since the CMake package brings the static library, which asks for five others.
+pkg_check_modules(ROCKSDB REQUIRED IMPORTED_TARGET rocksdb)
+add_library(rivulet::rocksdb ALIAS PkgConfig::ROCKSDB)
+
+# pkg-config, since the CMake package wants civetweb and curl, for a server and a client that we don't use.
+pkg_check_modules(PROMETHEUS REQUIRED IMPORTED_TARGET prometheus-cpp-core)
+add_library(rivulet::prometheus ALIAS PkgConfig::PROMETHEUS)
+
+# The compiled library has OpenSSL, zlib and Brotli switched on. Its classes change their layout with these
+# switches, so a file compiled without the flags from pkg-config would corrupt the heap.
+pkg_check_modules(HTTPLIB REQUIRED IMPORTED_TARGET cpp-httplib)
+add_library(rivulet_httplib INTERFACE)
+target_link_libraries(rivulet_httplib INTERFACE PkgConfig::HTTPLIB OpenSSL::SSL ZLIB::ZLIB Threads::Threads)
+add_library(rivulet::httplib ALIAS rivulet_httplib)
+
+find_path(ASIO_INCLUDE_DIR asio/awaitable.hpp)
+if(NOT ASIO_INCLUDE_DIR)
+  message(FATAL_ERROR "asio/awaitable.hpp was not found: install libasio-dev, or run scripts/setup.sh")
+endif()
+add_library(rivulet_asio INTERFACE)
+target_include_directories(rivulet_asio SYSTEM INTERFACE ${ASIO_INCLUDE_DIR})
+target_compile_definitions(rivulet_asio INTERFACE ASIO_STANDALONE ASIO_NO_DEPRECATED)
+target_link_libraries(rivulet_asio INTERFACE Threads::Threads)
+# GCC 12 takes the frames of Asio's coroutines, which come from Asio's own operator new, for wrongly freed.
+target_compile_options(rivulet_asio INTERFACE -Wno-mismatched-new-delete)
+add_library(rivulet::asio ALIAS rivulet_asio)
+
+# In a function, so that the dozens of variables which Torch's package sets end with it.
+function(rivulet_find_torch)
+  find_package(Torch REQUIRED)
+  add_library(rivulet_torch INTERFACE)
+  target_include_directories(rivulet_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
+  target_link_libraries(rivulet_torch INTERFACE ${TORCH_LIBRARIES})
+  add_library(rivulet::torch ALIAS rivulet_torch)
+endfunction()
+rivulet_find_torch()
+
+# rivulet_torch_pch(TARGET): <torch/torch.h> and <torch/script.h>, which take 15 s a file, come precompiled.
+# They are compiled once for all targets. GCC takes such a header only under the same compiler flags, which
+# -Winvalid-pch (an error here) makes sure of.
+function(rivulet_torch_pch target)
+  if(NOT TARGET rivulet_torch_header)
+    set(source ${PROJECT_BINARY_DIR}/cmake/torch_header.cpp)
+    file(CONFIGURE OUTPUT ${source} CONTENT "// Exists so that the precompiled header has a target.\n")
+    add_library(rivulet_torch_header OBJECT ${source})
+    target_link_libraries(rivulet_torch_header PRIVATE rivulet::options rivulet::torch)
+    target_precompile_headers(rivulet_torch_header PRIVATE <torch/torch.h> <torch/script.h>)
+    target_compile_options(rivulet_torch_header PRIVATE -fpch-preprocess)  # What ccache asks for.
+  endif()
+  target_precompile_headers(${target} REUSE_FROM rivulet_torch_header)
+  target_compile_options(${target} PRIVATE -fpch-preprocess)
+endfunction()
+
+# libtorch-dev brings the reference BLAS, whose matrix products take 15 times as long as OpenBLAS's.
+file(REAL_PATH /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE}/libblas.so.3 blas)
+if(blas MATCHES "/blas/libblas")
+  message(WARNING "The system's BLAS is the slow reference one (${blas}): install libopenblas0-pthread")
+endif()
