@@ -29,7 +29,8 @@ function(rivulet_program name)
 endfunction()
 
 # rivulet_test(NAME SOURCES … [LINKS …] [LABELS …] [TIMEOUT seconds])
-# One Catch2 program, run by ctest as one test from the repository's root.
+# One Catch2 program, run by ctest as one test from the repository's root. With the label `sanitize` it belongs
+# to the target sanitize_tests: what ./test.sh --asan and --tsan build and run.
 function(rivulet_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LINKS;LABELS" ${ARGN})
   set(target ${name}_test)
@@ -42,4 +43,10 @@ function(rivulet_test name)
   endif()
   add_test(NAME ${name} COMMAND ${target} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+  if("sanitize" IN_LIST ARG_LABELS)
+    if(NOT TARGET sanitize_tests)
+      add_custom_target(sanitize_tests)
+    endif()
+    add_dependencies(sanitize_tests ${target})
+  endif()
 endfunction()
