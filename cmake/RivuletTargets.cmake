@@ -50,3 +50,26 @@ function(rivulet_test name)
     add_dependencies(sanitize_tests ${target})
   endif()
 endfunction()
+
+# rivulet_python_test(NAME ARGUMENTS… [LABELS …] [TIMEOUT seconds]): a script and its arguments, run by ctest
+# from the repository's root under the system's Python, which is the one that has python3-numpy.
+function(rivulet_python_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "LABELS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  add_test(NAME ${name} COMMAND /usr/bin/python3 ${ARG_UNPARSED_ARGUMENTS} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+endfunction()
+
+# rivulet_capnp(NAME FILE): the code that Cap'n Proto makes of FILE, included by FILE's path and ".h",
+# compiled without our warnings.
+function(rivulet_capnp name file)
+  set(CAPNPC_SRC_PREFIX ${PROJECT_SOURCE_DIR})
+  set(CAPNPC_OUTPUT_DIR ${PROJECT_BINARY_DIR})
+  capnp_generate_cpp(sources headers ${file})
+  add_library(rivulet_${name} STATIC ${sources} ${headers})
+  target_include_directories(rivulet_${name} SYSTEM PUBLIC ${PROJECT_BINARY_DIR})
+  target_link_libraries(rivulet_${name} PUBLIC CapnProto::capnp)
+  add_library(rivulet::${name} ALIAS rivulet_${name})
+endfunction()
