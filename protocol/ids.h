@@ -51,6 +51,9 @@ using TaskId = FixedId<16, struct TaskTag>;
 /// SHA-256 of a release's signed payload.
 using ReleaseId = FixedId<32, struct ReleaseTag>;
 
+/// What a join token proves; the coordinator keeps its SHA-256 alone.
+using JoinSecret = FixedId<16, struct JoinSecretTag>;
+
 /// Rounds and versions are numbered from 1 within a fleet; 0 is "none".
 using RoundNumber = std::uint64_t;
 using VersionNumber = std::uint64_t;
