@@ -1,5 +1,8 @@
 #include "protocol/envelope.h"
 
+#include "protocol/payload.h"
+#include "protocol/schema.capnp.h"
+
 namespace rivulet {
 namespace {
 
@@ -45,6 +48,25 @@ Status verify_envelope(const PublicKey& key, Context context, const Envelope& en
   if (verify_payload(key, context, envelope.payload, envelope.signature)) return {};
   return fail(Errc::refused, "the signature for " + std::string(context_string(context)) + " is not by key " +
                                  key.hex().substr(0, 12));
+}
+
+Bytes encode(const Envelope& envelope) {
+  capnp::MallocMessageBuilder builder(static_cast<unsigned>(envelope.payload.size() / sizeof(capnp::word) + 32));
+  auto out = builder.initRoot<wire::Envelope>();
+  out.setPayload(payload::data(envelope.payload));
+  out.setSignature(payload::data(envelope.signature));
+  return payload::to_bytes(builder);
+}
+
+Result<Envelope> decode_envelope(ByteSpan bytes) {
+  return payload::read<wire::Envelope>(bytes, [](wire::Envelope::Reader in) -> Result<Envelope> {
+    Envelope envelope;
+    envelope.payload = copy_of(payload::span(in.getPayload()));
+    if (auto status = payload::read_id(in.getSignature(), envelope.signature, "signature"); !status) {
+      return std::unexpected(status.error());
+    }
+    return envelope;
+  });
 }
 
 }  // namespace rivulet

@@ -30,4 +30,9 @@ Envelope seal(const SecretKey& key, Context context, Bytes payload);
 /// @return refused if `key` did not sign this payload in this context.
 Status verify_envelope(const PublicKey& key, Context context, const Envelope& envelope);
 
+/// An envelope as content of its own, e.g. a signed release: wire::Envelope, one segment.
+Bytes encode(const Envelope& envelope);
+/// @param bytes untrusted. @return corrupt.
+Result<Envelope> decode_envelope(ByteSpan bytes);
+
 }  // namespace rivulet
