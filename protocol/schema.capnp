@@ -249,7 +249,7 @@ struct ChunkList {
 struct Chunk {
   content @0 :Data;
   offset @1 :UInt64;
-  data @2 :Data;       # at most 64 KiB, within one chunk of the list
+  data @2 :Data;       # at most 64 KiB, and no more than the credit
 }
 
 struct Credit {
