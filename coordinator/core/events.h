@@ -1,0 +1,219 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "models/package/version.h"
+#include "protocol/message.h"
+#include "protocol/now.h"
+#include "protocol/trust.h"
+
+namespace rivulet::coordinator {
+
+/// Names one connection; the driver never uses a number twice.
+using SessionId = std::uint64_t;
+/// Names one admin call that waits for a Reply.
+using RequestId = std::uint64_t;
+
+/// How good a model is on one set of samples.
+struct Metrics {
+  double accuracy = 0;  ///< Fraction in [0, 1].
+  double loss = 0;      ///< Mean per sample.
+  std::uint64_t samples = 0;
+
+  bool operator==(const Metrics&) const = default;
+};
+
+/// What the driver learned of an update's content, which is durable.
+struct UpdateFacts {
+  double norm = 0;  ///< L2 over the parameters; finite.
+
+  bool operator==(const UpdateFacts&) const = default;
+};
+
+/// What an aggregation made; all contents are durable.
+struct CandidateBuilt {
+  Envelope manifest;  ///< Signed CandidateManifest.
+  SnapshotForm form = SnapshotForm::int8;
+  ContentId snapshot;
+  std::uint64_t snapshot_bytes = 0;
+  Digest weights_hash;
+  ContentId master;           ///< The fp32 master after the step.
+  ContentId optimizer_state;  ///< Zero if the server optimizer has none.
+  double distance = 0;        ///< L2 over the parameters from w_0.
+
+  bool operator==(const CandidateBuilt&) const = default;
+};
+
+/// What the core is told. Session events of a session that was replaced or closed change nothing.
+namespace event {
+
+// ---- Sessions. `key` is proven by TLS.
+struct HelloReceived {
+  SessionId session = 0;
+  PublicKey key;
+  message::Hello hello;
+};
+struct EnrolReceived {
+  SessionId session = 0;
+  PublicKey key;
+  message::Enrol enrol;
+};
+struct ReadyReceived {
+  SessionId session = 0;
+  message::Ready ready;
+};
+struct OfferReceived {
+  SessionId session = 0;
+  Envelope header;
+};
+struct EvaluationReceived {
+  SessionId session = 0;
+  Envelope report;
+};
+struct TelemetryReceived {
+  SessionId session = 0;
+  message::Telemetry telemetry;
+};
+struct ActivationReceived {
+  SessionId session = 0;
+  message::Activation activation;
+};
+struct SessionClosed {
+  SessionId session = 0;
+};
+/// Bytes of content that went to a node, for the running round's account.
+struct ContentServed {
+  std::uint64_t bytes = 0;
+};
+
+// ---- Answers to effect::FetchUpdate
+/// The content is durable, well formed and finite.
+struct UpdateStored {
+  TaskId task;
+  ContentId content;
+  UpdateFacts facts;
+};
+/// The content arrived whole and is no good: corrupt_content, bad_scale, not_finite … The driver has
+/// not kept it.
+struct UpdateRejected {
+  TaskId task;
+  ContentId content;
+  Reason reason = Reason::none;
+  std::string detail;
+};
+/// It did not arrive; the node may offer it again.
+struct UpdateTransferFailed {
+  TaskId task;
+  ContentId content;
+  std::string detail;
+};
+
+// ---- Answers to effect::Aggregate, ScoreCandidate, SealVersion. Each carries what names its question.
+struct Aggregated {
+  RoundNumber round = 0;
+  std::uint32_t attempt = 0;
+  CandidateBuilt candidate;
+};
+/// storage_full: the core asks again when there is room. Anything else fails the round.
+struct AggregationFailed {
+  RoundNumber round = 0;
+  std::uint32_t attempt = 0;
+  Error error;
+};
+/// What could not be scored, or has no samples, is absent.
+struct CandidateScored {
+  RoundNumber round = 0;
+  std::uint32_t attempt = 0;
+  std::optional<Metrics> parent_central;
+  std::optional<Metrics> candidate_central;
+  std::optional<Metrics> candidate_test;  ///< Reported, never gates.
+};
+/// Variants derived, their blobs stored, the manifest signed.
+struct VersionSealed {
+  VersionManifest manifest;  ///< As asked for, with variants.
+  Envelope envelope;
+  std::optional<Metrics> metrics;  ///< Of a release's first version, if it was scored.
+};
+/// storage_full: the core asks again when there is room (a round) or tells who imports.
+struct PublicationFailed {
+  std::uint64_t manifest_version = 0;
+  Error error;
+};
+
+// ---- Admin commands; each gets exactly one effect::Reply.
+struct CreateToken {
+  RequestId request = 0;
+  Digest secret_hash;  ///< SHA-256 of the JoinSecret's bytes.
+  UtcTime expires;
+  std::uint32_t uses = 1;
+};
+struct RevokeNode {
+  RequestId request = 0;
+  PublicKey key;
+};
+struct QuarantineNode {
+  RequestId request = 0;
+  PublicKey key;
+};
+/// Ends a quarantine.
+struct ReleaseNode {
+  RequestId request = 0;
+  PublicKey key;
+};
+struct TagNode {
+  RequestId request = 0;
+  PublicKey key;
+  std::vector<std::string> tags;  ///< Replace the former ones.
+};
+/// A signed release whose blobs and w_0 are stored. Answered once its first version is sealed.
+struct ImportRelease {
+  RequestId request = 0;
+  Envelope release;            ///< Context::release.
+  ContentId release_content;   ///< The envelope as a blob.
+  ContentId snapshot;          ///< w of the first version, in the release's form.
+  std::uint64_t snapshot_bytes = 0;
+  Digest weights_hash;         ///< Of what the snapshot decodes to.
+  ContentId master;            ///< fp32.
+  ContentId optimizer_state;   ///< Zero if there is none.
+  bool has_holdout = false;    ///< The coordinator holds samples that gate.
+  bool has_test = false;       ///< … and samples that only report.
+};
+/// Adds `count` rounds to the schedule.
+struct StartRounds {
+  RequestId request = 0;
+  std::uint32_t count = 1;
+  bool wait = false;  ///< Reply when the last of them has ended.
+};
+/// A new trust document, in force at once if the current one leads to it.
+struct TrustChanged {
+  RequestId request = 0;
+  SignedTrust trust;
+};
+
+// ---- The world around
+/// A deadline passed, or nothing in particular.
+struct Tick {};
+/// `full` ends when there is room again; `failed` only with a restart.
+struct StorageState {
+  bool full = false;
+  bool failed = false;
+};
+struct ShuttingDown {};
+
+}  // namespace event
+
+using Event =
+    std::variant<event::HelloReceived, event::EnrolReceived, event::ReadyReceived, event::OfferReceived,
+                 event::EvaluationReceived, event::TelemetryReceived, event::ActivationReceived,
+                 event::SessionClosed, event::ContentServed, event::UpdateStored, event::UpdateRejected,
+                 event::UpdateTransferFailed, event::Aggregated, event::AggregationFailed,
+                 event::CandidateScored, event::VersionSealed, event::PublicationFailed, event::CreateToken,
+                 event::RevokeNode, event::QuarantineNode, event::ReleaseNode, event::TagNode,
+                 event::ImportRelease, event::StartRounds, event::TrustChanged, event::Tick,
+                 event::StorageState, event::ShuttingDown>;
+
+}  // namespace rivulet::coordinator

@@ -1,0 +1,95 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "coordinator/core/effects.h"
+#include "coordinator/core/events.h"
+#include "models/package/release.h"
+#include "models/package/version.h"
+
+namespace rivulet::coordinator {
+
+/// A signed release, as imported.
+struct ReleaseRecord {
+  ReleaseId id;
+  Envelope envelope;
+  ContentId content;  ///< The envelope as a blob.
+  UtcTime imported;
+  bool has_holdout = false;
+  bool has_test = false;
+  Release release;  ///< Decoded from the envelope.
+};
+
+/// One update in a version, and what it weighed.
+struct Contribution {
+  TaskId task;
+  PublicKey node;
+  ContentId content;
+  std::uint64_t sample_count = 0;
+  double weight = 0;
+  double scale = 1;
+
+  bool operator==(const Contribution&) const = default;
+};
+
+/// A published version with its lineage.
+struct VersionRecord {
+  VersionManifest manifest;  ///< Decoded from the envelope.
+  Envelope envelope;
+  ContentId master;
+  ContentId optimizer_state;  ///< Zero if there is none.
+  std::optional<Metrics> metrics;
+  std::vector<Contribution> updates;  ///< Only in the store; not kept in memory.
+  bool blobs_kept = true;
+};
+
+/// A first version that waits for its signature.
+struct PendingImport {
+  RequestId request = 0;
+  ReleaseRecord release;
+  VersionManifest manifest;
+  ContentId master;
+  ContentId optimizer_state;
+};
+
+/// Every release and version, and what nodes are to serve.
+struct Registry {
+  std::map<ReleaseId, ReleaseRecord> releases;
+  std::map<VersionNumber, VersionRecord> versions;
+  std::optional<ReleaseId> active;     ///< Imported last: rounds train it.
+  VersionNumber head = 0;              ///< The version that rounds train from; 0: none.
+  VersionNumber assigned = 0;          ///< The policy "all": every node serves it; 0: none.
+  std::uint64_t manifest_version = 0;  ///< Of the newest published manifest.
+  std::optional<PendingImport> pending;
+
+  [[nodiscard]] const VersionRecord* find(VersionNumber version) const;
+  [[nodiscard]] const ReleaseRecord* active_release() const;
+};
+
+/// What this node should serve; 0 is none. The one thing nodes obey.
+VersionNumber assignment(const Registry& registry, const PublicKey& node);
+
+/// The manifest to sign next, without variants. @param parent 0 for a release's first version.
+struct ManifestParts {
+  RoundNumber round = 0;
+  VersionNumber parent = 0;
+  ContentId snapshot;
+  std::uint64_t snapshot_bytes = 0;
+  Digest weights_hash;
+};
+VersionManifest next_manifest(const Registry& registry, const ReleaseRecord& release, const ManifestParts& parts,
+                              const Digest& audit_head, UtcTime utc);
+
+/// Versions whose blobs go when there are `kept` newer ones: neither the head, the assigned one, its
+/// fallback, nor a release's first.
+std::vector<VersionNumber> versions_to_drop(const Registry& registry, std::uint32_t kept);
+
+/// All contents that releases and kept versions name.
+std::set<ContentId> contents_of(const Registry& registry);
+std::vector<ContentId> contents_of(const VersionRecord& version);
+
+}  // namespace rivulet::coordinator
