@@ -1,0 +1,159 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "models/package/version.h"
+#include "node/core/config.h"
+#include "protocol/message.h"
+#include "protocol/now.h"
+#include "protocol/rng.h"
+#include "protocol/trust.h"
+
+namespace rivulet::node {
+
+// Offline -> Connecting -> AwaitingTrust -> AwaitingWelcome -> Online; from each of them -> Offline.
+
+struct Offline {
+  MonotonicTime retry_at{};
+};
+struct Connecting {
+  MonotonicTime deadline{};
+};
+/// Nothing is sent before the coordinator is proven, but a request for the whole trust chain.
+struct AwaitingTrust {
+  PublicKey peer;
+  bool asked = false;
+  MonotonicTime deadline{};
+};
+struct AwaitingWelcome {
+  MonotonicTime deadline{};
+};
+struct Online {
+  MonotonicTime telemetry_at{};
+  std::optional<TaskId> offered;  ///< Awaits its receipt; one update at a time.
+  bool outcome_told = false;      ///< Serving::outcome went out on this connection.
+};
+using LinkPhase = std::variant<Offline, Connecting, AwaitingTrust, AwaitingWelcome, Online>;
+
+struct Link {
+  LinkPhase phase;
+  std::uint64_t connection = 0;  ///< The newest one's number; not durable.
+  std::uint32_t attempts = 0;    ///< Since a session last reached Online.
+};
+
+struct Trust {
+  PublicKey root;
+  std::optional<TrustDocument> document;
+  UtcTime signed_time{};  ///< The highest seen, never past the document's expiry.
+};
+
+/// A release whose signature was verified; its bytes stay in the blob store.
+struct KnownRelease {
+  ContentId content;  ///< The signed release.
+  PublicKey signer;
+  UtcTime expires;
+  std::uint64_t epoch = 0;
+  std::vector<std::string> recipes;
+  ContentId initial_weights;
+  std::uint64_t fp32_bytes = 0;  ///< What a snapshot of each form has.
+  std::uint64_t int8_bytes = 0;
+
+  bool operator==(const KnownRelease&) const = default;
+};
+
+enum class Step : std::uint8_t { preparing, running, sealing };
+
+struct Task {
+  std::uint64_t sequence = 0;  ///< Order of arrival.
+  message::Task task;          ///< As received; `remaining_ms` is cut to Config::task_length_max.
+  VersionManifest base;
+  std::optional<CandidateManifest> candidate;
+  UtcTime deadline_utc{};
+  // Not durable: after a crash a task starts anew.
+  MonotonicTime deadline{};
+  Step step = Step::preparing;
+  std::optional<ContentId> result;  ///< Sealing an update: its delta.
+  std::uint64_t result_bytes = 0;
+};
+
+/// Signed and durable, offered until the coordinator answers.
+struct OutboxEntry {
+  enum class Kind : std::uint8_t { update, report };
+  std::uint64_t sequence = 0;
+  Kind kind = Kind::update;
+  Envelope envelope;
+  ContentId content;  ///< The delta; zero for a report, and once the receipt came.
+  std::uint64_t content_bytes = 0;
+  bool accepted = false;  ///< An update that awaits its verdict.
+};
+
+/// How a task ended: remembered, so that the same one is not done twice.
+struct Ended {
+  TaskId task;
+  std::string outcome;  ///< aggregated, discarded, reported, refused, duplicate, failed, expired, cancelled.
+  Reason reason = Reason::none;
+  VersionNumber version = 0;
+  UtcTime time{};
+};
+
+/// A version that this node holds whole.
+struct Held {
+  VersionManifest manifest;
+  std::string variant;
+};
+struct Pending {
+  VersionManifest manifest;
+  bool judged = false;      ///< Its release is known and allows it. Not durable.
+  std::string variant;      ///< Chosen once it is judged.
+  bool activating = false;  ///< The trial is under way. Not durable.
+};
+struct Serving {
+  std::uint64_t highest_manifest = 0;  ///< Ever accepted.
+  std::uint64_t epoch_floor = 0;       ///< The highest of any release whose signature was verified.
+  std::optional<Held> active;          ///< What to serve, at each start too.
+  std::optional<Held> previous;        ///< Where to return to.
+  std::optional<Pending> pending;
+  std::optional<message::Activation> outcome;  ///< Of the last assignment, until the coordinator was told.
+  bool loaded = false;                 ///< The driver serves `active`. Not durable.
+};
+
+struct Transfers {
+  std::set<ContentId> present;         ///< Fetched and durable.
+  std::optional<ContentId> in_flight;  ///< Not durable.
+  struct Retry {
+    MonotonicTime at{};
+    std::uint32_t attempts = 0;
+  };
+  std::map<ContentId, Retry> retries;  ///< Not durable.
+};
+
+struct Counts {
+  std::uint64_t samples = 0;
+  std::uint64_t holdout_samples = 0;
+  std::uint64_t inferences = 0;
+  std::uint64_t inference_errors = 0;
+};
+
+/// All that a node's agent knows. Values only: copy it to compare or to crash.
+struct State {
+  Config config;
+  Rng rng;
+  Link link;
+  Trust trust;
+  std::map<ReleaseId, KnownRelease> releases;
+  std::map<TaskId, Task> tasks;
+  std::map<TaskId, OutboxEntry> outbox;
+  std::map<std::uint64_t, Ended> ended;  ///< By order of ending, the oldest forgotten first.
+  Serving serving;
+  Transfers transfers;
+  Counts counts;
+  std::uint64_t next_sequence = 1;
+  bool stopping = false;
+};
+
+}  // namespace rivulet::node
