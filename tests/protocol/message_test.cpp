@@ -135,6 +135,8 @@ TEST_CASE("signed documents come back as they were, and only in their own contex
   const SignedTime time{id_of<FleetId>(1), UtcTime(std::chrono::milliseconds(1700000000123))};
   CHECK(decode_signed_time(encode(time)).value() == time);
 
+  CHECK(decode_envelope(encode(some_envelope(1))).value() == some_envelope(1));
+
   const SecretKey key = SecretKey::generate();
   const Envelope envelope = seal(key, Context::update, encode(header));
   CHECK(verify_envelope(key.public_key(), Context::update, envelope));

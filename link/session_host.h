@@ -1,0 +1,73 @@
+#pragma once
+
+#include <optional>
+
+#include "protocol/core/session.h"
+#include "storage/blob_store.h"
+
+namespace rivulet {
+
+/// What a session's surroundings do for it; the daemons and the virtual world each have their own.
+class SessionOwner {
+ public:
+  virtual ~SessionOwner() = default;
+  /// Put a frame on its way; SessionHost::on_writable() follows when it is gone.
+  virtual void write_frame(Bytes frame) = 0;
+  virtual void deliver(Message message) = 0;
+  /// All bytes of a fetch are kept and verified: make them durable (BlobStore::finish_part).
+  virtual void finish_fetch(const ContentId& content) = 0;
+  virtual void fetch_failed(const ContentId& content, Error error) = 0;
+  /// @return nothing if the peer may not have this content, or it is not here.
+  virtual std::optional<ChunkList> chunk_list(const ContentId& content) = 0;
+  /// Content bytes that went to, or came from, the peer.
+  virtual void count_sent(std::uint64_t bytes) = 0;
+  virtual void count_received(std::uint64_t bytes) = 0;
+  /// The connection must go; nothing is called after it.
+  virtual void close(Reason reason, const std::string& detail) = 0;
+};
+
+/// Runs a session: carries out what it asks for on a blob store and by its owner, in order. The same
+/// code in production and in the virtual world. Blob reads and writes are unsynced, and so fast
+/// enough for the thread that serves the sockets. Not thread-safe; owner calls may come back into it.
+class SessionHost {
+ public:
+  /// All references outlive the host.
+  SessionHost(core::Role role, const Limits& limits, core::CreditPool& credit, BlobStore& blobs, SessionOwner& owner,
+              Now now)
+      : session_(role, limits, credit, now), blobs_(blobs), owner_(owner) {}
+
+  void send(Message message, Now now);
+  void on_frame(ByteSpan frame, Now now);
+  void on_time(Now now);
+  void on_writable(Now now);
+  void close(Reason reason, std::string detail, Now now);
+  /// @param bytes_max longer content is refused.
+  void fetch(const ContentId& content, std::uint64_t bytes_max, Now now);
+
+  [[nodiscard]] std::uint32_t frame_bytes_max() const { return session_.frame_bytes_max(); }
+  [[nodiscard]] MonotonicTime next_deadline() const { return session_.next_deadline(); }
+  [[nodiscard]] bool open() const { return session_.open(); }
+  [[nodiscard]] bool closed() const { return session_.closed(); }
+
+ private:
+  void run(core::SessionEffects effects, Now now);
+  void carry_out(core::SendFrame& effect, Now now);
+  void carry_out(core::Deliver& effect, Now now);
+  void carry_out(core::OpenContent& effect, Now now);
+  void carry_out(core::ReadContent& effect, Now now);
+  void carry_out(core::OpenPart& effect, Now now);
+  void carry_out(core::TruncatePart& effect, Now now);
+  void carry_out(core::AppendPart& effect, Now now);
+  void carry_out(core::FinishPart& effect, Now now);
+  void carry_out(core::FetchFailed& effect, Now now);
+  void carry_out(core::CloseSession& effect, Now now);
+  void enqueue(core::SessionEffects effects);
+
+  core::Session session_;
+  BlobStore& blobs_;
+  SessionOwner& owner_;
+  core::SessionEffects queue_;  // in order; owner calls while running add to its end
+  bool running_ = false;
+};
+
+}  // namespace rivulet
