@@ -90,7 +90,8 @@ struct TomlReader::Document {
   [[nodiscard]] std::string where(const toml::node* at, const std::string& key) const {
     const auto line = at == nullptr ? 0U : at->source().begin.line;
     // A value from set() has no line.
-    return line == 0 ? fmt::format("{}: {}", source.string(), key) : fmt::format("{}:{}: {}", source.string(), line, key);
+    if (line == 0) return fmt::format("{}: {}", source.string(), key);
+    return fmt::format("{}:{}: {}", source.string(), line, key);
   }
 
   void reject(std::size_t section, std::string_view key, const std::string& why) {
@@ -123,7 +124,8 @@ struct TomlReader::Document {
     for (const toml::node& element : *array) {
       std::optional<T> value = read(element);
       if (!value) {
-        reject(section, key, fmt::format("must be {}; its element {} is {}", wanted, values.size() + 1, kind_of(element)));
+        reject(section, key,
+               fmt::format("must be {}; its element {} is {}", wanted, values.size() + 1, kind_of(element)));
         return otherwise;
       }
       values.push_back(std::move(*value));

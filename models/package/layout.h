@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "protocol/result.h"
+
 namespace rivulet {
 
 enum class TensorKind : std::uint8_t {
@@ -30,5 +32,14 @@ struct ParameterLayout {
   /// The length of the flat vector: all entries of all tensors.
   [[nodiscard]] std::size_t size() const;
 };
+
+/// More than any model of ours has; bounds what a foreign layout can claim.
+inline constexpr std::size_t tensors_max = 1 << 16;
+inline constexpr std::size_t dimensions_max = 8;
+inline constexpr std::uint64_t layout_entries_max = std::uint64_t{1} << 31;
+
+/// Whether sizes may be computed from it: at least one tensor; each named once, with dimensions of at
+/// least 1; no more than layout_entries_max entries. @return invalid.
+Status check(const ParameterLayout& layout);
 
 }  // namespace rivulet

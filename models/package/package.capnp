@@ -1,0 +1,89 @@
+@0xabc6a2da3deae98b;
+
+# What is signed about models: releases by the release key, version and candidate manifests by the
+# coordinator. Fields are only ever added. Ids and digests are Data of 32 bytes, the fleet's of 16;
+# times are milliseconds since 1970-01-01 UTC. Each is the root of one message of one segment.
+
+using Cxx = import "/capnp/c++.capnp";
+$Cxx.namespace("rivulet::schema");
+
+enum TaskKind { classification @0; regression @1; anomaly @2; }
+enum TensorKind { parameter @0; statistic @1; }
+enum SnapshotForm { fp32 @0; int8 @1; }
+
+struct Architecture {
+  kind @0 :Text;
+  hidden @1 :List(Int64);
+  inputShape @2 :List(Int64);
+  outputs @3 :Int64;
+}
+
+struct TensorSpec {
+  name @0 :Text;
+  shape @1 :List(Int64);
+  kind @2 :TensorKind;
+}
+
+struct Release {
+  fleet @0 :Data;
+  name @1 :Text;
+  architecture @2 :Architecture;
+  layout @3 :List(TensorSpec);
+  task @4 :TaskKind;
+  classes @5 :List(Text);
+  mean @6 :List(Float32);
+  scale @7 :List(Float32);
+  snapshot @8 :SnapshotForm;
+  initialWeights @9 :Data;
+  initialWeightsHash @10 :Data;
+  recipes @11 :List(Text);
+  knownInputs @12 :List(Float32);
+  maxDistance @13 :Float64;
+  minIntervalSeconds @14 :Int64;
+  expires @15 :Int64;
+  created @16 :Int64;
+  epoch @17 :UInt64;
+}
+
+struct Variant {
+  name @0 :Text;
+  content @1 :Data;
+  bytes @2 :UInt64;
+  knownOutputs @3 :List(Float32);
+  tolerance @4 :Float32;
+  accuracy @5 :Float64;
+  hasAccuracy @6 :Bool;
+}
+
+struct VersionManifest {
+  fleet @0 :Data;
+  manifestVersion @1 :UInt64;
+  version @2 :UInt64;
+  release @3 :Data;
+  releaseContent @4 :Data;
+  parent @5 :UInt64;
+  round @6 :UInt64;
+  created @7 :Int64;
+  form @8 :SnapshotForm;
+  snapshot @9 :Data;
+  snapshotBytes @10 :UInt64;
+  weightsHash @11 :Data;
+  variants @12 :List(Variant);
+  fallbackVersion @13 :UInt64;      # 0: none
+  fallbackWeightsHash @14 :Data;
+  epoch @15 :UInt64;
+  auditHead @16 :Data;
+}
+
+struct CandidateManifest {
+  fleet @0 :Data;
+  round @1 :UInt64;
+  release @2 :Data;
+  releaseContent @3 :Data;
+  parent @4 :UInt64;
+  parentWeightsHash @5 :Data;
+  form @6 :SnapshotForm;
+  snapshot @7 :Data;
+  snapshotBytes @8 :UInt64;
+  weightsHash @9 :Data;
+}

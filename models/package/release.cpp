@@ -1,0 +1,228 @@
+#include "models/package/release.h"
+
+#include <capnp/message.h>
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "models/package/wire.h"
+#include "protocol/sha256.h"
+
+namespace rivulet {
+namespace {
+
+constexpr std::size_t hidden_layers_max = 64;
+constexpr std::int64_t width_max = 1 << 20;
+constexpr std::chrono::seconds interval_max = std::chrono::days{36500};  // Keeps sums of times from overflowing.
+
+Status check(const Architecture& architecture) {
+  if (architecture.kind.empty()) return fail(Errc::invalid, "the architecture has no kind");
+  if (architecture.hidden.size() > hidden_layers_max) {
+    return fail(Errc::invalid, fmt::format("the architecture has {} hidden layers; {} are allowed",
+                                           architecture.hidden.size(), hidden_layers_max));
+  }
+  for (const std::int64_t width : architecture.hidden) {
+    if (width < 1 || width > width_max) {
+      return fail(Errc::invalid, fmt::format("a hidden layer has a width of {}", width));
+    }
+  }
+  if (architecture.outputs < 1 || architecture.outputs > width_max) {
+    return fail(Errc::invalid, fmt::format("the architecture has {} outputs", architecture.outputs));
+  }
+  if (architecture.input_shape.empty()) return fail(Errc::invalid, "the input shape has no dimension");
+  // A layout has the same bounds, and its check knows how not to overflow.
+  ParameterLayout input;
+  input.tensors.push_back({"input", architecture.input_shape, TensorKind::parameter});
+  return check(input);
+}
+
+Status check_classes(const Release& release) {
+  if (release.task != TaskKind::classification) {
+    if (release.classes.empty()) return {};
+    return fail(Errc::invalid, "only a classification has classes");
+  }
+  const auto outputs = static_cast<std::size_t>(release.architecture.outputs);
+  if (release.classes.size() != outputs || outputs < 2) {
+    return fail(Errc::invalid, fmt::format("a classification with {} outputs names {} classes; both must be the same "
+                                           "and at least 2", outputs, release.classes.size()));
+  }
+  std::set<std::string_view> seen;
+  for (const std::string& name : release.classes) {
+    if (name.empty() || !seen.insert(name).second) {
+      return fail(Errc::invalid, fmt::format("the class '{}' is named twice, or left empty", name));
+    }
+  }
+  return {};
+}
+
+Status check_recipes(const std::vector<std::string>& recipes) {
+  std::set<std::string_view> seen;
+  for (const std::string& recipe : recipes) {
+    if (std::find(known_recipes.begin(), known_recipes.end(), recipe) == known_recipes.end()) {
+      return fail(Errc::unsupported, fmt::format("'{}' is no variant that this build can derive", recipe));
+    }
+    if (!seen.insert(recipe).second) return fail(Errc::invalid, fmt::format("the variant '{}' is named twice", recipe));
+  }
+  if (recipes.empty()) return fail(Errc::invalid, "a release allows no variant, so nothing could be served");
+  return {};
+}
+
+Status check_known_inputs(const Release& release) {
+  const std::size_t size = release.architecture.input_size();
+  if (release.known_inputs.empty() || release.known_inputs.size() % size != 0) {
+    return fail(Errc::invalid, fmt::format("{} known inputs are not one or more samples of {} numbers",
+                                           release.known_inputs.size(), size));
+  }
+  for (const float value : release.known_inputs) {
+    if (!std::isfinite(value)) return fail(Errc::invalid, "a known input is not finite");
+  }
+  return {};
+}
+
+Status check_limits(const Release& release) {
+  const ReleaseLimits& limits = release.limits;
+  if (!std::isfinite(limits.max_distance) || limits.max_distance <= 0.0) {
+    return fail(Errc::invalid, fmt::format("the limit max_distance is {}; it must be positive", limits.max_distance));
+  }
+  if (limits.min_interval.count() < 0 || limits.min_interval > interval_max) {
+    return fail(Errc::invalid, fmt::format("the limit min_interval is {} s", limits.min_interval.count()));
+  }
+  if (!wire_form::is_plausible(release.created) || !wire_form::is_plausible(limits.expires)) {
+    return fail(Errc::invalid, "a time is not between the years 1970 and 9999");
+  }
+  if (limits.expires <= release.created) return fail(Errc::invalid, "the release expires before it was made");
+  return {};
+}
+
+Result<Release> read_release(schema::Release::Reader reader) {
+  using namespace wire_form;
+  Release release;
+  const auto architecture = reader.getArchitecture();
+  Reads reads;
+  reads.id(reader.getFleet(), release.fleet, "fleet")
+      .text(reader.getName(), release.name, "name")
+      .text(architecture.getKind(), release.architecture.kind, "the architecture's kind")
+      .texts(reader.getClasses(), release.classes, "a class")
+      .texts(reader.getRecipes(), release.recipes, "a recipe")
+      .id(reader.getInitialWeights(), release.initial_weights, "initialWeights")
+      .id(reader.getInitialWeightsHash(), release.initial_weights_hash, "initialWeightsHash")
+      .keep(read_enum(reader.getTask(), TaskKind::anomaly, release.task, "task"))
+      .keep(read_enum(reader.getSnapshot(), SnapshotForm::int8, release.snapshot, "snapshot"));
+  release.architecture.hidden = read_list<std::int64_t>(architecture.getHidden());
+  release.architecture.input_shape = read_list<std::int64_t>(architecture.getInputShape());
+  release.architecture.outputs = architecture.getOutputs();
+  if (reader.getLayout().size() > tensors_max) return fail(Errc::corrupt, "the layout has too many tensors");
+  for (const auto tensor : reader.getLayout()) {
+    TensorSpec& spec = release.layout.tensors.emplace_back();
+    reads.text(tensor.getName(), spec.name, "a tensor's name")
+        .keep(read_enum(tensor.getKind(), TensorKind::statistic, spec.kind, "a tensor's kind"));
+    spec.shape = read_list<std::int64_t>(tensor.getShape());
+  }
+  release.preprocessing.mean = read_list<float>(reader.getMean());
+  release.preprocessing.scale = read_list<float>(reader.getScale());
+  release.known_inputs = read_list<float>(reader.getKnownInputs());
+  release.limits.max_distance = reader.getMaxDistance();
+  release.limits.min_interval = std::chrono::seconds(reader.getMinIntervalSeconds());
+  release.limits.expires = utc(reader.getExpires());
+  release.created = utc(reader.getCreated());
+  release.epoch = reader.getEpoch();
+  if (!reads.status()) return std::unexpected(reads.status().error());
+  if (const Status sound = as_corrupt(check(release)); !sound) return std::unexpected(sound.error());
+  return release;
+}
+
+}  // namespace
+
+Status check_name(const std::string& name, const char* what) {
+  const auto is_plain = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+  };
+  bool good = !name.empty() && name.size() <= 64 && is_plain(name.front());
+  for (const char c : name) good = good && (is_plain(c) || c == '.' || c == '_' || c == '-');
+  if (good) return {};
+  return fail(Errc::invalid, fmt::format("{} '{}' must be 1 to 64 letters, digits, '.', '_' or '-', and begin with a "
+                                         "letter or digit", what, name));
+}
+
+Status check(const Preprocessing& preprocessing, std::span<const std::int64_t> shape) {
+  std::size_t features = 1;
+  for (const std::int64_t dimension : shape) features *= static_cast<std::size_t>(dimension);
+  const std::size_t channels = shape.size() > 1 ? static_cast<std::size_t>(shape.front()) : 1;
+  const auto check_values = [&](const std::vector<float>& values, const char* what) -> Status {
+    if (values.size() != 1 && values.size() != features && values.size() != channels) {
+      const std::string per_channel = channels > 1 ? fmt::format(", {} (one a channel)", channels) : "";
+      return fail(Errc::invalid, fmt::format("{} has {} values; it must have 1{} or {} (one a feature)", what,
+                                             values.size(), per_channel, features));
+    }
+    for (const float value : values) {
+      if (!std::isfinite(value)) return fail(Errc::invalid, fmt::format("{} has a value that is not finite", what));
+    }
+    return {};
+  };
+  if (const Status mean = check_values(preprocessing.mean, "mean"); !mean) return mean;
+  if (const Status scale = check_values(preprocessing.scale, "scale"); !scale) return scale;
+  if (std::ranges::count(preprocessing.scale, 0.0F) > 0) {
+    return fail(Errc::invalid, "scale has a value of 0, by which nothing can be divided");
+  }
+  return {};
+}
+
+Status check(const Release& release) {
+  if (const Status status = check_name(release.name, "the model's name"); !status) return status;
+  if (const Status status = check(release.architecture); !status) return status;
+  if (const Status status = check(release.layout); !status) return status;
+  if (const Status status = check_classes(release); !status) return status;
+  if (const Status status = check(release.preprocessing, release.architecture.input_shape); !status) return status;
+  if (const Status status = check_recipes(release.recipes); !status) return status;
+  if (const Status status = check_known_inputs(release); !status) return status;
+  return check_limits(release);
+}
+
+Bytes encode(const Release& release) {
+  using namespace wire_form;
+  capnp::MallocMessageBuilder message;
+  auto out = message.initRoot<schema::Release>();
+  const auto count = [](const auto& list) { return static_cast<unsigned>(list.size()); };
+  out.setFleet(payload::data(release.fleet));
+  out.setName(release.name.c_str());
+  auto architecture = out.initArchitecture();
+  architecture.setKind(release.architecture.kind.c_str());
+  write_list(release.architecture.hidden, architecture.initHidden(count(release.architecture.hidden)));
+  write_list(release.architecture.input_shape, architecture.initInputShape(count(release.architecture.input_shape)));
+  architecture.setOutputs(release.architecture.outputs);
+  auto layout = out.initLayout(count(release.layout.tensors));
+  for (unsigned i = 0; i < layout.size(); ++i) {
+    const TensorSpec& tensor = release.layout.tensors[i];
+    layout[i].setName(tensor.name.c_str());
+    write_list(tensor.shape, layout[i].initShape(count(tensor.shape)));
+    layout[i].setKind(static_cast<schema::TensorKind>(tensor.kind));
+  }
+  out.setTask(static_cast<schema::TaskKind>(release.task));
+  write_texts(release.classes, out.initClasses(count(release.classes)));
+  write_list(release.preprocessing.mean, out.initMean(count(release.preprocessing.mean)));
+  write_list(release.preprocessing.scale, out.initScale(count(release.preprocessing.scale)));
+  out.setSnapshot(static_cast<schema::SnapshotForm>(release.snapshot));
+  out.setInitialWeights(payload::data(release.initial_weights));
+  out.setInitialWeightsHash(payload::data(release.initial_weights_hash));
+  write_texts(release.recipes, out.initRecipes(count(release.recipes)));
+  write_list(release.known_inputs, out.initKnownInputs(count(release.known_inputs)));
+  out.setMaxDistance(release.limits.max_distance);
+  out.setMinIntervalSeconds(release.limits.min_interval.count());
+  out.setExpires(milliseconds(release.limits.expires));
+  out.setCreated(milliseconds(release.created));
+  out.setEpoch(release.epoch);
+  return payload::to_bytes(message);
+}
+
+Result<Release> decode_release(ByteSpan payload) {
+  if (const Status size = wire_form::check_size(payload); !size) return fail_at("release", size.error());
+  auto release = payload::read<schema::Release>(payload, read_release);
+  if (!release) return fail_at("release", release.error());
+  return release;
+}
+
+ReleaseId release_id(ByteSpan payload) { return {sha256(payload).bytes}; }
+
+}  // namespace rivulet

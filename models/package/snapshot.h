@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "models/package/layout.h"
+#include "protocol/bytes.h"
+#include "protocol/ids.h"
+#include "protocol/result.h"
+
+namespace rivulet {
+
+/// The form in which the weights w_t of a version travel. What a snapshot decodes to *is* w_t: every
+/// holder gets the same bits, on any machine.
+enum class SnapshotForm : std::uint8_t { fp32, int8 };
+
+std::string_view name(SnapshotForm form);  ///< "fp32" or "int8".
+
+/// Snapshots, and the flat tensors of the variants "fp32" and "int8", which have the same forms.
+///   snapshot := tensor*                           in the order of the layout, nothing after
+///   tensor   := plain | quantized                 quantized in int8 form, if it is a parameter of at
+///                                                 least two dimensions
+///   plain    := entry: float32 LE[size]
+///   quantized := scale: float32 LE[C], entry: int8[C][size / C]    C = the first dimension: channels
+/// A channel's scale is max|x| / 127 in float32, 0 if all its entries are; an entry is x / scale rounded
+/// to the nearest, halves to even, and never -128; it decodes to float(entry) * scale: one rounding.
+/// Source: Jacob et al. 2018, arXiv:1712.05877, symmetric form, per channel.
+///
+/// @param weights [layout.size()]. @return invalid if one is not finite.
+Result<Bytes> encode_snapshot(SnapshotForm form, const ParameterLayout& layout, std::span<const float> weights);
+
+/// @param layout  one that check() accepts.
+/// @param snapshot  untrusted. @return [layout.size()]; corrupt on a wrong length, a scale or entry that
+/// is not finite, a negative scale, or an entry of -128 or beside a scale of 0.
+Result<std::vector<float>> decode_snapshot(SnapshotForm form, const ParameterLayout& layout, ByteSpan snapshot);
+
+/// The length in bytes of every snapshot of this form and layout.
+std::size_t snapshot_size(SnapshotForm form, const ParameterLayout& layout);
+
+/// SHA-256 of the float32 LE bytes: the hash of w_t that manifests and updates name.
+Digest weights_hash_of(std::span<const float> weights);
+
+}  // namespace rivulet

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/package/architecture.h"
+#include "models/package/preprocessing.h"
+#include "models/package/snapshot.h"
+#include "protocol/result.h"
+
+namespace rivulet {
+
+/// A model specification: what an operator writes, and `rivulet model import` makes a release of.
+struct ModelSpec {
+  /// A labelled file beside the specification.
+  struct Labelled {
+    std::filesystem::path path;
+    std::string label;  ///< The column: a name or a 1-based index.
+
+    bool operator==(const Labelled&) const = default;
+  };
+  struct Limits {
+    double max_distance = 0.0;  ///< L2 from w_0; 0: 10 * (norm of w_0 + 1).
+    std::chrono::seconds min_interval{0};
+    std::chrono::seconds expires = std::chrono::days{365};
+
+    bool operator==(const Limits&) const = default;
+  };
+
+  std::string name;
+  Architecture architecture;
+  TaskKind task = TaskKind::classification;
+  std::vector<std::string> classes;
+  Preprocessing preprocessing;
+  std::optional<Labelled> holdout;  ///< Gates.
+  std::optional<Labelled> test;     ///< Is reported and never gates.
+  SnapshotForm snapshot = SnapshotForm::int8;
+  std::vector<std::string> recipes;
+  Limits limits;
+
+  bool operator==(const ModelSpec&) const = default;
+};
+
+/// Reads the TOML form that follows; paths are relative to the file's folder. Keys and defaults:
+///   name                                    required: 1 to 64 letters, digits, '.', '_' or '-'
+///   [model]   architecture = "mlp"          or "mcmahan_cnn"
+///             hidden = [200, 200]           of an mlp; [] is softmax regression
+///   [input]   shape                         required, except for mcmahan_cnn: [1, 28, 28]
+///             mean = [0.0]  scale = [1.0]   one value, or one a feature or channel
+///   [task]    kind = "classification"       or "regression", "anomaly"
+///             classes                       required for a classification: 2 or more
+///             outputs = 1                   of a regression; of an anomaly model the input's size
+///   [holdout] path, label = "label"         both sections are optional
+///   [test]    path, label = "label"
+///   [version] snapshot = "int8"             or "fp32"
+///             variants = ["fp32", "int8"]   which may be derived
+///   [limits]  max_distance = 0  min_interval_s = 0  expires = "365d"
+/// @return invalid with file, line and key for a wrong, unknown, contradictory or missing key; what
+/// TomlReader::read_file returns.
+Result<ModelSpec> load_model_spec(const std::filesystem::path& file);
+
+}  // namespace rivulet

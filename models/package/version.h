@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/package/snapshot.h"
+#include "protocol/bytes.h"
+#include "protocol/ids.h"
+#include "protocol/now.h"
+#include "protocol/result.h"
+
+namespace rivulet {
+
+/// Flat tensors that were derived from w_t by one of the release's recipes, for inference only.
+struct VariantInfo {
+  std::string name;                  ///< The recipe: "fp32" or "int8".
+  ContentId content;                 ///< A snapshot in that form.
+  std::uint64_t bytes = 0;
+  std::vector<float> known_outputs;  ///< The answers to the release's known inputs, [count * outputs].
+  float tolerance = 0.0F;            ///< A node's answers differ from them by no more than this.
+  std::optional<double> accuracy;    ///< Fraction in [0, 1] on a split that never gates.
+
+  bool operator==(const VariantInfo&) const = default;
+};
+
+/// What the coordinator signs when it publishes a version, with the context rivulet.version.v1.
+struct VersionManifest {
+  struct Fallback {
+    VersionNumber version = 0;
+    Digest weights_hash;
+
+    bool operator==(const Fallback&) const = default;
+  };
+
+  FleetId fleet;
+  std::uint64_t manifest_version = 0;  ///< From 1; only rises within a fleet, gaps are normal.
+  VersionNumber version = 0;           ///< From 1; falls after a roll-back.
+  ReleaseId release;
+  ContentId release_content;  ///< The signed release, as an envelope.
+  VersionNumber parent = 0;   ///< 0: the version is the release's w_0.
+  RoundNumber round = 0;      ///< That produced it; 0 for w_0.
+  UtcTime created{};
+  SnapshotForm form = SnapshotForm::int8;
+  ContentId snapshot;
+  std::uint64_t snapshot_bytes = 0;
+  Digest weights_hash;  ///< weights_hash_of(w_t).
+  std::vector<VariantInfo> variants;
+  std::optional<Fallback> fallback;  ///< To what a node may return by itself.
+  std::uint64_t epoch = 0;
+  Digest audit_head;  ///< Anchors the audit log on every node.
+
+  bool operator==(const VersionManifest&) const = default;
+};
+
+/// A version to be, which evaluators score against its parent and nobody may serve. Signed with the
+/// context rivulet.candidate.v1.
+struct CandidateManifest {
+  FleetId fleet;
+  RoundNumber round = 0;
+  ReleaseId release;
+  ContentId release_content;
+  VersionNumber parent = 0;
+  Digest parent_weights_hash;
+  SnapshotForm form = SnapshotForm::int8;
+  ContentId snapshot;
+  std::uint64_t snapshot_bytes = 0;
+  Digest weights_hash;
+
+  bool operator==(const CandidateManifest&) const = default;
+};
+
+/// Whether the fields make sense together; the decoders have done it. @return invalid, unsupported.
+Status check(const VersionManifest& manifest);
+Status check(const CandidateManifest& manifest);
+
+/// The bytes that are signed: a Cap'n Proto message of one segment, models/package/package.capnp.
+Bytes encode(const VersionManifest& manifest);
+Bytes encode(const CandidateManifest& manifest);
+
+/// @param payload  untrusted. @return corrupt, too_large, unsupported.
+Result<VersionManifest> decode_version(ByteSpan payload);
+Result<CandidateManifest> decode_candidate(ByteSpan payload);
+
+}  // namespace rivulet
