@@ -33,7 +33,7 @@ def in_tests(path):
 
 
 def away_from_torch(path):
-    return path.suffix in CPP and path.parts[:2] not in {("models", "runtime"), ("tests", "models")}
+    return path.suffix in CPP and path.parts[:2] not in {("models", "runtime"), ("tests", "models_runtime")}
 
 
 TEXT_RULES = [
