@@ -36,7 +36,7 @@ struct AwaitingWelcome {
 struct Online {
   MonotonicTime telemetry_at{};
   std::optional<TaskId> offered;  ///< Awaits its receipt; one update at a time.
-  bool outcome_told = false;      ///< Serving::outcome went out on this connection.
+  std::optional<MonotonicTime> outcome_told;  ///< When Serving::outcome went out on this connection.
 };
 using LinkPhase = std::variant<Offline, Connecting, AwaitingTrust, AwaitingWelcome, Online>;
 
@@ -110,21 +110,24 @@ struct Pending {
   VersionManifest manifest;
   bool judged = false;      ///< Its release is known and allows it. Not durable.
   std::string variant;      ///< Chosen once it is judged.
-  bool activating = false;  ///< The trial is under way. Not durable.
 };
+/// Whether the driver answers inferences with Serving::active.
+enum class Service : std::uint8_t { none, loading, loaded, failed };
 struct Serving {
   std::uint64_t highest_manifest = 0;  ///< Ever accepted.
   std::uint64_t epoch_floor = 0;       ///< The highest of any release whose signature was verified.
   std::optional<Held> active;          ///< What to serve, at each start too.
   std::optional<Held> previous;        ///< Where to return to.
-  std::optional<Pending> pending;
+  std::optional<Pending> pending;      ///< The newest assignment, until its trial has ended.
+  std::optional<Held> trial;           ///< Being tried by the driver; perhaps not the newest. Not durable.
   std::optional<message::Activation> outcome;  ///< Of the last assignment, until the coordinator was told.
-  bool loaded = false;                 ///< The driver serves `active`. Not durable.
+  Service service = Service::none;     ///< Not durable.
 };
 
 struct Transfers {
   std::set<ContentId> present;         ///< Fetched and durable.
   std::optional<ContentId> in_flight;  ///< Not durable.
+  bool issued = false;                 ///< … and asked for on this connection.
   struct Retry {
     MonotonicTime at{};
     std::uint32_t attempts = 0;

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <string>
+
+#include "node/core/turn.h"
+
+/// What was promised: signed updates and reports, kept until the coordinator has answered them; and how
+/// tasks ended.
+namespace rivulet::node {
+
+/// A task's answer is signed: it takes the task's place in one batch.
+void put_in_outbox(Turn& turn, const TaskId& task, OutboxEntry entry);
+
+void on_receipt(Turn& turn, const message::Receipt& receipt);
+void on_verdicts(Turn& turn, const message::Verdicts& verdicts);
+
+/// Remembers how a task ended and says so; forgets the oldest.
+void record_end(Turn& turn, Ended ended, const std::string& detail);
+bool has_ended(const State& state, const TaskId& task);
+
+/// Ready, and reports without a receipt: to be said first in each session.
+void greet(Turn& turn);
+/// Offers the next update; the coordinator takes one at a time.
+void settle_outbox(Turn& turn);
+
+}  // namespace rivulet::node

@@ -1,0 +1,267 @@
+#include "node/core/serving.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include "node/core/judging.h"
+#include "node/core/link.h"
+#include "node/core/records.h"
+
+namespace rivulet::node {
+namespace {
+
+Fields fields_of(const VersionManifest& manifest) {
+  return {{"version", fmt::to_string(manifest.version)}, {"manifest", fmt::to_string(manifest.manifest_version)}};
+}
+
+Fields with(Fields fields, std::string key, std::string value) {
+  fields.emplace_back(std::move(key), std::move(value));
+  return fields;
+}
+
+/// Told in this session or the next; the caller has the meta record written.
+void set_outcome(Turn& turn, const VersionManifest& manifest, Reason outcome, const std::string& detail) {
+  turn.state.serving.outcome = message::Activation{.version = manifest.version,
+                                                   .manifest_version = manifest.manifest_version,
+                                                   .outcome = outcome,
+                                                   .detail = detail.substr(0, 500)};
+  if (auto* session = std::get_if<Online>(&turn.state.link.phase)) session->outcome_told.reset();
+}
+
+void refuse_assignment(Turn& turn, const VersionManifest& manifest, Reason outcome, const std::string& detail) {
+  turn.notice(Level::error, "assignment_refused", with(fields_of(manifest), "detail", detail));
+  set_outcome(turn, manifest, outcome, detail);
+  Serving& serving = turn.state.serving;
+  if (serving.pending && serving.pending->manifest.manifest_version == manifest.manifest_version) {
+    serving.pending.reset();
+    turn.write(manifest_erasure("pending"));
+    turn.collect = true;
+  }
+  turn.write(meta_record(turn.state));
+}
+
+Reason reason_of(const Error& error) {
+  return error.code == Errc::too_large ? Reason::too_large : Reason::bad_manifest;
+}
+
+bool trying(const Serving& serving, const Pending& pending) {
+  return serving.trial && serving.trial->manifest.manifest_version == pending.manifest.manifest_version;
+}
+
+bool same_model(const Held& a, const Held& b) {
+  return a.manifest.weights_hash == b.manifest.weights_hash && a.manifest.release == b.manifest.release;
+}
+
+/// The one to return to: what the new manifest names, if it is at hand, else the one that served last.
+void choose_previous(Serving& serving, const Held& next) {
+  if (!serving.active || serving.service == Service::failed || same_model(*serving.active, next)) return;
+  const auto& named = next.manifest.fallback;
+  const bool keep = named && serving.previous && serving.previous->manifest.version == named->version &&
+                    serving.previous->manifest.weights_hash == named->weights_hash;
+  if (!keep) serving.previous = serving.active;
+}
+
+void write_held(Turn& turn) {
+  const Serving& serving = turn.state.serving;
+  if (serving.active) turn.write(held_record("active", *serving.active));
+  if (serving.previous) {
+    turn.write(held_record("previous", *serving.previous));
+  } else {
+    turn.write(manifest_erasure("previous"));
+  }
+  turn.write(meta_record(turn.state));
+}
+
+void end_trial(Turn& turn) {
+  Serving& serving = turn.state.serving;
+  if (serving.pending && trying(serving, *serving.pending)) {
+    serving.pending.reset();
+    turn.write(manifest_erasure("pending"));
+  }
+  serving.trial.reset();
+  turn.collect = true;
+}
+
+void activate(Turn& turn, const Held& held, effect::Activate::Kind kind) {
+  turn.emit(effect::Activate{kind, held.manifest, held.variant});
+}
+
+/// `active` can't serve: returns to `previous`, if there is one. What failed is not tried again.
+void fall_back(Turn& turn, const std::string& detail) {
+  Serving& serving = turn.state.serving;
+  const VersionManifest failed = serving.active->manifest;
+  set_outcome(turn, failed, Reason::not_loadable, detail);
+  if (!serving.previous) {
+    serving.service = Service::failed;
+    turn.notice(Level::error, "no_model_serves", with(fields_of(failed), "detail", detail));
+    turn.write(meta_record(turn.state));
+    return;
+  }
+  const auto& named = failed.fallback;
+  const bool authorised = named && named->version == serving.previous->manifest.version;
+  serving.active = std::exchange(serving.previous, std::nullopt);
+  serving.service = Service::loading;
+  turn.notice(Level::error, "fell_back",
+              {{"from", fmt::to_string(failed.version)},
+               {"to", fmt::to_string(serving.active->manifest.version)},
+               {"named_by_manifest", authorised ? "yes" : "no"},
+               {"detail", detail}});
+  write_held(turn);
+  activate(turn, *serving.active, effect::Activate::Kind::restoration);
+  turn.collect = true;
+}
+
+}  // namespace
+
+VersionNumber served_version(const State& state) {
+  const Serving& serving = state.serving;
+  return serving.active && serving.service != Service::failed ? serving.active->manifest.version : 0;
+}
+
+void on_assignment(Turn& turn, const message::Assignment& assignment) {
+  State& state = turn.state;
+  Serving& serving = state.serving;
+  auto manifest = open_version(state, assignment.manifest);
+  if (!manifest) {
+    turn.notice(Level::error, "assignment_refused", {{"detail", manifest.error().detail}});
+    return;
+  }
+  if (manifest->manifest_version == serving.highest_manifest) return;
+  if (manifest->manifest_version < serving.highest_manifest) {
+    const std::string detail = fmt::format("manifest {} was superseded by {}: rolled back",
+                                           manifest->manifest_version, serving.highest_manifest);
+    turn.notice(Level::error, "assignment_refused", with(fields_of(*manifest), "detail", detail));
+    return;
+  }
+  if (trust_expired(state, turn.now.utc)) {
+    turn.notice(Level::error, "trust_expired",
+                with(fields_of(*manifest), "detail", "no new version before 'rivulet trust renew'"));
+    return;
+  }
+  const Status sound = check_manifest(state, *manifest);
+  if (!sound && sound.error().code != Errc::too_large) {
+    turn.notice(Level::error, "assignment_refused", with(fields_of(*manifest), "detail", sound.error().detail));
+    return;
+  }
+  serving.highest_manifest = manifest->manifest_version;
+  turn.notice(Level::info, "assigned", fields_of(*manifest));
+  serving.pending = Pending{std::move(*manifest), false, {}};
+  if (!sound) {
+    const VersionManifest refused = serving.pending->manifest;
+    return refuse_assignment(turn, refused, Reason::too_large, sound.error().detail);
+  }
+  turn.write(pending_record(*serving.pending));
+  turn.write(meta_record(state));
+  turn.collect = true;
+}
+
+void on_activation_done(Turn& turn, const event::ActivationDone& event) {
+  Serving& serving = turn.state.serving;
+  if (serving.trial && serving.trial->manifest.manifest_version == event.manifest_version) {
+    const Held next = *serving.trial;
+    const bool restoring = serving.service == Service::loading;
+    choose_previous(serving, next);
+    serving.active = next;
+    serving.service = Service::loaded;
+    set_outcome(turn, next.manifest, Reason::activated, {});
+    end_trial(turn);
+    write_held(turn);
+    turn.notice(Level::info, "activated", with(fields_of(next.manifest), "variant", next.variant));
+    // A restoration that was asked for during the trial comes after it and would win.
+    if (restoring) {
+      serving.service = Service::loading;
+      activate(turn, next, effect::Activate::Kind::restoration);
+    }
+    return;
+  }
+  if (serving.active && serving.active->manifest.manifest_version == event.manifest_version &&
+      serving.service == Service::loading) {
+    serving.service = Service::loaded;
+    turn.notice(Level::info, "restored", fields_of(serving.active->manifest));
+  }
+}
+
+void on_activation_failed(Turn& turn, const event::ActivationFailed& event) {
+  Serving& serving = turn.state.serving;
+  if (serving.trial && serving.trial->manifest.manifest_version == event.manifest_version) {
+    const VersionManifest failed = serving.trial->manifest;
+    set_outcome(turn, failed, event.reason, event.detail);
+    end_trial(turn);
+    turn.write(meta_record(turn.state));
+    turn.notice(Level::warning, "activation_failed",
+                with(with(fields_of(failed), "reason", std::string(name(event.reason))), "detail", event.detail));
+    return;
+  }
+  if (serving.active && serving.active->manifest.manifest_version == event.manifest_version &&
+      serving.service == Service::loading) {
+    fall_back(turn, event.detail);
+  }
+}
+
+void on_active_model_failed(Turn& turn, const event::ActiveModelFailed& event) {
+  Serving& serving = turn.state.serving;
+  if (!serving.active || serving.active->manifest.manifest_version != event.manifest_version) return;
+  if (serving.service == Service::loaded) fall_back(turn, event.detail);
+}
+
+void start_serving(Turn& turn) {
+  Serving& serving = turn.state.serving;
+  if (!serving.active) return;
+  serving.service = Service::loading;
+  activate(turn, *serving.active, effect::Activate::Kind::restoration);
+}
+
+void settle_serving(Turn& turn) {
+  State& state = turn.state;
+  Serving& serving = state.serving;
+  if (serving.pending && !serving.pending->judged) {
+    Pending& pending = *serving.pending;
+    const KnownRelease* release = known_release(state, pending.manifest.release, pending.manifest.release_content);
+    if (release != nullptr) {
+      const Status allowed = check_allowed(state, *release, pending.manifest, turn.now.utc);
+      const auto variant = allowed ? choose_variant(state, *release, pending.manifest)
+                                   : Result<std::string>(std::unexpected(allowed.error()));
+      if (variant) {
+        pending.judged = true;
+        pending.variant = *variant;
+      } else {
+        const VersionManifest refused = pending.manifest;
+        refuse_assignment(turn, refused, reason_of(variant.error()), variant.error().detail);
+      }
+    }
+  }
+  if (serving.pending && serving.pending->judged && !serving.trial && serving.service != Service::loading) {
+    std::vector<Need> needs;
+    add_serving_needs(state, needs);
+    if (needs.empty()) {
+      serving.trial = Held{serving.pending->manifest, serving.pending->variant};
+      activate(turn, *serving.trial, effect::Activate::Kind::trial);
+    }
+  }
+  auto* session = std::get_if<Online>(&state.link.phase);
+  if (session != nullptr && serving.outcome && !session->outcome_told) {
+    session->outcome_told = turn.now.monotonic;
+    turn.send(*serving.outcome);
+  }
+}
+
+void add_serving_needs(const State& state, std::vector<Need>& needs) {
+  const Serving& serving = state.serving;
+  if (!serving.pending || trying(serving, *serving.pending)) return;
+  const Pending& pending = *serving.pending;
+  add_needs(state, pending.manifest, needs);
+  if (!pending.judged) return;
+  const VariantInfo& variant = variant_of(pending.manifest, pending.variant);
+  add_need(state, variant.content, variant.bytes, needs);
+}
+
+void fail_assignment_with(Turn& turn, const ContentId& content, Reason reason, const std::string& detail) {
+  std::vector<Need> needs;
+  add_serving_needs(turn.state, needs);
+  for (const Need& need : needs) {
+    if (need.content != content) continue;
+    const VersionManifest refused = turn.state.serving.pending->manifest;
+    return refuse_assignment(turn, refused, reason, detail);
+  }
+}
+
+}  // namespace rivulet::node

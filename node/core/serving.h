@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "node/core/transfers.h"
+#include "node/core/turn.h"
+
+/// What this node serves: assigned, fetched, tried, kept, and left again when it fails.
+namespace rivulet::node {
+
+void on_assignment(Turn& turn, const message::Assignment& assignment);
+void on_activation_done(Turn& turn, const event::ActivationDone& event);
+void on_activation_failed(Turn& turn, const event::ActivationFailed& event);
+void on_active_model_failed(Turn& turn, const event::ActiveModelFailed& event);
+
+/// Loads the model that was in service.
+void start_serving(Turn& turn);
+/// Judges the assignment once its release is known, and starts the trial once all content is there.
+void settle_serving(Turn& turn);
+
+void add_serving_needs(const State& state, std::vector<Need>& needs);
+void fail_assignment_with(Turn& turn, const ContentId& content, Reason reason, const std::string& detail);
+
+/// What Ready and Telemetry say: 0 = nothing.
+VersionNumber served_version(const State& state);
+
+}  // namespace rivulet::node
