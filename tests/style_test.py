@@ -111,6 +111,9 @@ def faults_of_text(path):
 
 
 def faults_of_symbols(archive):
+    if not pathlib.Path(archive).exists():
+        yield f"{archive}: not there; build all first"
+        return
     listed = subprocess.run(["nm", "--undefined-only", "--demangle", archive], capture_output=True, text=True, check=True)
     symbols = {line.split(" U ", 1)[1].strip() for line in listed.stdout.splitlines() if " U " in line}
     if not symbols:
