@@ -1,0 +1,34 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "storage/store.h"
+
+namespace rocksdb {
+class Env;
+}
+
+namespace rivulet {
+
+struct RocksDbOptions {
+  /// None: the operating system's files. Shared with the test that lets them fail.
+  std::shared_ptr<rocksdb::Env> env = nullptr;
+};
+
+/// Opens or makes a store in a folder of its own: FORMAT and LOCK (file.h), and RocksDB's files in rocksdb/.
+/// Families that an older program left are kept, unreachable.
+///
+/// Tuned to stay slim rather than fast: memtables of at most 16 MiB together, 8 MiB of block cache, 64 open
+/// files, two background threads.
+/// @return conflict if another process (or object) holds the folder; unsupported if its format is newer;
+/// corrupt, permission, storage, storage_full.
+Result<std::unique_ptr<Store>> open_rocksdb_store(const std::filesystem::path& folder,
+                                                  std::vector<std::string> families, RocksDbOptions options = {});
+
+/// The newest form of such a folder.
+inline constexpr std::uint32_t store_format = 1;
+
+}  // namespace rivulet
