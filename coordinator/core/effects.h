@@ -58,6 +58,10 @@ struct FetchUpdate {
   std::uint64_t parameter_count = 0;
   ReleaseId release;  ///< Whose layout says which coordinates count in the norm.
 };
+/// The content is not wanted any more; no answer. Nothing happens if it is not being fetched.
+struct DropFetch {
+  TaskId task;
+};
 /// Sum the updates, step the master, make the candidate's snapshot, sign its manifest: Aggregated or
 /// AggregationFailed answers.
 struct Aggregate {
@@ -107,7 +111,7 @@ struct Notice {
 }  // namespace effect
 
 using Effect = std::variant<effect::Send, effect::SendWelcome, effect::Close, effect::FetchUpdate,
-                            effect::Aggregate, effect::ScoreCandidate, effect::SealVersion,
+                            effect::DropFetch, effect::Aggregate, effect::ScoreCandidate, effect::SealVersion,
                             effect::EraseContent, effect::Reply, effect::Notice>;
 
 /// The answer to an event. The state has already changed. The driver commits `writes`, in the order of

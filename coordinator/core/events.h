@@ -118,7 +118,8 @@ struct Aggregated {
   std::uint32_t attempt = 0;
   CandidateBuilt candidate;
 };
-/// storage_full: the core asks again when there is room. Anything else fails the round.
+/// storage_full: rounds pause as with StorageState{full}, and the core asks again when StorageState tells
+/// of room. Anything else fails the round.
 struct AggregationFailed {
   RoundNumber round = 0;
   std::uint32_t attempt = 0;
@@ -138,7 +139,7 @@ struct VersionSealed {
   Envelope envelope;
   std::optional<Metrics> metrics;  ///< Of a release's first version, if it was scored.
 };
-/// storage_full: the core asks again when there is room (a round) or tells who imports.
+/// As AggregationFailed for a round's version; an import is answered with the error.
 struct PublicationFailed {
   std::uint64_t manifest_version = 0;
   Error error;
@@ -197,7 +198,7 @@ struct TrustChanged {
 // ---- The world around
 /// A deadline passed, or nothing in particular.
 struct Tick {};
-/// `full` ends when there is room again; `failed` only with a restart.
+/// Pauses rounds and turns offers away. `full` ends when there is room again; `failed` only with a restart.
 struct StorageState {
   bool full = false;
   bool failed = false;

@@ -32,7 +32,8 @@ struct FederatedResult {
   std::size_t nodes = 0;
   double samples = 0;  ///< The sum of the weights: sample counts, capped at 4 times their median.
   double fall = 0;     ///< sum_k w_k (parent_only_k - candidate_only_k) / n_k / sum_k w_k
-  Metrics candidate;   ///< Weighted alike.
+  double diverged = 0;  ///< The weight of nodes whose candidate loss is not finite; one alone can lie.
+  Metrics candidate;   ///< Weighted alike; the loss without those.
 
   bool operator==(const FederatedResult&) const = default;
 };
@@ -57,8 +58,8 @@ struct GateEvidence {
   std::optional<Metrics> candidate_test;
 };
 /// Whether the candidate may be published, on the evidence at the end of the gate. Pure: refused if the
-/// accuracy falls by more than the tolerance on what the mode looks at, or a loss is not finite;
-/// too_few if what it looks at is missing.
+/// accuracy falls by more than the tolerance on what the mode looks at, or the loss is not finite
+/// (centrally, or for most nodes); too_few if what it looks at is missing.
 GateDecision decide(const GateEvidence& evidence, const ValidationConfig& config);
 
 }  // namespace rivulet::coordinator

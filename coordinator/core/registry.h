@@ -44,7 +44,7 @@ struct VersionRecord {
   ContentId optimizer_state;  ///< Zero if there is none.
   std::optional<Metrics> metrics;
   std::vector<Contribution> updates;  ///< Only in the store; not kept in memory.
-  bool blobs_kept = true;
+  bool blobs_kept = true;  ///< Not stored: it follows from how many newer versions there are.
 };
 
 /// A first version that waits for its signature.
@@ -84,9 +84,9 @@ struct ManifestParts {
 VersionManifest next_manifest(const Registry& registry, const ReleaseRecord& release, const ManifestParts& parts,
                               const Digest& audit_head, UtcTime utc);
 
-/// Versions whose blobs go when there are `kept` newer ones: neither the head, the assigned one, its
-/// fallback, nor a release's first.
-std::vector<VersionNumber> versions_to_drop(const Registry& registry, std::uint32_t kept);
+/// Forgets the blobs of versions with `kept` newer ones, except of the head, the assigned one, its
+/// fallback and every release's first. @return the contents that were named by those forgotten now.
+std::vector<ContentId> drop_old_versions(Registry& registry, std::uint32_t kept);
 
 /// All contents that releases and kept versions name.
 std::set<ContentId> contents_of(const Registry& registry);

@@ -171,8 +171,8 @@ struct Publishing {
   SealedSet sealed;
   CandidateBuilt candidate;
   std::optional<Metrics> metrics;
-  Deadline not_before;        ///< The release's min_interval after its last version.
-  std::uint64_t sealing = 0;  ///< The manifest version that was asked for; 0: none yet.
+  Deadline not_before;  ///< The release's min_interval after its last version.
+  std::optional<VersionManifest> asked;  ///< For a signature on it, by this process.
 };
 /// A pause, so that what fails at once does not fail in a tight loop.
 struct Failed {

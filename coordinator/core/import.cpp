@@ -1,0 +1,109 @@
+#include <algorithm>
+
+#include "coordinator/core/handlers.h"
+#include "coordinator/core/phases.h"
+#include "coordinator/core/records.h"
+
+namespace rivulet::coordinator {
+namespace {
+
+using nlohmann::json;
+
+/// A release that may be imported: signed by a release key that is in force, and in order.
+Result<ReleaseRecord> open_release(const State& state, const event::ImportRelease& event, const Now& now) {
+  const bool is_signed = std::ranges::any_of(state.trust.release_keys, [&](const PublicKey& key) {
+    return verify_envelope(key, Context::release, event.release).has_value();
+  });
+  if (!is_signed) {
+    return fail(Errc::refused, "the release is not signed by a release key of this fleet's trust document");
+  }
+  auto release = decode_release(event.release.payload);
+  if (!release) return std::unexpected(release.error());
+  if (release->fleet != state.trust.fleet) return fail(Errc::refused, "the release was made for another fleet");
+  if (release->limits.expires <= now.utc) {
+    return fail(Errc::refused, "the release expired at " + to_rfc3339(release->limits.expires) + ": make a new one");
+  }
+  for (const auto& [id, other] : state.registry.releases) {
+    if (other.release.epoch > release->epoch) {
+      return fail(Errc::refused, "the release has epoch " + std::to_string(release->epoch) + ", but epoch " +
+                                     std::to_string(other.release.epoch) + " is in force: nodes would refuse it");
+    }
+  }
+  ReleaseRecord record;
+  record.id = release_id(event.release.payload);
+  record.envelope = event.release;
+  record.content = event.release_content;
+  record.imported = now.utc;
+  record.has_holdout = event.has_holdout;
+  record.has_test = event.has_test;
+  record.release = std::move(*release);
+  return record;
+}
+
+/// The newest version of a release that was imported before, or 0.
+VersionNumber newest_version(const Registry& registry, const ReleaseId& release) {
+  for (auto at = registry.versions.rbegin(); at != registry.versions.rend(); ++at) {
+    if (at->second.manifest.release == release) return at->first;
+  }
+  return 0;
+}
+
+json imported_json(const ReleaseRecord& release, VersionNumber version) {
+  return {{"release", release.id.hex()}, {"name", release.release.name}, {"version", version}};
+}
+
+}  // namespace
+
+void on(Step& step, const event::ImportRelease& event) {
+  State& state = step.state;
+  auto record = open_release(state, event, step.now);
+  if (!record) return step.reply(event.request, std::unexpected(record.error()));
+  if (state.registry.active == record->id) {
+    return step.reply(event.request, imported_json(*record, newest_version(state.registry, record->id)));
+  }
+  if (state.registry.releases.contains(record->id)) {
+    return step.reply(event.request, fail(Errc::conflict, "the release was imported before, and another one since: sign it anew"));
+  }
+  const auto* publishing = std::get_if<Publishing>(&state.round.phase);
+  if (state.registry.pending || (publishing != nullptr && publishing->asked)) {
+    return step.reply(event.request, fail(Errc::busy, "a version is being published: try again in a moment"));
+  }
+  if (state.storage_full || state.storage_failed) {
+    return step.reply(event.request, fail(Errc::storage_full, "the store takes no writes: make room first"));
+  }
+  const ManifestParts parts{0, 0, event.snapshot, event.snapshot_bytes, event.weights_hash};
+  PendingImport pending;
+  pending.request = event.request;
+  pending.manifest = next_manifest(state.registry, *record, parts, state.audit.hash, step.now.utc);
+  pending.master = event.master;
+  pending.optimizer_state = event.optimizer_state;
+  pending.release = std::move(*record);
+  step.emit(effect::SealVersion{pending.manifest});
+  state.registry.pending = std::move(pending);
+}
+
+void finish_import(Step& step, const event::VersionSealed& event) {
+  State& state = step.state;
+  PendingImport pending = std::move(*state.registry.pending);
+  state.registry.pending.reset();
+  const ReleaseRecord release = pending.release;
+  state.registry.releases[release.id] = std::move(pending.release);
+  state.registry.active = release.id;
+  step.put("releases", release.id.span(), to_json(release));
+  step.audit(operator_actor, "release_imported",
+             {{"release", release.id.hex()}, {"name", release.release.name}, {"epoch", release.release.epoch}});
+  VersionRecord version;
+  version.manifest = event.manifest;
+  version.envelope = event.envelope;
+  version.master = pending.master;
+  version.optimizer_state = pending.optimizer_state;
+  version.metrics = event.metrics;
+  publish(step, std::move(version));
+  const RoundPhase& phase = state.round.phase;
+  if (!std::holds_alternative<Idle>(phase) && !std::holds_alternative<Failed>(phase)) {
+    end_round(step, Ending::failed, "a new release was imported");
+  }
+  step.reply(pending.request, imported_json(release, event.manifest.version));
+}
+
+}  // namespace rivulet::coordinator

@@ -1,0 +1,194 @@
+#include <algorithm>
+#include <cmath>
+
+#include "coordinator/aggregation/weights.h"
+#include "coordinator/core/phases.h"
+#include "coordinator/core/records.h"
+
+namespace rivulet::coordinator {
+namespace {
+
+using effect::Level;
+using message::ReceiptOutcome;
+
+/// How many rounds back a task is told from one that never was.
+constexpr RoundNumber rounds_remembered = 20;
+
+/// Whether a task that no open round has was this node's in one of the last rounds.
+bool is_of_past_round(const State& state, const TaskId& task, const PublicKey& node) {
+  const RoundNumber last = state.schedule.last_started;
+  for (RoundNumber round = last; round > 0 && round + rounds_remembered > last; --round) {
+    if (task == task_id(state.trust.fleet, round, node, message::TaskType::train, 0)) return true;
+  }
+  return false;
+}
+
+void refuse(Step& step, const Node& node, const TaskId& task, const Refusal& refusal) {
+  RoundSummary& summary = step.state.round.summary;
+  if (!std::holds_alternative<Idle>(step.state.round.phase)) ++summary.refused;
+  step.notice(Level::warning, "update_refused", std::string(name(refusal.reason)),
+              {{"node", node.record.key.hex()}, {"task", task.hex()}, {"detail", refusal.detail}});
+  const bool duplicate = refusal.reason == Reason::duplicate_content;
+  send_receipt(step, node, task, duplicate ? ReceiptOutcome::duplicate : ReceiptOutcome::refused, refusal.reason,
+               refusal.detail);
+}
+
+/// Answers for a task whose update was accepted before: the same receipt for the same content.
+/// @return whether there was one.
+bool answer_again(Step& step, const Node& node, const UpdateHeader& header) {
+  const State& state = step.state;
+  ContentId accepted;
+  if (const UpdateRecord* update = find_update(state.round.phase, header.task)) {
+    if (update->node != node.record.key) return false;
+    accepted = update->content;
+  } else if (const auto at = state.verdicts.find(header.task); at != state.verdicts.end()) {
+    if (at->second.node != node.record.key) return false;
+    accepted = at->second.content;
+  } else {
+    return false;
+  }
+  if (accepted == header.content) {
+    send_receipt(step, node, header.task, ReceiptOutcome::accepted, Reason::none, "");
+  } else {
+    refuse(step, node, header.task,
+           {Reason::duplicate_content, "the task has an update already: a task takes one"});
+  }
+  return true;
+}
+
+/// The content that was fetched is no good; the answer stays for the rest of the round.
+void refuse_content(Step& step, Training& phase, const TaskId& task, Refusal refusal) {
+  Training::Invited& invited = phase.tasks.at(task);
+  if (invited.state == Training::TaskState::open) --phase.open;
+  invited.state = Training::TaskState::refused;
+  invited.refusal = refusal;
+  Node* node = step.state.fleet.find(invited.node);
+  if (node->task == task) node->task.reset();
+  refuse(step, *node, task, refusal);
+}
+
+std::optional<Refusal> judge_norm(const UpdateFacts& facts, double bound) {
+  if (!std::isfinite(facts.norm)) return Refusal{Reason::not_finite, "its norm is not a finite number"};
+  if (bound > 0 && facts.norm > norm_refusal_factor * bound) {
+    return Refusal{Reason::norm_too_large, "its norm is " + std::to_string(facts.norm) + ", more than " +
+                                               std::to_string(static_cast<int>(norm_refusal_factor)) +
+                                               " times the bound of " + std::to_string(bound)};
+  }
+  return std::nullopt;
+}
+
+void accept(Step& step, Training& phase, const UpdateHeader& header, const UpdateFacts& facts) {
+  RoundSummary& summary = step.state.round.summary;
+  UpdateRecord update;
+  update.task = header.task;
+  update.node = header.node;
+  update.round = summary.round;
+  update.content = header.content;
+  update.content_bytes = header.content_bytes;
+  update.codec = header.codec;
+  update.sample_count = header.sample_count;
+  update.norm = facts.norm;
+  update.loss_first = header.loss_first;
+  update.loss_last = header.loss_last;
+  update.order = summary.accepted++;
+  update.accepted = step.now.utc;
+  summary.upload_bytes += header.content_bytes;
+  step.put("updates", update.task.span(), to_json(update));
+  Training::Invited& invited = phase.tasks.at(header.task);
+  invited.state = Training::TaskState::accepted;
+  --phase.open;
+  phase.accepted[update.task] = update;
+  Node* node = step.state.fleet.find(header.node);
+  if (node->task == header.task) node->task.reset();
+  send_receipt(step, *node, header.task, ReceiptOutcome::accepted, Reason::none, "");
+}
+
+/// The fetch that an answer is about, taken out; nothing if it is not wanted any more.
+std::optional<Training::Incoming> take_incoming(State& state, const TaskId& task, const ContentId& content) {
+  auto* training = std::get_if<Training>(&state.round.phase);
+  if (training == nullptr) return std::nullopt;
+  const auto at = training->incoming.find(task);
+  if (at == training->incoming.end() || at->second.header.content != content) return std::nullopt;
+  Training::Incoming incoming = std::move(at->second);
+  training->incoming.erase(at);
+  return incoming;
+}
+
+}  // namespace
+
+void on_offer(Step& step, Node& node, const Envelope& envelope) {
+  State& state = step.state;
+  const PublicKey& key = node.record.key;
+  const auto header = open_offer(envelope, key);
+  if (!header) return refuse(step, node, TaskId{}, header.error());
+  if (header->fleet == state.trust.fleet && header->node == key && answer_again(step, node, *header)) return;
+
+  OfferContext context{state.trust.fleet, key, state.round.plan, false, nullptr};
+  auto* training = std::get_if<Training>(&state.round.phase);
+  if (training != nullptr) {
+    context.open = true;
+    const auto at = training->tasks.find(header->task);
+    if (at != training->tasks.end()) context.task = &at->second;
+  }
+  auto refusal = judge(*header, context);
+  if (refusal && refusal->reason == Reason::unknown_task && is_of_past_round(state, header->task, key)) {
+    refusal = Refusal{Reason::round_closed, "the round of this task is over"};
+  }
+  if (refusal) return refuse(step, node, header->task, *refusal);
+  training->incoming[header->task] = Training::Incoming{node.session, *header};
+  step.emit(effect::FetchUpdate{node.session, header->task, header->content, header->content_bytes, header->codec,
+                                header->parameter_count, state.round.plan.release});
+}
+
+void on(Step& step, const event::UpdateStored& event) {
+  State& state = step.state;
+  const auto incoming = take_incoming(state, event.task, event.content);
+  if (!incoming) return step.erase_unreferenced({event.content});  // Too late, or offered anew.
+  auto& training = std::get<Training>(state.round.phase);
+  if (auto refusal = judge_norm(event.facts, state.round.plan.training.norm_bound)) {
+    refuse_content(step, training, event.task, std::move(*refusal));
+    return step.erase_unreferenced({event.content});
+  }
+  accept(step, training, incoming->header, event.facts);
+}
+
+void on(Step& step, const event::UpdateRejected& event) {
+  if (!take_incoming(step.state, event.task, event.content)) return;
+  refuse_content(step, std::get<Training>(step.state.round.phase), event.task, {event.reason, event.detail});
+}
+
+void on(Step& step, const event::UpdateTransferFailed& event) {
+  if (!take_incoming(step.state, event.task, event.content)) return;
+  step.notice(Level::info, "transfer_failed", "", {{"task", event.task.hex()}, {"detail", event.detail}});
+}
+
+bool advance(Step& step, Training& phase) {
+  Round& round = step.state.round;
+  const std::size_t possible = phase.accepted.size() + phase.open;
+  const std::size_t goal = std::min<std::size_t>(round.plan.goal_count, possible);
+  if (phase.accepted.size() < goal && !phase.deadline.passed(step.now)) return false;
+  if (phase.accepted.size() < round.plan.config.updates_min) {
+    end_round(step, Ending::failed,
+              std::to_string(phase.accepted.size()) + " of " + std::to_string(round.summary.invited) +
+                  " nodes brought an update that counts, " + std::to_string(round.plan.config.updates_min) +
+                  " are needed");
+    return true;
+  }
+  const Training left = std::move(phase);
+  for (const auto& [task, incoming] : left.incoming) step.emit(effect::DropFetch{task});
+  for (const auto& [task, invited] : left.tasks) finish_task(step, task, invited.node);
+  std::vector<UpdateRecord> updates;
+  for (const auto& [task, update] : left.accepted) updates.push_back(update);
+  std::ranges::sort(updates, {}, &UpdateRecord::order);
+  std::vector<ContentId> surplus;
+  while (updates.size() > round.plan.goal_count) {
+    give_verdict(step, updates.back(), Reason::over_goal, 0);
+    surplus.push_back(updates.back().content);
+    updates.pop_back();
+  }
+  enter_aggregating(step, seal_set(0, std::move(updates), round.plan));
+  step.erase_unreferenced(surplus);
+  return true;
+}
+
+}  // namespace rivulet::coordinator
