@@ -28,7 +28,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-rocksdb::Slice slice_of(ByteSpan bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+rocksdb::Slice slice_of(ByteSpan bytes) {
+  if (bytes.empty()) return {};  // Its pointer may be null, which RocksDB hands to memcmp.
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 ByteSpan span_of(const rocksdb::Slice& slice) { return bytes_of({slice.data(), slice.size()}); }
 
 Errc errc_of(const rocksdb::Status& status) {
