@@ -1,0 +1,146 @@
+#include "models/runtime/model.h"
+
+#include <algorithm>
+#include <sstream>
+
+#include "models/runtime/architectures.h"
+#include "models/runtime/model_impl.h"
+#include "protocol/assert.h"
+
+namespace rivulet {
+namespace {
+
+constexpr const char* dense_source =
+    "def forward(self, x):\n"
+    "    return torch.linear(x, self.weight, self.bias)\n";
+constexpr const char* same_convolution_source =
+    "def forward(self, x):\n"
+    "    return torch.conv2d(x, self.weight, self.bias, [1, 1], [2, 2])\n";
+
+/// Tensors of the layout's shapes whose memory is that of `flat`, which they keep alive.
+std::vector<at::Tensor> tensors_within(const at::Tensor& flat, const ParameterLayout& layout) {
+  std::vector<at::Tensor> tensors;
+  float* next = flat.data_ptr<float>();
+  for (const TensorSpec& spec : layout.tensors) {
+    // from_blob and not narrow: views would share autograd's version counter with each other.
+    tensors.push_back(at::from_blob(next, spec.shape, [flat](void*) {}, at::kFloat));
+    next += spec.size();
+  }
+  return tensors;
+}
+
+Status check_length(std::size_t expected, std::size_t given) {
+  if (expected == given) return {};
+  return fail(Errc::invalid, fmt::format("the model has {} weights, but {} were given", expected, given));
+}
+
+}  // namespace
+
+torch::jit::Module make_script_module(const Architecture& architecture, const ParameterLayout& layout,
+                                      const std::vector<at::Tensor>& tensors) {
+  const auto unit = std::make_shared<torch::jit::CompilationUnit>();
+  torch::jit::Module network(c10::QualifiedName("__torch__.rivulet.Network"), unit);
+  for (std::size_t i = 0; i < tensors.size(); i += 2) {
+    const bool is_convolution = layout.tensors[i].shape.size() == 4;
+    const std::string& weight = layout.tensors[i].name;
+    torch::jit::Module layer(
+        c10::QualifiedName(is_convolution ? "__torch__.rivulet.Convolution" : "__torch__.rivulet.Dense"),
+        unit, /*shouldMangle=*/true);
+    layer.register_parameter("weight", tensors[i], /*is_buffer=*/false);
+    layer.register_parameter("bias", tensors[i + 1], /*is_buffer=*/false);
+    layer.define(is_convolution ? same_convolution_source : dense_source);
+    network.register_module(weight.substr(0, weight.find('.')), layer);
+  }
+  network.define(forward_source(architecture));
+  network.eval();
+  return network;
+}
+
+Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Model::Model(Model&&) noexcept = default;
+Model& Model::operator=(Model&&) noexcept = default;
+Model::~Model() = default;
+
+Result<Model> Model::build(const Architecture& architecture) {
+  Result<ParameterLayout> layout = layout_of(architecture);
+  if (!layout) return std::unexpected(layout.error());
+  return catch_torch("building the network", [&]() -> Result<Model> {
+    const at::NoGradGuard no_grad;
+    const auto size = static_cast<std::int64_t>(layout->size());
+    const at::Tensor weights = at::zeros({size}, at::kFloat);
+    const at::Tensor gradient = at::zeros({size}, at::kFloat);
+    std::vector<at::Tensor> parameters = tensors_within(weights, *layout);
+    const std::vector<at::Tensor> gradients = tensors_within(gradient, *layout);
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      parameters[i].set_requires_grad(true);
+      parameters[i].mutable_grad() = gradients[i];
+    }
+    torch::jit::Module module = make_script_module(architecture, *layout, parameters);
+    return Model(
+        std::make_unique<Impl>(Impl{architecture, std::move(*layout), weights, gradient, std::move(module)}));
+  });
+}
+
+const Architecture& Model::architecture() const { return impl_->architecture; }
+const ParameterLayout& Model::layout() const { return impl_->layout; }
+std::size_t Model::size() const { return impl_->weights_span().size(); }
+
+Status Model::set_weights(std::span<const float> weights) {
+  if (Status status = check_length(size(), weights.size()); !status) return status;
+  std::ranges::copy(weights, impl_->weights_span().begin());
+  return {};
+}
+
+std::vector<float> Model::weights() const {
+  const std::span<const float> weights = impl_->weights_span();
+  return {weights.begin(), weights.end()};
+}
+
+void Model::copy_weights(std::span<float> out) const {
+  RIVULET_ASSERT(out.size() == size());
+  std::ranges::copy(impl_->weights_span(), out.begin());
+}
+
+std::vector<float> Model::initial_weights(std::uint64_t seed) const {
+  return rivulet::initial_weights(impl_->layout, seed);
+}
+
+Result<std::vector<float>> Model::forward(std::span<const float> inputs, std::size_t batch) {
+  const std::size_t input_size = impl_->architecture.input_size();
+  if (inputs.size() != batch * input_size)
+    return fail(Errc::invalid, fmt::format("{} samples of {} numbers are {}, but {} were given", batch,
+                                           input_size, batch * input_size, inputs.size()));
+  if (batch == 0) return std::vector<float>{};
+  return catch_torch("running the network", [&]() -> Result<std::vector<float>> {
+    const at::NoGradGuard no_grad;
+    const PlainExecution plain;
+    // The network only reads its input; from_blob has no form for constant memory.
+    const at::Tensor x =
+        at::from_blob(const_cast<float*>(inputs.data()),
+                      {static_cast<std::int64_t>(batch), static_cast<std::int64_t>(input_size)}, at::kFloat);
+    const at::Tensor y = impl_->module.forward({x}).toTensor().contiguous();
+    const float* begin = y.data_ptr<float>();
+    return std::vector<float>(begin, begin + y.numel());
+  });
+}
+
+Result<Model> Model::clone() const {
+  Result<Model> copy = build(impl_->architecture);
+  if (copy) std::ranges::copy(impl_->weights_span(), copy->impl_->weights_span().begin());
+  return copy;
+}
+
+Result<Bytes> Model::to_torchscript() const {
+  return catch_torch("writing TorchScript", [&]() -> Result<Bytes> {
+    const at::NoGradGuard no_grad;
+    // Tensors of their own: one that lies within a larger storage would be saved with all of it.
+    std::vector<at::Tensor> tensors;
+    for (const at::Tensor& tensor : tensors_within(impl_->weights, impl_->layout))
+      tensors.push_back(tensor.clone().set_requires_grad(true));
+    std::ostringstream out;
+    make_script_module(impl_->architecture, impl_->layout, tensors).save(out);
+    return copy_of(bytes_of(out.str()));
+  });
+}
+
+}  // namespace rivulet

@@ -1,0 +1,75 @@
+#pragma once
+
+// Includes torch: only for the .cpp files of this folder.
+#include <spdlog/fmt/fmt.h>
+#include <torch/script.h>
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "models/runtime/model.h"
+
+namespace rivulet {
+
+struct Model::Impl {
+  Architecture architecture;
+  ParameterLayout layout;
+  at::Tensor weights;   ///< [size]; the module's parameters lie in its memory.
+  at::Tensor gradient;  ///< [size]; the parameters' .grad lie in its memory, which backward adds to.
+  torch::jit::Module module;
+
+  [[nodiscard]] std::span<float> weights_span() {
+    return {weights.data_ptr<float>(), static_cast<std::size_t>(weights.numel())};
+  }
+  [[nodiscard]] std::span<float> gradient_span() {
+    return {gradient.data_ptr<float>(), static_cast<std::size_t>(gradient.numel())};
+  }
+};
+
+/// The network of `architecture` as a TorchScript module.
+/// @param tensors one for each of the layout, in its order; the module holds these very tensors.
+torch::jit::Module make_script_module(const Architecture& architecture, const ParameterLayout& layout,
+                                      const std::vector<at::Tensor>& tensors);
+
+/// While it lives, this thread runs TorchScript without the profiling executor: for training that
+/// is faster (the first steps by far), and no call's latency depends on which one came first.
+class PlainExecution {
+ public:
+  PlainExecution() : before_(torch::jit::getGraphExecutorOptimize()) {
+    torch::jit::setGraphExecutorOptimize(false);
+  }
+  PlainExecution(const PlainExecution&) = delete;
+  PlainExecution& operator=(const PlainExecution&) = delete;
+  ~PlainExecution() { torch::jit::setGraphExecutorOptimize(before_); }
+
+ private:
+  bool before_;
+};
+
+/// The messages of LibTorch go over many lines, and those about TorchScript begin with an empty one.
+inline std::string on_one_line(std::string_view text) {
+  constexpr std::size_t length_max = 300;
+  std::string line;
+  for (const char c : text) {
+    const bool blank = c == '\n' || c == ' ';
+    if (!blank) line += c;
+    if (blank && !line.empty() && line.back() != ' ') line += ' ';
+  }
+  return line.substr(0, length_max);
+}
+
+/// Runs `work` and turns what LibTorch throws into an Error of one line.
+template <typename Work>
+auto catch_torch(const char* what, Work&& work) -> decltype(work()) {
+  try {
+    return work();
+  } catch (const c10::Error& error) {
+    return fail(Errc::internal, fmt::format("{}: {}", what, on_one_line(error.what_without_backtrace())));
+  } catch (const std::exception& error) {
+    return fail(Errc::internal, fmt::format("{}: {}", what, on_one_line(error.what())));
+  }
+}
+
+}  // namespace rivulet

@@ -1,0 +1,173 @@
+#include "models/runtime/training.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "models/runtime/model_impl.h"
+#include "models/runtime/training_checks.h"
+#include "protocol/rng.h"
+
+namespace rivulet {
+namespace {
+
+/// Sums over the samples of an epoch.
+struct Tally {
+  double loss_sum = 0;
+  std::size_t correct = 0;
+  std::size_t samples = 0;
+};
+
+/// The tensors of one step, made once: each batch is copied into the same memory.
+class BatchTensors {
+ public:
+  BatchTensors(const TrainingData& data, std::size_t samples, std::size_t batch_max)
+      : data_(data), classification_(data.task == TaskKind::classification) {
+    const auto rows = static_cast<std::int64_t>(batch_max);
+    input_width_ = data.inputs.size() / samples;
+    inputs_ = at::empty({rows, static_cast<std::int64_t>(input_width_)}, at::kFloat);
+    if (classification_) {
+      labels_ = at::empty({rows}, at::kLong);
+    } else if (data.task == TaskKind::regression) {
+      target_width_ = data.targets.size() / samples;
+      targets_ = at::empty({rows, static_cast<std::int64_t>(target_width_)}, at::kFloat);
+    }
+  }
+
+  void gather(std::span<const std::size_t> rows) {
+    rows_ = static_cast<std::int64_t>(rows.size());
+    copy_rows(data_.inputs, rows, input_width_, inputs_.data_ptr<float>());
+    if (labels_.defined()) copy_rows(data_.labels, rows, 1, labels_.data_ptr<std::int64_t>());
+    if (targets_.defined()) copy_rows(data_.targets, rows, target_width_, targets_.data_ptr<float>());
+  }
+
+  [[nodiscard]] at::Tensor inputs() const { return inputs_.narrow(0, 0, rows_); }
+
+  /// The mean over the batch.
+  [[nodiscard]] at::Tensor loss(const at::Tensor& outputs) const {
+    if (classification_) return at::cross_entropy_loss(outputs, labels_.narrow(0, 0, rows_));
+    return at::mse_loss(outputs, targets_.defined() ? targets_.narrow(0, 0, rows_) : inputs());
+  }
+
+  [[nodiscard]] std::size_t correct(const at::Tensor& outputs) const {
+    if (!classification_) return 0;
+    const at::Tensor rows = outputs.contiguous();
+    const float* row = rows.data_ptr<float>();
+    const std::int64_t* label = labels_.data_ptr<std::int64_t>();
+    std::size_t count = 0;
+    for (std::int64_t i = 0; i < rows_; ++i, row += rows.size(1), ++label)
+      if (std::max_element(row, row + rows.size(1)) - row == *label) ++count;
+    return count;
+  }
+
+ private:
+  template <typename T>
+  static void copy_rows(std::span<const T> from, std::span<const std::size_t> rows, std::size_t width,
+                        T* to) {
+    for (const std::size_t row : rows)
+      to = std::copy_n(from.begin() + static_cast<std::ptrdiff_t>(row * width), width, to);
+  }
+
+  const TrainingData& data_;
+  bool classification_;
+  std::size_t input_width_ = 0;
+  std::size_t target_width_ = 0;
+  std::int64_t rows_ = 0;
+  at::Tensor inputs_;
+  at::Tensor labels_;
+  at::Tensor targets_;
+};
+
+TrainingOutcome& diverge(TrainingOutcome& outcome, std::string what, double learning_rate) {
+  outcome.end = TrainingEnd::diverged;
+  outcome.detail = fmt::format("training diverged: {} after {} steps; lower training.learning_rate ({})",
+                               std::move(what), outcome.steps, learning_rate);
+  return outcome;
+}
+
+/// @return false when the loss was not finite; no step is taken then.
+bool take_step(Model::Impl& model, BatchTensors& batch, std::span<const std::size_t> rows,
+               Optimizer& optimizer, std::span<const float> base, Tally& tally) {
+  batch.gather(rows);
+  const at::Tensor outputs = model.module.forward({batch.inputs()}).toTensor();
+  const at::Tensor loss = batch.loss(outputs);
+  const double value = loss.item<float>();
+  if (!std::isfinite(value)) return false;
+  tally.loss_sum += value * static_cast<double>(rows.size());
+  tally.correct += batch.correct(outputs);
+  tally.samples += rows.size();
+  loss.backward();
+  optimizer.step(model.weights_span(), base, model.gradient_span());
+  return true;
+}
+
+/// Fills delta and delta_norm from the trained weights, or says that they diverged.
+void finish(TrainingOutcome& outcome, std::span<const float> trained, std::span<const float> base,
+            const TrainingParameters& parameters) {
+  outcome.delta.resize(trained.size());
+  double squares = 0;
+  for (std::size_t i = 0; i < trained.size(); ++i) {
+    outcome.delta[i] = trained[i] - base[i];
+    squares += static_cast<double>(outcome.delta[i]) * outcome.delta[i];
+  }
+  outcome.delta_norm = std::sqrt(squares);
+  if (!std::isfinite(outcome.delta_norm)) {  // A single entry that is not finite makes the sum so.
+    outcome.delta.clear();
+    diverge(outcome, "a weight is not finite", parameters.learning_rate);
+  } else if (parameters.clip_norm > 0 && outcome.delta_norm > parameters.clip_norm) {
+    const double factor = parameters.clip_norm / outcome.delta_norm;
+    for (float& entry : outcome.delta) entry = static_cast<float>(entry * factor);
+  }
+}
+
+TrainingOutcome run_epochs(Model::Impl& model, std::span<const float> base, const TrainingData& data,
+                           std::size_t samples, const TrainingParameters& parameters,
+                           const std::atomic<bool>* stop) {
+  const std::size_t batch_size = std::min<std::size_t>(parameters.batch_size, samples);
+  BatchTensors batch(data, samples, batch_size);
+  Optimizer optimizer({parameters.optimizer, parameters.learning_rate, parameters.momentum,
+                       parameters.weight_decay, parameters.proximal_mu},
+                      base.size());
+  TrainingOutcome outcome;
+  outcome.samples = samples;
+  std::vector<std::size_t> order(samples);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  Rng rng(parameters.seed);
+  for (std::uint32_t epoch = 0; epoch < parameters.epochs && outcome.end == TrainingEnd::finished; ++epoch) {
+    shuffle(std::span(order), rng);
+    Tally tally;
+    for (std::size_t begin = 0; begin < samples; begin += batch_size) {
+      if (stop != nullptr && stop->load(std::memory_order_relaxed)) {
+        outcome.end = TrainingEnd::stopped;
+        break;
+      }
+      const auto rows =
+          std::span<const std::size_t>(order).subspan(begin, std::min(batch_size, samples - begin));
+      if (!take_step(model, batch, rows, optimizer, base, tally))
+        return diverge(outcome, "the loss is not finite", parameters.learning_rate);
+      if (outcome.steps++ == 0) outcome.loss_first = tally.loss_sum / static_cast<double>(tally.samples);
+    }
+    if (tally.samples == 0) break;  // Stopped before the epoch's first step: the one before is the last.
+    outcome.loss_last = tally.loss_sum / static_cast<double>(tally.samples);
+    outcome.accuracy = static_cast<double>(tally.correct) / static_cast<double>(tally.samples);
+  }
+  finish(outcome, model.weights_span(), base, parameters);
+  return outcome;
+}
+
+}  // namespace
+
+Result<TrainingOutcome> train(Model& model, std::span<const float> base_weights, const TrainingData& data,
+                              const TrainingParameters& parameters, const std::atomic<bool>* stop) {
+  const Result<std::size_t> samples = check_training(model, base_weights, data, parameters);
+  if (!samples) return std::unexpected(samples.error());
+  return catch_torch("training", [&]() -> Result<TrainingOutcome> {
+    const at::AutoGradMode with_gradients(true);
+    const PlainExecution plain;
+    if (Status status = model.set_weights(base_weights); !status) return std::unexpected(status.error());
+    std::ranges::fill(model.impl().gradient_span(), 0.0F);  // What an exception in an earlier call left.
+    return run_epochs(model.impl(), base_weights, data, *samples, parameters, stop);
+  });
+}
+
+}  // namespace rivulet
