@@ -96,6 +96,6 @@ void SessionHost::carry_out(core::FetchFailed& effect, Now) {
   owner_.fetch_failed(effect.content, std::move(effect.error));
 }
 
-void SessionHost::carry_out(core::CloseSession& effect, Now) { owner_.close(effect.reason, effect.detail); }
+void SessionHost::carry_out(core::CloseSession& effect, Now) { owner_.closed(effect.reason, effect.detail); }
 
 }  // namespace rivulet

@@ -23,7 +23,7 @@ class SessionOwner {
   virtual void count_sent(std::uint64_t bytes) = 0;
   virtual void count_received(std::uint64_t bytes) = 0;
   /// The connection must go; nothing is called after it.
-  virtual void close(Reason reason, const std::string& detail) = 0;
+  virtual void closed(Reason reason, const std::string& detail) = 0;
 };
 
 /// Runs a session: carries out what it asks for on a blob store and by its owner, in order. The same

@@ -4,6 +4,8 @@
 #include <string>
 #include <utility>
 
+#include "protocol/reason.h"
+
 namespace rivulet {
 
 /// What kind of failure it was, chosen by what the caller can do about it.
@@ -47,10 +49,12 @@ constexpr const char* name(Errc code) {
   return "internal";
 }
 
-/// Branch on `code`; show `detail`: one line that names what was wrong, where, and what to do.
+/// Branch on `code`; show `detail`: one line that names what was wrong, where, and what to do. `reason`
+/// is what a peer is told, where the error is about what it sent.
 struct Error {
   Errc code = Errc::internal;
   std::string detail;
+  Reason reason = Reason::none;
 
   bool operator==(const Error&) const = default;
 };
@@ -60,8 +64,8 @@ using Result = std::expected<T, Error>;
 using Status = Result<void>;
 
 /// `return fail(Errc::corrupt, "…");` in a function that returns a Result or a Status.
-[[nodiscard]] inline std::unexpected<Error> fail(Errc code, std::string detail) {
-  return std::unexpected(Error{code, std::move(detail)});
+[[nodiscard]] inline std::unexpected<Error> fail(Errc code, std::string detail, Reason reason = Reason::none) {
+  return std::unexpected(Error{code, std::move(detail), reason});
 }
 
 /// Puts "where: " before the detail of an error on its way up.

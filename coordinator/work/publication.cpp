@@ -1,0 +1,184 @@
+#include "coordinator/work/publication.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include "coordinator/aggregation/aggregation_rule.h"
+#include "coordinator/aggregation/server_optimizer.h"
+#include "coordinator/work/update_inspection.h"
+#include "models/package/snapshot.h"
+#include "protocol/codec/codec.h"
+#include "protocol/codec/norm.h"
+
+namespace rivulet::coordinator {
+namespace {
+
+/// Probabilities of the same weights on another processor or library differ by rounding alone.
+constexpr float answer_tolerance = 1e-3F;
+
+Result<std::unique_ptr<SegmentSource>> open_update(const SealedEntry& entry, std::size_t entries, const BlobStore& blobs) {
+  const auto codec = codec_from_number(entry.codec);
+  if (!codec) return std::unexpected(codec.error());
+  ReadBytes read = [&blobs, content = entry.content](std::uint64_t offset, std::span<std::byte> out) -> Status {
+    auto bytes = blobs.read(content, offset, out.size());
+    if (!bytes) return std::unexpected(bytes.error());
+    if (bytes->size() != out.size()) return fail(Errc::corrupt, "the content ends too early");
+    std::copy(bytes->begin(), bytes->end(), out.begin());
+    return {};
+  };
+  return open_segments(*codec, std::move(read), entry.content_bytes, entries);
+}
+
+Result<std::vector<float>> mean_delta(const effect::Aggregate& task, const ParameterLayout& layout, std::size_t threads,
+                                      const BlobStore& blobs) {
+  std::vector<std::unique_ptr<SegmentSource>> sources;
+  std::vector<SealedUpdate> updates;
+  for (const SealedEntry& entry : task.entries) {
+    auto source = open_update(entry, layout.size(), blobs);
+    if (!source) return fail_at("update " + entry.task.hex(), source.error());
+    updates.push_back({entry.task, entry.weight, entry.scale, source->get()});
+    sources.push_back(std::move(*source));
+  }
+  const auto rule = make_weighted_mean(ranges_of(layout, TensorKind::statistic));
+  return aggregate_in_parallel(*rule, std::move(updates), layout.size(), threads);
+}
+
+Result<std::vector<float>> step_master(const effect::Aggregate& task, const ParameterLayout& layout,
+                                       std::span<const float> delta, const BlobStore& blobs) {
+  auto parent = read_weights(blobs, task.parent_master, layout);
+  if (!parent) return fail_at("the parent's master", parent.error());
+  ServerState state{std::move(*parent), {}};
+  const auto statistics = ranges_of(layout, TensorKind::statistic);
+  const auto optimizer = make_fedavg(static_cast<float>(task.aggregation.server_learning_rate));
+  auto next = optimizer->step(state, delta, {statistics, {}});
+  if (!next) return std::unexpected(next.error());
+  return std::move(next->master);
+}
+
+Result<ContentId> store(BlobStore& blobs, ByteSpan bytes) {
+  const ContentId id = content_id_of(bytes);
+  if (const auto status = blobs.put(id, bytes); !status) return std::unexpected(status.error());
+  return id;
+}
+
+Result<std::vector<float>> read_snapshot(const BlobStore& blobs, const ContentId& content, SnapshotForm form,
+                                         const ParameterLayout& layout) {
+  const auto bytes = blobs.read_all(content);
+  if (!bytes) return std::unexpected(bytes.error());
+  return decode_snapshot(form, layout, *bytes);
+}
+
+Result<VariantInfo> derive_variant(const std::string& recipe, const Release& release, std::span<const float> weights,
+                                   const ScoringData* test, ModelRunner& runner, BlobStore& blobs) {
+  const SnapshotForm form = recipe == "int8" ? SnapshotForm::int8 : SnapshotForm::fp32;
+  const auto bytes = encode_snapshot(form, release.layout, weights);
+  if (!bytes) return std::unexpected(bytes.error());
+  const auto content = store(blobs, *bytes);
+  if (!content) return std::unexpected(content.error());
+  const auto served = decode_snapshot(form, release.layout, *bytes);
+  if (!served) return std::unexpected(served.error());
+  auto answers = runner.answers(release, *served, release.known_inputs);
+  if (!answers) return std::unexpected(answers.error());
+  VariantInfo variant{recipe, *content, bytes->size(), std::move(*answers), answer_tolerance, std::nullopt};
+  if (test != nullptr) {
+    const auto metrics = runner.score(release, *served, *test);
+    if (!metrics) return std::unexpected(metrics.error());
+    variant.accuracy = metrics->accuracy;
+  }
+  return variant;
+}
+
+std::optional<Metrics> try_score(const Release& release, const Result<std::vector<float>>& weights,
+                                 const ScoringData* data, ModelRunner& runner) {
+  if (data == nullptr || data->labels.empty() || !weights) return std::nullopt;
+  const auto metrics = runner.score(release, *weights, *data);
+  if (!metrics || !std::isfinite(metrics->loss)) return std::nullopt;
+  return *metrics;
+}
+
+}  // namespace
+
+Result<std::vector<float>> read_weights(const BlobStore& blobs, const ContentId& content, const ParameterLayout& layout) {
+  return read_snapshot(blobs, content, SnapshotForm::fp32, layout);
+}
+
+Result<ContentId> store_weights(BlobStore& blobs, std::span<const float> weights) {
+  return store(blobs, std::as_bytes(weights));
+}
+
+Result<CandidateBuilt> build_candidate(const effect::Aggregate& task, const Release& release, const SecretKey& key,
+                                       std::size_t threads, BlobStore& blobs) {
+  const auto delta = mean_delta(task, release.layout, threads, blobs);
+  if (!delta) return std::unexpected(delta.error());
+  const auto master = step_master(task, release.layout, *delta, blobs);
+  if (!master) return std::unexpected(master.error());
+  const auto initial = read_weights(blobs, release.initial_weights, release.layout);
+  if (!initial) return fail_at("the release's first weights", initial.error());
+  const auto snapshot = encode_snapshot(release.snapshot, release.layout, *master);
+  if (!snapshot) return std::unexpected(snapshot.error());
+  const auto weights = decode_snapshot(release.snapshot, release.layout, *snapshot);
+  if (!weights) return std::unexpected(weights.error());
+
+  CandidateBuilt built;
+  built.form = release.snapshot;
+  built.snapshot_bytes = snapshot->size();
+  built.weights_hash = weights_hash_of(*weights);
+  // Of what the fleet gets, which the bound is about: rounding can take it further than the master.
+  built.distance = l2_distance(*weights, *initial, ranges_of(release.layout, TensorKind::parameter));
+  const auto snapshot_id = store(blobs, *snapshot);
+  if (!snapshot_id) return std::unexpected(snapshot_id.error());
+  built.snapshot = *snapshot_id;
+  const auto master_id = store_weights(blobs, *master);
+  if (!master_id) return std::unexpected(master_id.error());
+  built.master = *master_id;
+
+  const CandidateManifest manifest{.fleet = release.fleet,
+                                   .round = task.round,
+                                   .release = task.release,
+                                   .release_content = task.release_content,
+                                   .parent = task.parent,
+                                   .parent_weights_hash = task.parent_weights_hash,
+                                   .form = built.form,
+                                   .snapshot = built.snapshot,
+                                   .snapshot_bytes = built.snapshot_bytes,
+                                   .weights_hash = built.weights_hash};
+  built.manifest = seal(key, Context::candidate, encode(manifest));
+  return built;
+}
+
+event::CandidateScored score_candidate(const effect::ScoreCandidate& task, const Release& release,
+                                       const ScoringData* holdout, const ScoringData* test, ModelRunner& runner,
+                                       const BlobStore& blobs) {
+  const auto parent = read_snapshot(blobs, task.parent_snapshot, task.form, release.layout);
+  const auto candidate = read_snapshot(blobs, task.candidate_snapshot, task.form, release.layout);
+  return {.round = task.round,
+          .attempt = task.attempt,
+          .parent_central = try_score(release, parent, holdout, runner),
+          .candidate_central = try_score(release, candidate, holdout, runner),
+          .candidate_test = try_score(release, candidate, test, runner)};
+}
+
+Result<event::VersionSealed> seal_version(const effect::SealVersion& task, const Release& release,
+                                          const ScoringData* test, const SecretKey& key, ModelRunner& runner,
+                                          BlobStore& blobs) {
+  event::VersionSealed sealed;
+  sealed.manifest = task.manifest;
+  const auto weights = read_snapshot(blobs, task.manifest.snapshot, task.manifest.form, release.layout);
+  if (!weights) return fail_at("the version's snapshot", weights.error());
+  const ScoringData* data = test != nullptr && !test->labels.empty() ? test : nullptr;
+  for (const std::string& recipe : release.recipes) {
+    auto variant = derive_variant(recipe, release, *weights, data, runner, blobs);
+    if (!variant) return fail_at("variant " + recipe, variant.error());
+    sealed.manifest.variants.push_back(std::move(*variant));
+  }
+  if (data != nullptr) {
+    const auto metrics = runner.score(release, *weights, *data);
+    if (!metrics) return std::unexpected(metrics.error());
+    sealed.metrics = *metrics;
+  }
+  sealed.envelope = seal(key, Context::version, encode(sealed.manifest));
+  return sealed;
+}
+
+}  // namespace rivulet::coordinator

@@ -1,0 +1,198 @@
+#include "node/work/tasks.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <cmath>
+
+#include "models/package/snapshot.h"
+#include "protocol/content.h"
+#include "protocol/codec/codec.h"
+#include "protocol/codec/norm.h"
+#include "protocol/envelope.h"
+#include "protocol/rng.h"
+
+namespace rivulet::node {
+namespace {
+
+std::vector<CoordinateRange> parameter_ranges(const ParameterLayout& layout) {
+  std::vector<CoordinateRange> ranges;
+  std::size_t at = 0;
+  for (const TensorSpec& tensor : layout.tensors) {
+    if (tensor.kind == TensorKind::parameter && tensor.size() > 0) ranges.push_back({at, at + tensor.size()});
+    at += tensor.size();
+  }
+  return ranges;
+}
+
+event::TaskFailed failed(const TaskId& task, const Error& error, Reason otherwise) {
+  return {task, error.reason == Reason::none ? otherwise : error.reason, error.detail};
+}
+
+Status check_answers(const Release& release, const VariantInfo& variant, std::span<const float> weights, Engine& engine) {
+  const auto answers = engine.answers(release, weights, release.known_inputs);
+  if (!answers) return fail(Errc::refused, answers.error().detail, Reason::not_loadable);
+  if (answers->size() != variant.known_outputs.size()) {
+    return fail(Errc::refused, "the number of known answers is wrong", Reason::bad_manifest);
+  }
+  for (std::size_t i = 0; i < answers->size(); ++i) {
+    // Written so that a NaN on either side fails.
+    if (!(std::abs((*answers)[i] - variant.known_outputs[i]) <= variant.tolerance)) {
+      return fail(Errc::refused, fmt::format("answer {} is {} instead of {}", i, (*answers)[i], variant.known_outputs[i]),
+                  Reason::known_answers_wrong);
+    }
+  }
+  return {};
+}
+
+Status compare_on_holdout(const Activation& active, const Activation& trial, const ActivationRules& rules, Engine& engine) {
+  // Another model's classes cannot be compared sample by sample.
+  if (active.release.name != trial.release.name || active.release.classes != trial.release.classes) return {};
+  const auto before = engine.score(active.release, active.weights);
+  const auto after = engine.score(trial.release, trial.weights);
+  if (!after) return fail(Errc::refused, after.error().detail, Reason::not_loadable);
+  if (!before || before->right.size() != after->right.size() || after->right.size() < rules.holdout_min) return {};
+  std::uint64_t losses = 0, wins = 0;
+  for (std::size_t i = 0; i < after->right.size(); ++i) {
+    losses += before->right[i] != 0 && after->right[i] == 0 ? 1 : 0;
+    wins += before->right[i] == 0 && after->right[i] != 0 ? 1 : 0;
+  }
+  const double fall = (static_cast<double>(losses) - static_cast<double>(wins)) / static_cast<double>(after->right.size());
+  if (fall > rules.tolerance && sign_test(losses, wins) < rules.significance) {
+    return fail(Errc::refused, fmt::format("accuracy on {} own samples would fall by {:.3f}", after->right.size(), fall),
+                Reason::worse_on_holdout);
+  }
+  return {};
+}
+
+}  // namespace
+
+double sign_test(std::uint64_t losses, std::uint64_t wins) {
+  const auto n = static_cast<double>(losses + wins);
+  double tail = 0;
+  for (std::uint64_t k = losses; k <= losses + wins; ++k) {
+    const auto x = static_cast<double>(k);
+    tail += std::exp(std::lgamma(n + 1) - std::lgamma(x + 1) - std::lgamma(n - x + 1) - n * std::log(2.0));
+  }
+  return std::min(tail, 1.0);
+}
+
+Result<Release> load_release(const BlobStore& blobs, const ContentId& content) {
+  const auto bytes = blobs.read_all(content);
+  if (!bytes) return std::unexpected(bytes.error());
+  const auto envelope = decode_envelope(*bytes);
+  if (!envelope) return std::unexpected(envelope.error());
+  return decode_release(envelope->payload);
+}
+
+Result<std::vector<float>> load_weights(const BlobStore& blobs, const Release& release, SnapshotForm form,
+                                        const ContentId& snapshot, const Digest& weights_hash) {
+  const auto bytes = blobs.read_all(snapshot);
+  if (!bytes) return std::unexpected(bytes.error());
+  auto weights = decode_snapshot(form, release.layout, *bytes);
+  if (!weights) return fail(Errc::corrupt, weights.error().detail, Reason::corrupt_content);
+  if (weights_hash_of(*weights) != weights_hash) {
+    return fail(Errc::corrupt, "the weights do not have the hash that was signed", Reason::corrupt_content);
+  }
+  const auto initial_bytes = blobs.read_all(release.initial_weights);
+  if (!initial_bytes) return std::unexpected(initial_bytes.error());
+  const auto initial = decode_snapshot(SnapshotForm::fp32, release.layout, *initial_bytes);
+  if (!initial) return fail(Errc::corrupt, initial.error().detail, Reason::corrupt_content);
+  const double distance = l2_distance(*weights, *initial, parameter_ranges(release.layout));
+  if (!(distance <= release.limits.max_distance)) {
+    return fail(Errc::refused, fmt::format("the weights are {:.3g} from w_0; the release allows {:.3g}", distance,
+                                           release.limits.max_distance),
+                Reason::corrupt_content);
+  }
+  return weights;
+}
+
+std::optional<Event> run_training(const effect::Train& task, BlobStore& blobs, Engine& engine,
+                                  const std::atomic<bool>& stop) {
+  const auto release = load_release(blobs, task.base.release_content);
+  if (!release) return failed(task.task, release.error(), Reason::corrupt_content);
+  const auto base = load_weights(blobs, *release, task.base.form, task.base.snapshot, task.base.weights_hash);
+  if (!base) return failed(task.task, base.error(), Reason::corrupt_content);
+  const auto codec = codec_from_number(task.plan.codec);
+  if (!codec) return failed(task.task, codec.error(), Reason::training_failed);
+  const auto result = engine.train(*release, *base, task.plan, stop);
+  if (!result) {
+    if (result.error().code == Errc::cancelled) return std::nullopt;
+    return failed(task.task, result.error(), Reason::training_failed);
+  }
+  // The rounding of the codec must differ between nodes, or their errors would add up.
+  Rng rng(derive_seed(task.plan.seed, load_le<std::uint64_t>(task.task.span())));
+  const auto wire = encode(*codec, result->delta, rng);
+  if (!wire) return failed(task.task, wire.error(), Reason::training_diverged);
+  const ContentId content = content_id_of(*wire);
+  if (const auto status = blobs.put(content, *wire); !status) return failed(task.task, status.error(), Reason::training_failed);
+  return event::TrainingDone{.task = task.task,
+                             .content = content,
+                             .content_bytes = wire->size(),
+                             .parameter_count = release->layout.size(),
+                             .sample_count = result->samples,
+                             .loss_first = result->loss_first,
+                             .loss_last = result->loss_last};
+}
+
+Event run_evaluation(const effect::Evaluate& task, const BlobStore& blobs, Engine& engine) {
+  const auto release = load_release(blobs, task.parent.release_content);
+  if (!release) return failed(task.task, release.error(), Reason::corrupt_content);
+  const auto parent = load_weights(blobs, *release, task.parent.form, task.parent.snapshot, task.parent.weights_hash);
+  if (!parent) return failed(task.task, parent.error(), Reason::corrupt_content);
+  const auto candidate =
+      load_weights(blobs, *release, task.candidate.form, task.candidate.snapshot, task.candidate.weights_hash);
+  if (!candidate) return failed(task.task, candidate.error(), Reason::corrupt_content);
+  const auto before = engine.score(*release, *parent);
+  const auto after = engine.score(*release, *candidate);
+  if (!before) return failed(task.task, before.error(), Reason::too_few_samples);
+  if (!after) return failed(task.task, after.error(), Reason::too_few_samples);
+  event::EvaluationDone done;
+  done.task = task.task;
+  for (std::size_t i = 0; i < before->right.size(); ++i) {
+    const bool was = before->right[i] != 0, is = after->right[i] != 0;
+    ++(was ? (is ? done.both_right : done.parent_only) : (is ? done.candidate_only : done.both_wrong));
+  }
+  done.parent_loss_sum = before->loss_sum;
+  done.candidate_loss_sum = after->loss_sum;
+  return done;
+}
+
+Result<Activation> prepare_activation(const effect::Activate& effect, const Activation* active,
+                                      const ActivationRules& rules, const BlobStore& blobs, Engine& engine) {
+  const VersionManifest& manifest = effect.manifest;
+  const auto with_reason = [](Error error) {
+    if (error.reason == Reason::none) error.reason = Reason::not_loadable;
+    return std::unexpected(std::move(error));
+  };
+  auto release = load_release(blobs, manifest.release_content);
+  if (!release) return with_reason(release.error());
+  const auto weights = load_weights(blobs, *release, manifest.form, manifest.snapshot, manifest.weights_hash);
+  if (!weights) return with_reason(weights.error());
+
+  Activation trial{std::move(*release), *weights};
+  for (const VariantInfo& variant : manifest.variants) {
+    if (variant.name != effect.variant) continue;
+    const SnapshotForm form = variant.name == "int8" ? SnapshotForm::int8 : SnapshotForm::fp32;
+    // The node repeats the recipe: what it serves is bound to w_t, and nothing more is downloaded.
+    const auto bytes = encode_snapshot(form, trial.release.layout, *weights);
+    if (!bytes) return with_reason(bytes.error());
+    if (content_id_of(*bytes) != variant.content) {
+      return fail(Errc::refused, "variant " + variant.name + " is not what its recipe makes of the weights",
+                  Reason::bad_manifest);
+    }
+    auto served = decode_snapshot(form, trial.release.layout, *bytes);
+    if (!served) return with_reason(served.error());
+    trial.weights = std::move(*served);
+    if (const auto status = check_answers(trial.release, variant, trial.weights, engine); !status) {
+      return std::unexpected(status.error());
+    }
+  }
+  if (effect.kind == effect::Activate::Kind::trial && active != nullptr) {
+    if (const auto status = compare_on_holdout(*active, trial, rules, engine); !status) {
+      return std::unexpected(status.error());
+    }
+  }
+  return trial;
+}
+
+}  // namespace rivulet::node
