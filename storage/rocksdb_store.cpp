@@ -22,6 +22,12 @@
 #include "storage/faulty_rocksdb_env.h"
 #endif
 
+#ifdef __SANITIZE_THREAD__
+// The system's RocksDB is not instrumented, so ThreadSanitizer sees its memory copies and not its atomics.
+extern "C" const char* __tsan_default_suppressions();
+extern "C" const char* __tsan_default_suppressions() { return "called_from_lib:librocksdb.so\nrace:rocksdb::\n"; }
+#endif
+
 namespace rivulet {
 
 namespace {
