@@ -127,6 +127,17 @@ TEST_CASE("each answer to an update has its end", "[node][work]") {
   }
 }
 
+TEST_CASE("an accepted update waits for its verdict, whatever a second receipt says", "[node][work]") {
+  Fleet fleet;
+  Worker rig(fleet);
+  rig.hear(fleet.training(1, rig.base));
+  rig.receipt(1, ReceiptOutcome::accepted);
+  rig.receipt(1, ReceiptOutcome::refused, Reason::round_closed);
+  CHECK(rig.outcome_of(task_id(1)).empty());
+  rig.reconnect();
+  CHECK(rig.sent_of<message::Ready>().back().awaiting_verdict == std::vector{task_id(1)});
+}
+
 TEST_CASE("a verdict ends an update whose receipt was lost", "[node][work]") {
   Fleet fleet;
   Worker rig(fleet);
@@ -241,6 +252,9 @@ TEST_CASE("a task that is cancelled leaves nothing behind, in any phase", "[node
     rig.hear(cancelled);
     CHECK(rig.done_of<effect::StopTask>().empty());
     CHECK(rig.done_of<effect::DropContent>().size() == 1);
+    rig.blobs.insert(rig.model.content);
+    rig.step(event::ContentReceived{rig.model.content, rig.model.bytes});  // It was on its way.
+    CHECK(rig.state.transfers.present.empty());
   }
   SECTION("while it trains") {
     rig.trains = false;
