@@ -98,6 +98,14 @@ void on_verdicts(Turn& turn, const message::Verdicts& verdicts) {
   }
 }
 
+void on_offer_cancelled(Turn& turn, const message::TaskCancelled& cancelled) {
+  const auto found = turn.state.outbox.find(cancelled.id);
+  if (found == turn.state.outbox.end() || found->second.accepted) return;
+  release_turn(turn.state, cancelled.id);
+  end_entry(turn, cancelled.id, found->second,
+            {.task = cancelled.id, .outcome = "cancelled", .reason = cancelled.reason}, {});
+}
+
 void record_end(Turn& turn, Ended ended, const std::string& detail) {
   State& state = turn.state;
   ended.time = turn.now.utc;

@@ -13,6 +13,8 @@ void put_in_outbox(Turn& turn, const TaskId& task, OutboxEntry entry);
 
 void on_receipt(Turn& turn, const message::Receipt& receipt);
 void on_verdicts(Turn& turn, const message::Verdicts& verdicts);
+/// The coordinator no longer waits for what is still offered: its round has gone on.
+void on_offer_cancelled(Turn& turn, const message::TaskCancelled& cancelled);
 
 /// Remembers how a task ended and says so; forgets the oldest.
 void record_end(Turn& turn, Ended ended, const std::string& detail);

@@ -143,6 +143,7 @@ void on_task(Turn& turn, message::Task message) {
 }
 
 void on_task_cancelled(Turn& turn, const message::TaskCancelled& cancelled) {
+  on_offer_cancelled(turn, cancelled);
   end_task(turn, cancelled.id, {.task = cancelled.id, .outcome = "cancelled", .reason = cancelled.reason}, {});
 }
 

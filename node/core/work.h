@@ -11,7 +11,7 @@
 namespace rivulet::node {
 
 void on_task(Turn& turn, message::Task task);
-/// What is in the outbox stays: it was promised, and the receipt says what becomes of it.
+/// Ends what has no receipt yet, offered or not; an accepted update has its verdict to come.
 void on_task_cancelled(Turn& turn, const message::TaskCancelled& cancelled);
 void on_training_done(Turn& turn, const event::TrainingDone& event);
 void on_evaluation_done(Turn& turn, const event::EvaluationDone& event);

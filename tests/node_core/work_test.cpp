@@ -278,14 +278,23 @@ TEST_CASE("a task that is cancelled leaves nothing behind, in any phase", "[node
   CHECK_FALSE(rig.durable.contains({"tasks", copy_of(task_id(1).span())}));
 }
 
-TEST_CASE("what was promised stays until it is answered, though its task is cancelled", "[node][work]") {
+TEST_CASE("an offer that is cancelled makes way for the next; an accepted update stays", "[node][work]") {
   Fleet fleet;
   Worker rig(fleet);
-  rig.hear(fleet.training(1, rig.base));
+  for (int task = 1; task <= 3; ++task) rig.hear(fleet.training(task, rig.base));
+  rig.receipt(1, ReceiptOutcome::accepted);
   rig.hear(message::TaskCancelled{task_id(1), Reason::round_closed});
-  CHECK(rig.state.outbox.size() == 1);
-  rig.receipt(1, ReceiptOutcome::refused, Reason::round_closed);
-  CHECK(rig.state.outbox.empty());
+  CHECK(rig.outcome_of(task_id(1)).empty());
+  CHECK(rig.state.outbox.at(task_id(1)).accepted);
+  REQUIRE(rig.sent_of<message::Offer>().size() == 2);
+  const ContentId second = header_of(rig.sent_of<message::Offer>()[1]).content;
+  rig.hear(message::TaskCancelled{task_id(2), Reason::round_closed});
+  CHECK(rig.outcome_of(task_id(2)) == "cancelled");
+  CHECK_FALSE(rig.blobs.contains(second));
+  REQUIRE(rig.sent_of<message::Offer>().size() == 3);
+  CHECK(header_of(rig.sent_of<message::Offer>()[2]).task == task_id(3));
+  rig.hear(fleet.training(2, rig.base));  // Given again by mistake: it has ended.
+  CHECK(rig.done_of<effect::Train>().size() == 3);
 }
 
 TEST_CASE("a deadline ends a task in any phase, by the monotonic clock alone", "[node][work][time]") {
