@@ -1,0 +1,144 @@
+#include "sim/world/checker.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "coordinator/core/audit.h"
+#include "coordinator/core/records.h"
+#include "storage/write.h"
+
+namespace rivulet::sim {
+namespace {
+
+using coordinator::Contribution;
+using coordinator::VersionRecord;
+
+std::optional<std::vector<float>> floats_of(const BlobStore& blobs, const ContentId& content) {
+  const auto bytes = blobs.read_all(content);
+  if (!bytes) return std::nullopt;
+  std::vector<float> values(bytes->size() / sizeof(float));
+  std::memcpy(values.data(), bytes->data(), values.size() * sizeof(float));
+  return values;
+}
+
+}  // namespace
+
+void Checker::on_trained(const ContentId& content, Codec codec, ByteSpan wire, std::uint64_t samples) {
+  const auto entries = static_cast<std::size_t>(load_le<std::uint64_t>(wire));
+  const auto delta = EncodedDelta::parse(codec, wire, entries);
+  auto decoded = delta ? delta->decode() : Result<std::vector<float>>(std::unexpected(delta.error()));
+  if (!decoded) return violate("a node stored a delta that does not decode");
+  trained_[content] = {std::move(*decoded), samples};
+}
+
+void Checker::on_commit(const Store& store, const BlobStore& blobs, const WriteBatch& batch) {
+  for (const Write& write : batch) {
+    const auto* put = std::get_if<Put>(&write);
+    if (put == nullptr) continue;
+    if (put->family == "verdicts") {
+      const auto before = store.get("verdicts", put->key);
+      if (before && *before && **before != put->value) violate("a verdict was changed: " + to_hex(put->key));
+    }
+    if (put->family == "versions") check_version(store, blobs, put->value);
+  }
+}
+
+void Checker::check_version(const Store& store, const BlobStore& blobs, ByteSpan value) {
+  const auto version = coordinator::parse_record<VersionRecord>(value);
+  if (!version) return violate("a version's record does not parse: " + version.error().detail);
+  const VersionNumber number = version->manifest.version;
+  const auto known = checked_versions_.find(number);
+  if (known != checked_versions_.end() && known->second == version->master) return;  // Blobs were dropped.
+  for (const auto& [other, master] : checked_versions_) {
+    if (other > number) violate("version " + std::to_string(number) + " came after " + std::to_string(other));
+  }
+  checked_versions_[number] = version->master;
+  if (version->manifest.parent == 0) return;
+
+  // A crash before this commit takes what was used along: the same round may publish other updates.
+  std::erase_if(used_, [&](const auto& entry) { return entry.second >= number; });
+  std::set<PublicKey> nodes;
+  for (const Contribution& update : version->updates) {
+    const auto [place, is_new] = used_.emplace(update.task, number);
+    if (!is_new) violate("an update is in versions " + std::to_string(place->second) + " and " + std::to_string(number));
+    if (!nodes.insert(update.node).second) violate("version " + std::to_string(number) + " has two updates of one node");
+    if (!trained_.contains(update.content)) violate("version " + std::to_string(number) + " has an update that no node made");
+  }
+  const auto parent_bytes = store.get("versions", number_key(version->manifest.parent));
+  if (!parent_bytes || !*parent_bytes) return violate("version " + std::to_string(number) + " has no parent");
+  const auto parent = coordinator::parse_record<VersionRecord>(**parent_bytes);
+  const auto before = floats_of(blobs, parent->master);
+  const auto after = floats_of(blobs, version->master);
+  if (!before || !after) return violate("a master is not in the blob store");
+  check_master(*version, *before, *after);
+}
+
+void Checker::check_master(const VersionRecord& version, const std::vector<float>& parent, const std::vector<float>& master) {
+  std::vector<double> counts;
+  for (const Contribution& update : version.updates) {
+    counts.push_back(static_cast<double>(trained_[update.content].samples));
+  }
+  std::vector<double> sorted = counts;
+  std::ranges::sort(sorted);
+  const double cap = sorted.empty() ? 0 : 4 * sorted[(sorted.size() - 1) / 2];
+  std::vector<double> sum(parent.size());
+  double total = 0;
+  for (std::size_t k = 0; k < counts.size(); ++k) {
+    const double weight = std::min(counts[k], cap);
+    const std::vector<float>& delta = trained_[version.updates[k].content].delta;
+    if (delta.size() != parent.size()) return violate("an update has another length than the model");
+    total += weight;
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += weight * version.updates[k].scale * delta[i];
+  }
+  for (std::size_t i = 0; i < sum.size(); ++i) {
+    if (std::abs(parent[i] + sum[i] / total - master[i]) > 1e-6) {
+      return violate("the master of version " + std::to_string(version.manifest.version) +
+                     " is not its parent's and the mean of its updates");
+    }
+  }
+}
+
+std::map<TaskId, std::string> Checker::verdicts(const Store& store) const {
+  std::map<TaskId, std::string> found;
+  std::ignore = store.scan("verdicts", {}, [&](ByteSpan, ByteSpan value) {
+    const auto verdict = coordinator::parse_record<coordinator::VerdictRecord>(value);
+    if (verdict) found[verdict->task] += verdict->outcome == message::VerdictOutcome::aggregated ? "a" : "d";
+    return true;
+  });
+  return found;
+}
+
+bool Checker::all_decided(const Store& store) const {
+  const auto found = verdicts(store);
+  return std::ranges::all_of(accepted_, [&](const TaskId& task) { return found.contains(task); });
+}
+
+void Checker::at_the_end(const Store& store) {
+  const auto found = verdicts(store);
+  for (const TaskId& task : accepted_) {
+    const auto verdict = found.find(task);
+    if (verdict == found.end()) violate("update " + task.hex() + " was accepted and has no verdict");
+    else if (verdict->second.size() != 1) violate("update " + task.hex() + " has several verdicts");
+    const bool used = used_.contains(task);
+    if (verdict != found.end() && used != (verdict->second == "a")) {
+      violate("the verdict on update " + task.hex() + " does not say what became of it");
+    }
+  }
+  coordinator::AuditVerifier audit;
+  std::ignore = store.scan("audit", {}, [&](ByteSpan, ByteSpan value) {
+    if (const auto fault = audit.add(text_of(value))) {
+      violate("audit entry " + std::to_string(fault->seq) + ": " + fault->what);
+      return false;
+    }
+    return true;
+  });
+  std::uint64_t last_manifest = 0;
+  std::ignore = store.scan("versions", {}, [&](ByteSpan, ByteSpan value) {
+    const auto version = coordinator::parse_record<VersionRecord>(value);
+    if (version && version->manifest.manifest_version <= last_manifest) violate("a manifest version did not rise");
+    if (version) last_manifest = version->manifest.manifest_version;
+    return true;
+  });
+}
+
+}  // namespace rivulet::sim
