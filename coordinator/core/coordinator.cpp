@@ -5,6 +5,7 @@
 #include "coordinator/core/handlers.h"
 #include "coordinator/core/phases.h"
 #include "coordinator/core/records.h"
+#include "coordinator/core/step.h"
 
 namespace rivulet::coordinator {
 namespace {
@@ -26,12 +27,16 @@ struct NextDeadline {
   std::optional<MonotonicTime> operator()(const Failed& phase) const { return phase.until.at; }
 };
 
-void add_contents(std::set<ContentId>& contents, const SealedSet& sealed) {
-  for (const UpdateRecord& update : sealed.updates) contents.insert(update.content);
+using Visit = std::function<void(const ContentId&)>;
+
+void visit_sealed(const SealedSet& sealed, const Visit& visit) {
+  for (const UpdateRecord& update : sealed.updates) visit(update.content);
 }
 
-void add_contents(std::set<ContentId>& contents, const CandidateBuilt& candidate) {
-  contents.insert({candidate.snapshot, candidate.master, candidate.optimizer_state});
+void visit_candidate(const CandidateBuilt& candidate, const Visit& visit) {
+  visit(candidate.snapshot);
+  visit(candidate.master);
+  visit(candidate.optimizer_state);
 }
 
 }  // namespace
@@ -59,21 +64,26 @@ std::optional<MonotonicTime> next_deadline(const State& state) {
   return std::visit(NextDeadline{state}, state.round.phase);
 }
 
-std::vector<ContentId> referenced_content(const State& state) {
-  std::set<ContentId> contents = contents_of(state.registry);
+void visit_contents(const State& state, const std::function<void(const ContentId&)>& visit) {
+  visit_contents(state.registry, visit);
   const RoundPhase& phase = state.round.phase;
   if (const auto* training = std::get_if<Training>(&phase)) {
-    for (const auto& [task, update] : training->accepted) contents.insert(update.content);
-    for (const auto& [task, incoming] : training->incoming) contents.insert(incoming.header.content);
+    for (const auto& [task, update] : training->accepted) visit(update.content);
+    for (const auto& [task, incoming] : training->incoming) visit(incoming.header.content);
   } else if (const auto* aggregating = std::get_if<Aggregating>(&phase)) {
-    add_contents(contents, aggregating->sealed);
+    visit_sealed(aggregating->sealed, visit);
   } else if (const auto* gating = std::get_if<Gating>(&phase)) {
-    add_contents(contents, gating->sealed);
-    add_contents(contents, gating->candidate);
+    visit_sealed(gating->sealed, visit);
+    visit_candidate(gating->candidate, visit);
   } else if (const auto* publishing = std::get_if<Publishing>(&phase)) {
-    add_contents(contents, publishing->sealed);
-    add_contents(contents, publishing->candidate);
+    visit_sealed(publishing->sealed, visit);
+    visit_candidate(publishing->candidate, visit);
   }
+}
+
+std::vector<ContentId> referenced_content(const State& state) {
+  std::set<ContentId> contents;
+  visit_contents(state, [&](const ContentId& content) { contents.insert(content); });
   contents.erase(ContentId{});
   return {contents.begin(), contents.end()};
 }

@@ -67,22 +67,22 @@ std::vector<ContentId> contents_of(const VersionRecord& version) {
   return contents;
 }
 
-std::set<ContentId> contents_of(const Registry& registry) {
-  std::set<ContentId> contents;
+void visit_contents(const Registry& registry, const std::function<void(const ContentId&)>& visit) {
   for (const auto& [id, release] : registry.releases) {
-    contents.insert(release.content);
-    contents.insert(release.release.initial_weights);
+    visit(release.content);
+    visit(release.release.initial_weights);
   }
   for (const auto& [number, version] : registry.versions) {
     if (!version.blobs_kept) continue;
-    for (const ContentId& content : contents_of(version)) contents.insert(content);
+    for (const ContentId& content : contents_of(version)) visit(content);
   }
   if (registry.pending) {
     const PendingImport& pending = *registry.pending;
-    contents.insert({pending.release.content, pending.release.release.initial_weights, pending.manifest.snapshot,
-                     pending.master, pending.optimizer_state});
+    for (const ContentId& content : {pending.release.content, pending.release.release.initial_weights,
+                                     pending.manifest.snapshot, pending.master, pending.optimizer_state}) {
+      visit(content);
+    }
   }
-  return contents;
 }
 
 }  // namespace rivulet::coordinator

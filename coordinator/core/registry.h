@@ -1,8 +1,8 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -88,8 +88,9 @@ VersionManifest next_manifest(const Registry& registry, const ReleaseRecord& rel
 /// fallback and every release's first. @return the contents that were named by those forgotten now.
 std::vector<ContentId> drop_old_versions(Registry& registry, std::uint32_t kept);
 
-/// All contents that releases and kept versions name.
-std::set<ContentId> contents_of(const Registry& registry);
+/// The contents that a version names; zero where it has none.
 std::vector<ContentId> contents_of(const VersionRecord& version);
+/// Visits all contents that releases, kept versions and a pending import name; some twice.
+void visit_contents(const Registry& registry, const std::function<void(const ContentId&)>& visit);
 
 }  // namespace rivulet::coordinator

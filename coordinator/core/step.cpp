@@ -35,13 +35,10 @@ void Step::audit(std::string_view actor, std::string_view event, nlohmann::json 
 
 void Step::erase_unreferenced(const std::vector<ContentId>& contents) {
   if (contents.empty()) return;
-  const std::vector<ContentId> referenced = referenced_content(state);
-  std::set<ContentId> spared(referenced.begin(), referenced.end());
-  spared.insert(ContentId{});
-  for (const ContentId& content : contents) {
-    // Two nodes may have sent the same bytes: erased once.
-    if (spared.insert(content).second) emit(effect::EraseContent{content});
-  }
+  std::set<ContentId> left(contents.begin(), contents.end());  // Two nodes may have sent the same bytes.
+  left.erase(ContentId{});
+  visit_contents(state, [&](const ContentId& content) { left.erase(content); });
+  for (const ContentId& content : left) emit(effect::EraseContent{content});
 }
 
 std::string node_actor(const PublicKey& key) { return "node:" + key.hex(); }

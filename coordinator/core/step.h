@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -31,6 +32,9 @@ struct Step {
   /// Erases those of these contents that nothing refers to (any more).
   void erase_unreferenced(const std::vector<ContentId>& contents);
 };
+
+/// Visits every content that the state refers to; some twice, zero where there is none.
+void visit_contents(const State& state, const std::function<void(const ContentId&)>& visit);
 
 inline constexpr std::string_view operator_actor = "operator";
 inline constexpr std::string_view coordinator_actor = "coordinator";

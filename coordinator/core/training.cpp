@@ -24,8 +24,8 @@ bool is_of_past_round(const State& state, const TaskId& task, const PublicKey& n
 }
 
 void refuse(Step& step, const Node& node, const TaskId& task, const Refusal& refusal) {
-  RoundSummary& summary = step.state.round.summary;
-  if (!std::holds_alternative<Idle>(step.state.round.phase)) ++summary.refused;
+  const RoundPhase& phase = step.state.round.phase;
+  if (!std::holds_alternative<Idle>(phase) && !std::holds_alternative<Failed>(phase)) ++step.state.round.summary.refused;
   step.notice(Level::warning, "update_refused", std::string(name(refusal.reason)),
               {{"node", node.record.key.hex()}, {"task", task.hex()}, {"detail", refusal.detail}});
   const bool duplicate = refusal.reason == Reason::duplicate_content;

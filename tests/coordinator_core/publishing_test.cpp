@@ -1,0 +1,300 @@
+#include "coordinator/core/views.h"
+#include "tests/catch.h"
+#include "tests/coordinator_core/support.h"
+
+namespace rivulet::coordinator::testing {
+namespace {
+
+void refuse_one(Bench& bench) {
+  bench.up_to_gating();
+  for (unsigned n = 1; n <= bench.state.fleet.nodes.size(); ++n) {
+    if (bench.in<Gating>() && !bench.task_of(n).is_zero()) bench.report(n, 40, 0);
+  }
+}
+
+std::vector<std::string> events_of(const std::vector<Effect>& effects) {
+  std::vector<std::string> names;
+  for (const effect::Notice& notice : all_of<effect::Notice>(effects)) names.push_back(notice.event);
+  return names;
+}
+
+Error import_error(Bench& bench, const Release& release, const SecretKey& key = release_key()) {
+  const auto effects = bench.give(event::ImportRelease{
+      1, rivulet::seal(key, Context::release, encode(release)), content("r"), content("s"), 24, {}, content("m"), {}, false, false});
+  const auto replies = all_of<effect::Reply>(effects);
+  return replies.empty() ? Error{} : replies[0].result.error();
+}
+
+}  // namespace
+
+TEST_CASE("after three refusals in a row the schedule stops and says so", "[coordinator][schedule]") {
+  Bench bench;
+  bench.fleet(2);
+  bench.give(event::StartRounds{5, 10, true});
+  const VersionRecord before = *bench.state.registry.find(1);
+  for (int k = 0; k < 2; ++k) {
+    refuse_one(bench);
+    bench.pass(1s);
+    REQUIRE(bench.in<Training>());
+  }
+  bench.up_to_gating();
+  bench.report(1, 40, 0);
+  const auto effects = bench.report(2, 40, 0);
+  const auto names = events_of(effects);
+  REQUIRE(std::ranges::find(names, "schedule_stopped") != names.end());
+  const auto reply = all_of<effect::Reply>(effects).at(0);
+  REQUIRE(reply.request == 5);
+  REQUIRE(reply.result->at("rounds").size() == 3);
+  REQUIRE(reply.result->at("rounds")[0]["state"] == "refused");
+  REQUIRE(reply.result->contains("stopped"));
+  bench.pass(1h);
+  REQUIRE(bench.in<Idle>());
+  REQUIRE(status_view(bench.state, bench.now)["schedule"]["stopped"] != "");
+  // Model, master and assignment are those from before.
+  REQUIRE(bench.state.registry.head == 1);
+  REQUIRE(bench.state.registry.assigned == 1);
+  REQUIRE(bench.state.registry.find(1)->master == before.master);
+  bench.restart();
+  REQUIRE_FALSE(bench.state.schedule.stopped.empty());
+
+  bench.connect(1);
+  bench.connect(2);
+  bench.start();
+  REQUIRE(bench.state.schedule.stopped.empty());
+  REQUIRE(bench.state.schedule.refusals == 0);
+  REQUIRE(bench.state.round.plan.round == 4);
+}
+
+TEST_CASE("a publication ends a row of refusals", "[coordinator][schedule]") {
+  Bench bench;
+  bench.fleet(2);
+  bench.start(4);
+  refuse_one(bench);
+  bench.pass(1s);
+  refuse_one(bench);
+  bench.pass(1s);
+  REQUIRE(bench.state.schedule.refusals == 2);
+  bench.publish_one();
+  REQUIRE(bench.state.schedule.refusals == 0);
+  REQUIRE(bench.state.round.plan.round == 4);
+  REQUIRE(bench.state.round.plan.base == 2);
+}
+
+TEST_CASE("who waits for rounds hears when the last of them is over", "[coordinator][schedule]") {
+  Bench bench;
+  bench.fleet(2);
+  bench.give(event::StartRounds{5, 2, true});
+  REQUIRE(all_of<effect::Reply>(bench.give(event::StartRounds{6, 1, false})).at(0).result->at("first") == 3);
+  bench.publish_one();
+  bench.up_to_gating();
+  bench.report(1, 0, 0);
+  const auto effects = bench.sealed(all_of<effect::SealVersion>(bench.report(2, 0, 0)).at(0));
+  const auto replies = all_of<effect::Reply>(effects);
+  REQUIRE(replies.size() == 1);
+  REQUIRE(replies[0].request == 5);
+  REQUIRE(replies[0].result->at("rounds").size() == 2);
+  REQUIRE(replies[0].result->at("rounds")[1]["version"] == 3);
+  REQUIRE(bench.state.round.plan.round == 3);
+}
+
+TEST_CASE("rounds need a model, and a holdout where one is asked for", "[coordinator][schedule]") {
+  Config config = test_config();
+  config.validation.mode = ValidationMode::central;
+  Bench bench(config);
+  const auto error = [&] { return all_of<effect::Reply>(bench.start()).at(0).result.error().code; };
+  REQUIRE(error() == Errc::not_found);
+  bench.import();
+  REQUIRE(error() == Errc::invalid);
+}
+
+TEST_CASE("versions keep the release's interval", "[coordinator][publishing]") {
+  Release release = test_release();
+  release.limits.min_interval = 3600s;
+  Bench bench;
+  bench.import(release);
+  for (unsigned n = 1; n <= 2; ++n) bench.enrol(n);
+  for (unsigned n = 1; n <= 2; ++n) bench.connect(n);
+  bench.start();
+  bench.pass(100s);
+  bench.up_to_gating();
+  bench.report(1, 0, 0);
+  REQUIRE(all_of<effect::SealVersion>(bench.report(2, 0, 0)).empty());
+  REQUIRE(bench.in<Publishing>());
+  REQUIRE(next_deadline(bench.state) == bench.now.monotonic + 3500s);
+  SECTION("time passes") {
+    REQUIRE(all_of<effect::SealVersion>(bench.pass(3499s)).empty());
+    REQUIRE(all_of<effect::SealVersion>(bench.pass(1s)).size() == 1);
+    REQUIRE_FALSE(next_deadline(bench.state));
+  }
+  SECTION("also over a restart") {
+    bench.now.monotonic = 5s;
+    REQUIRE(all_of<effect::SealVersion>(bench.restart()).empty());
+    REQUIRE(next_deadline(bench.state) == 3505s);
+    REQUIRE(all_of<effect::SealVersion>(bench.pass(3500s)).size() == 1);
+  }
+}
+
+TEST_CASE("an expired release or trust document publishes nothing new", "[coordinator][publishing]") {
+  Release release = test_release();
+  release.limits.expires = UtcTime(std::chrono::milliseconds(1'800'000'000'000)) + 1h;
+  const bool during = GENERATE(false, true);
+  Bench bench;
+  bench.import(release);
+  for (unsigned n = 1; n <= 2; ++n) bench.enrol(n);
+  for (unsigned n = 1; n <= 2; ++n) bench.connect(n);
+  if (during) {
+    bench.start(5);
+    const TaskId task = bench.task_of(1);
+    bench.up_to_gating();
+    bench.report(1, 0, 0);
+    bench.now.utc += 1h;
+    const auto effects = bench.report(2, 0, 0);
+    REQUIRE(all_of<effect::SealVersion>(effects).empty());
+    const auto names = events_of(effects);
+    REQUIRE(std::ranges::find(names, "publication_refused") != names.end());
+    REQUIRE(bench.verdict_of(task)->reason == Reason::round_failed);
+    bench.pass(1s);
+    REQUIRE_FALSE(bench.state.schedule.stopped.empty());
+  } else {
+    bench.now.utc += 1h;
+    REQUIRE(all_of<effect::Reply>(bench.start()).at(0).result.error().code == Errc::refused);
+  }
+  REQUIRE(bench.state.registry.assigned == 1);
+}
+
+TEST_CASE("a release is imported once, signed by a release key, for this fleet", "[coordinator][registry]") {
+  Bench bench;
+  REQUIRE(import_error(bench, test_release(), node_key(1)).code == Errc::refused);
+  REQUIRE(import_error(bench, test_release(), coordinator_key()).code == Errc::refused);
+  Release other = test_release();
+  other.fleet = FleetId{};
+  REQUIRE(import_error(bench, other).code == Errc::refused);
+  other = test_release();
+  other.limits.expires = bench.now.utc;
+  REQUIRE(import_error(bench, other).code == Errc::refused);
+
+  const auto effects = bench.import();
+  REQUIRE(all_of<effect::Reply>(effects).at(0).result->at("version") == 1);
+  REQUIRE(bench.state.registry.head == 1);
+  REQUIRE(bench.records["releases"].size() == 1);
+  const auto again = bench.import();
+  REQUIRE(all_of<effect::SealVersion>(again).empty());
+  REQUIRE(all_of<effect::Reply>(again).at(0).result->at("version") == 1);
+  Release newer = test_release();
+  newer.epoch = 2;
+  bench.import(newer);
+  REQUIRE(bench.state.registry.head == 2);
+  REQUIRE(bench.state.registry.find(2)->manifest.parent == 0);
+  REQUIRE(bench.state.registry.find(2)->manifest.epoch == 2);
+  newer.epoch = 1;
+  REQUIRE(import_error(bench, newer).code == Errc::refused);
+}
+
+TEST_CASE("a new release ends the round of the old one", "[coordinator][registry]") {
+  Bench bench;
+  bench.fleet(2);
+  bench.start(2);
+  const TaskId task = bench.task_of(1);
+  bench.up_to_gating();
+  Release newer = test_release();
+  newer.name = "letters";
+  bench.import(newer);
+  REQUIRE(bench.state.rounds.back().reason == "a new release was imported");
+  REQUIRE(bench.verdict_of(task)->reason == Reason::round_failed);
+  bench.pass(1s);
+  REQUIRE(bench.state.round.plan.base == 2);
+  REQUIRE(bench.state.round.plan.release == *bench.state.registry.active);
+}
+
+TEST_CASE("an import that can't be sealed is answered, and may be tried again", "[coordinator][registry]") {
+  Bench bench;
+  const Envelope envelope = rivulet::seal(release_key(), Context::release, encode(test_release()));
+  const event::ImportRelease event{7, envelope, content("r"), content("s"), 24, {}, content("m"), {}, false, false};
+  const auto question = all_of<effect::SealVersion>(bench.give(event)).at(0);
+  REQUIRE(all_of<effect::Reply>(bench.give(event)).at(0).result.error().code == Errc::busy);
+  const auto effects = bench.give(event::PublicationFailed{question.manifest.manifest_version, {Errc::corrupt, "w_0"}});
+  REQUIRE(all_of<effect::Reply>(effects).at(0).result.error().detail == "w_0");
+  REQUIRE(all_of<effect::SealVersion>(bench.give(event)).size() == 1);
+}
+
+TEST_CASE("a publication that fails fails the round, a full disk only delays it", "[coordinator][publishing]") {
+  Bench bench;
+  bench.fleet(2);
+  bench.start();
+  bench.up_to_gating();
+  bench.report(1, 0, 0);
+  bench.report(2, 0, 0);
+  SECTION("full") {
+    bench.give(event::PublicationFailed{2, {Errc::storage_full, "full"}});
+    REQUIRE(all_of<effect::SealVersion>(bench.pass(1s)).empty());
+    REQUIRE(all_of<effect::SealVersion>(bench.give(event::StorageState{false, false})).size() == 1);
+  }
+  SECTION("anything else") {
+    bench.give(event::PublicationFailed{2, {Errc::internal, "the recipe failed"}});
+    REQUIRE(bench.state.rounds.back().reason == "publication: the recipe failed");
+    REQUIRE(bench.state.registry.manifest_version == 1);
+  }
+}
+
+TEST_CASE("old blobs go, those of a release's first version stay", "[coordinator][registry]") {
+  Config config = test_config();
+  config.limits.versions_kept = 3;
+  Bench bench(config);
+  bench.fleet(2);
+  bench.start(6);
+  for (int k = 0; k < 6; ++k) bench.publish_one();
+  REQUIRE(bench.state.registry.head == 7);
+  for (const auto& [number, version] : bench.state.registry.versions) {
+    CAPTURE(number);
+    REQUIRE(version.blobs_kept == (number == 1 || number >= 5));
+  }
+  const auto before = referenced_content(bench.state);
+  bench.restart();
+  REQUIRE(referenced_content(bench.state) == before);
+  REQUIRE(versions_view(bench.state).size() == 7);
+}
+
+TEST_CASE("the views have the agreed keys", "[coordinator][views]") {
+  Bench bench;
+  bench.fleet(2);
+  bench.start(2);
+  bench.publish_one();
+  const auto has = [](const nlohmann::json& object, std::initializer_list<const char*> keys) {
+    return std::ranges::all_of(keys, [&](const char* key) { return object.contains(key); });
+  };
+  REQUIRE(has(nodes_view(bench.state).at(0), {"key", "state", "tags", "last_seen", "serves", "samples"}));
+  REQUIRE(has(versions_view(bench.state).at(1), {"version", "release", "parent", "round", "created", "metrics", "variants"}));
+  REQUIRE(versions_view(bench.state).at(1)["variants"][0] == nlohmann::json{{"name", "fp32"}, {"bytes", 24}});
+  REQUIRE(versions_view(bench.state).at(1)["metrics"]["accuracy"] == 1.0);
+  const auto rounds = rounds_view(bench.state);
+  REQUIRE(rounds.size() == 2);
+  for (const auto& round : rounds) {
+    REQUIRE(has(round, {"round", "state", "reason", "invited", "accepted", "refused", "upload_bytes", "download_bytes", "version"}));
+  }
+  REQUIRE(rounds[1]["state"] == "training");
+  REQUIRE(round_view(bench.state, 1)->at("state") == "published");
+  REQUIRE(round_view(bench.state, 9).error().code == Errc::not_found);
+  REQUIRE(version_view(bench.state, 2)->at("fallback") == 1);
+  REQUIRE(status_view(bench.state, bench.now)["round"]["round"] == 2);
+}
+
+TEST_CASE("a trust document is taken if the one in force leads to it", "[coordinator][trust]") {
+  Bench bench;
+  TrustDocument next = test_trust();
+  next.version = 2;
+  next.expires += 24h;
+  const auto reply = [&](const SignedTrust& trust) {
+    return all_of<effect::Reply>(bench.give(event::TrustChanged{1, trust})).at(0).result;
+  };
+  REQUIRE(reply(sign_trust(next, node_key(1))).error().code == Errc::refused);
+  REQUIRE(bench.state.trust.version == 1);
+  REQUIRE(reply(sign_trust(next, root_key()))->at("version") == 2);
+  REQUIRE(reply(sign_trust(next, root_key()))->at("version") == 2);
+  REQUIRE_FALSE(reply(sign_trust(test_trust(), root_key())).has_value());
+  REQUIRE(bench.state.trust_chain.size() == 2);
+  bench.restart();
+  REQUIRE(bench.state.trust == next);
+  REQUIRE(bench.state.trust_chain.size() == 2);
+}
+
+}  // namespace rivulet::coordinator::testing

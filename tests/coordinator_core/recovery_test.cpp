@@ -1,0 +1,153 @@
+#include "tests/catch.h"
+#include "tests/coordinator_core/support.h"
+
+namespace rivulet::coordinator::testing {
+namespace {
+
+Error recovery_error(const Records& records, const Config& config = test_config()) {
+  const auto state = recover(config, scan_of(records), Now{});
+  REQUIRE_FALSE(state.has_value());
+  return state.error();
+}
+
+}  // namespace
+
+TEST_CASE("a store without a fleet, or with damage, is named", "[coordinator][recovery]") {
+  REQUIRE(recovery_error({}).code == Errc::not_found);
+  Bench bench;
+  bench.fleet(2);
+  bench.start();
+  bench.upload(1);
+  Records records = bench.records;
+  SECTION("a record that is no JSON") {
+    records["nodes"].begin()->second = copy_of(bytes_of("{\"key\":"));
+    const Error error = recovery_error(records);
+    REQUIRE(error.code == Errc::corrupt);
+    REQUIRE(error.detail.find("nodes") != std::string::npos);
+    REQUIRE(error.detail.find(to_hex(records["nodes"].begin()->first)) != std::string::npos);
+  }
+  SECTION("an update without a verdict, whose round is over") {
+    records["rounds"].clear();
+    REQUIRE(recovery_error(records).code == Errc::corrupt);
+  }
+  SECTION("a version that is missing") {
+    records["versions"].clear();
+    REQUIRE(recovery_error(records).code == Errc::corrupt);
+  }
+  SECTION("a newer format") {
+    const Bytes key = copy_of(bytes_of("fleet"));
+    records["meta"][key] = copy_of(bytes_of(R"({"format":2,"seed":1})"));
+    REQUIRE(recovery_error(records).code == Errc::unsupported);
+  }
+  SECTION("a bad configuration") {
+    Config config;
+    config.round.cohort = 0;
+    REQUIRE(recovery_error(records, config).code == Errc::invalid);
+  }
+}
+
+TEST_CASE("a restart in each phase goes on where it was", "[coordinator][recovery]") {
+  Bench bench;
+  bench.fleet(3);
+  bench.start();
+  const TaskId task = bench.task_of(3);
+  const RoundPlan plan = bench.state.round.plan;
+  const auto reconnect = [&] {
+    auto effects = bench.restart();
+    for (unsigned n = 1; n <= 3; ++n) bench.connect(n);
+    REQUIRE(bench.state.round.plan == plan);
+    return effects;
+  };
+  reconnect();
+  REQUIRE(bench.in<Training>());
+  bench.upload(1);
+  bench.upload(2);
+  const RoundSummary summary = bench.state.round.summary;
+  reconnect();
+  REQUIRE(bench.task_of(3) == task);
+  REQUIRE(bench.state.round.summary == summary);
+  const auto asked = all_of<effect::Aggregate>(bench.upload(3)).at(0);
+  const auto again = all_of<effect::Aggregate>(reconnect()).at(0);
+  REQUIRE(again.entries == asked.entries);
+  bench.aggregated(again);
+  bench.report(1, 0, 0);
+  bench.report(2, 0, 0);
+  reconnect();
+  REQUIRE(std::get<Gating>(bench.state.round.phase).reports == 2);
+  const auto seal_asked = all_of<effect::SealVersion>(bench.report(3, 0, 0)).at(0);
+  const auto seal_again = all_of<effect::SealVersion>(reconnect()).at(0);
+  REQUIRE(seal_again.manifest.version == seal_asked.manifest.version);
+  bench.sealed(seal_again);
+  REQUIRE(bench.state.rounds.back().metrics == Metrics{1.0, 0.01, 300});
+  bench.restart();
+  REQUIRE(bench.in<Idle>());
+  REQUIRE(bench.state.registry.head == 2);
+  REQUIRE(bench.state.rounds.size() == 1);
+  REQUIRE(bench.state.audit.seq == audit_of(bench.records).size());
+}
+
+TEST_CASE("a changed configuration counts from the next round on", "[coordinator][recovery]") {
+  Bench bench;
+  bench.fleet(2);
+  bench.start(2);
+  bench.state.config.training.epochs = 9;
+  bench.restart();
+  bench.connect(1);
+  bench.connect(2);
+  REQUIRE(bench.state.round.plan.training.epochs == 1);
+  bench.publish_one();
+  REQUIRE(bench.state.round.plan.training.epochs == 9);
+}
+
+TEST_CASE("deadlines run by the monotonic clock, whatever the calendar does", "[coordinator][clocks]") {
+  Bench bench;
+  bench.fleet(2);
+  bench.start();
+  bench.now.utc += 24h * 100;
+  bench.give(event::Tick{});
+  REQUIRE(bench.in<Training>());
+  bench.now.utc -= 24h * 300;
+  bench.pass(599s);
+  REQUIRE(bench.in<Training>());
+  bench.pass(1s);
+  REQUIRE(bench.state.rounds.back().state == "failed");
+}
+
+TEST_CASE("after a restart a deadline is within its length, whatever the calendar says", "[coordinator][clocks]") {
+  Bench bench;
+  bench.fleet(2);
+  bench.start();
+  bench.pass(100s);
+  bench.now.monotonic = 7s;  // A machine that started anew.
+  SECTION("the calendar is right") {
+    bench.restart();
+    REQUIRE(next_deadline(bench.state) == 507s);
+  }
+  SECTION("it went back by years") {
+    bench.now.utc -= 24h * 1000;
+    bench.restart();
+    REQUIRE(next_deadline(bench.state) == 607s);
+  }
+  SECTION("it jumped ahead") {
+    bench.now.utc += 24h * 100;
+    bench.restart();
+    REQUIRE(bench.state.rounds.back().state == "failed");
+  }
+}
+
+TEST_CASE("old verdicts are forgotten, in memory and in the store", "[coordinator][recovery]") {
+  Config config = test_config();
+  config.limits.verdict_rounds = 2;
+  Bench bench(config);
+  bench.fleet(2);
+  bench.start(5);
+  const TaskId first = bench.task_of(1);
+  for (int k = 0; k < 5; ++k) bench.publish_one();
+  REQUIRE_FALSE(bench.verdict_of(first));
+  REQUIRE(bench.records["verdicts"].size() == bench.state.verdicts.size());
+  REQUIRE(bench.state.verdicts.size() == 2 * 3);
+  bench.restart();
+  REQUIRE(bench.state.verdicts.size() == 6);
+}
+
+}  // namespace rivulet::coordinator::testing
