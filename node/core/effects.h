@@ -77,8 +77,8 @@ struct SealReport {
   EvaluationReport report;
 };
 
-/// Serve `variant` of `manifest`, whose release, w_0, snapshot and variant are in the blob store;
-/// signatures are verified. The driver checks hash and distance as for Train, loads the variant, and
+/// Serve `variant` of `manifest`, whose release, w_0 and snapshot are in the blob store; signatures are
+/// verified. The driver makes the variant of the snapshot by the release's recipe. The driver checks hash and distance as for Train, loads the variant, and
 /// asks it the known inputs. A trial is compared with the model in service on the local holdout too; a
 /// restoration (at start, or after the model in service failed) is not. Answered by ActivationDone or
 /// ActivationFailed. In order: a later one wins.

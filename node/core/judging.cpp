@@ -143,10 +143,4 @@ Result<std::string> choose_variant(const State& state, const KnownRelease& relea
   return chosen->name;
 }
 
-const VariantInfo& variant_of(const VersionManifest& manifest, const std::string& name) {
-  const VariantInfo* variant = find_variant(manifest, name);
-  RIVULET_ASSERT(variant != nullptr);
-  return *variant;
-}
-
 }  // namespace rivulet::node

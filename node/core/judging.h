@@ -35,6 +35,5 @@ Status check_size(const State& state, const KnownRelease& release, SnapshotForm 
 /// The variant that this node serves: the configured one if it is offered, else "fp32".
 /// @return refused if neither is, or if it is not what the release allows.
 Result<std::string> choose_variant(const State& state, const KnownRelease& release, const VersionManifest& manifest);
-const VariantInfo& variant_of(const VersionManifest& manifest, const std::string& name);
 
 }  // namespace rivulet::node

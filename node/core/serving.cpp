@@ -247,11 +247,8 @@ void settle_serving(Turn& turn) {
 void add_serving_needs(const State& state, std::vector<Need>& needs) {
   const Serving& serving = state.serving;
   if (!serving.pending || trying(serving, *serving.pending)) return;
-  const Pending& pending = *serving.pending;
-  add_needs(state, pending.manifest, needs);
-  if (!pending.judged) return;
-  const VariantInfo& variant = variant_of(pending.manifest, pending.variant);
-  add_need(state, variant.content, variant.bytes, needs);
+  // The variant is not fetched: the node makes it of the snapshot by the release's recipe.
+  add_needs(state, serving.pending->manifest, needs);
 }
 
 void fail_assignment_with(Turn& turn, const ContentId& content, Reason reason, const std::string& detail) {

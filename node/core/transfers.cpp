@@ -35,11 +35,6 @@ void refer(const State& state, const VersionManifest& manifest, std::set<Content
   if (release != state.releases.end()) out.insert(release->second.initial_weights);
 }
 
-void refer(const State& state, const Held& held, std::set<ContentId>& out) {
-  refer(state, held.manifest, out);
-  out.insert(variant_of(held.manifest, held.variant).content);
-}
-
 std::set<ReleaseId> referenced_releases(const State& state) {
   std::set<ReleaseId> ids;
   for (const auto& [id, task] : state.tasks) ids.insert(task.base.release);
@@ -106,12 +101,9 @@ std::set<ContentId> referenced_contents(const State& state) {
     if (!entry.content.is_zero()) contents.insert(entry.content);
   }
   for (const auto* held : {&state.serving.active, &state.serving.previous, &state.serving.trial}) {
-    if (*held) refer(state, **held, contents);
+    if (*held) refer(state, (*held)->manifest, contents);
   }
-  if (const auto& pending = state.serving.pending) {
-    refer(state, pending->manifest, contents);
-    for (const VariantInfo& variant : pending->manifest.variants) contents.insert(variant.content);
-  }
+  if (const auto& pending = state.serving.pending) refer(state, pending->manifest, contents);
   return contents;
 }
 

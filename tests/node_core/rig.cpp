@@ -246,7 +246,7 @@ void Rig::carry_out_on(const effect::Activate& activate) {
   const auto variant = std::find_if(variants.begin(), variants.end(),
                                     [&](const VariantInfo& one) { return one.name == activate.variant; });
   REQUIRE(variant != variants.end());
-  REQUIRE(blobs.contains(variant->content));
+  REQUIRE(blobs.contains(activate.manifest.snapshot));
   if (!activates) return;
   in_service = activate.manifest.version;
   events.push_back(event::ActivationDone{activate.manifest.manifest_version});
