@@ -1,0 +1,116 @@
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+
+#include "coordinator/server/init.h"
+#include "coordinator/server/server.h"
+#include "coordinator/server/torch_runner.h"
+#include "link/log.h"
+#include "link/system_clock.h"
+#include "models/runtime/runtime.h"
+#include "storage/crash_point.h"
+
+namespace {
+
+using namespace rivulet;
+
+constexpr int done = 0;
+constexpr int failed = 1;
+constexpr int wrong_usage = 2;
+
+int complain(const Error& error, int status) {
+  std::fprintf(stderr, "rivulet-coordinator: %s\n", error.detail.c_str());
+  return status;
+}
+
+struct InitArguments {
+  std::string folder;
+  std::string fleet = "rivulet";
+  std::string listen = "127.0.0.1:7443";
+  std::string admin = "127.0.0.1:7480";
+};
+
+int init(const InitArguments& arguments) {
+  const auto listen = parse_endpoint(arguments.listen);
+  if (!listen) return complain({Errc::invalid, "--listen: " + listen.error().detail}, wrong_usage);
+  const auto admin = parse_endpoint(arguments.admin);
+  if (!admin) return complain({Errc::invalid, "--admin: " + admin.error().detail}, wrong_usage);
+  const Status status = coordinator::init_folder({arguments.folder, arguments.fleet, *listen, *admin}, system_now());
+  if (!status) {
+    const bool usage = status.error().code == Errc::conflict || status.error().code == Errc::invalid;
+    return complain(status.error(), usage ? wrong_usage : failed);
+  }
+  std::printf(
+      "Founded the fleet \"%s\" in %s.\n"
+      "Move %s/offline to another machine now: whoever holds root.key owns the fleet, and\n"
+      "release.key says which models it runs. The coordinator needs neither.\n"
+      "Next: rivulet-coordinator run --dir %s\n",
+      arguments.fleet.c_str(), arguments.folder.c_str(), arguments.folder.c_str(), arguments.folder.c_str());
+  return done;
+}
+
+struct RunArguments {
+  std::string folder;
+  std::string log_level = "info";
+  std::string log_format = "text";
+};
+
+int run(const RunArguments& arguments) {
+  if (const Status status = check_crash_point_env(); !status) return complain(status.error(), wrong_usage);
+  const auto format = parse_log_format(arguments.log_format);
+  if (!format) return complain({Errc::invalid, "--log-format: " + format.error().detail}, wrong_usage);
+  if (const Status status = setup_log(arguments.log_level, *format); !status) {
+    return complain({Errc::invalid, "--log-level: " + status.error().detail}, wrong_usage);
+  }
+  const std::filesystem::path folder = arguments.folder;
+  const auto config = coordinator::load_config(folder / "coordinator.toml");
+  if (!config && config.error().code == Errc::not_found) {
+    return complain({Errc::not_found, folder.string() + " is no coordinator's folder: run `rivulet-coordinator init`"},
+                    wrong_usage);
+  }
+  if (!config) return complain(config.error(), config.error().code == Errc::invalid ? wrong_usage : failed);
+  use_one_thread();
+  if (const Status status = check_blas(); !status) log_event(LogLevel::warning, "slow_blas", {{"detail", status.error().detail}});
+
+  auto server = coordinator::Server::open({.folder = folder,
+                                           .config = *config,
+                                           .runner = coordinator::make_torch_runner(),
+                                           .handle_signals = true});
+  if (!server) return complain(server.error(), failed);
+  const Status status = (*server)->run([](const std::string& line) {
+    std::printf("%s\n", line.c_str());
+    std::fflush(stdout);
+  });
+  const int code = status ? done : complain(status.error(), failed);
+  // An aggregation that goes on is not waited for: nothing of it was promised, and the next start asks again.
+  if (!(*server)->quiet()) std::_Exit(code);
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("The coordinator of a Rivulet fleet: selects nodes, aggregates their updates, publishes models.");
+  app.require_subcommand(1);
+  InitArguments init_arguments;
+  CLI::App* init_command = app.add_subcommand("init", "Found a fleet: keys, store and settings in a new folder.");
+  init_command->add_option("--dir", init_arguments.folder, "The folder, new or empty")->required();
+  init_command->add_option("--fleet", init_arguments.fleet, "The fleet's name")->capture_default_str();
+  init_command->add_option("--listen", init_arguments.listen, "HOST:PORT for nodes")->capture_default_str();
+  init_command->add_option("--admin", init_arguments.admin, "HOST:PORT of the admin API")->capture_default_str();
+  RunArguments run_arguments;
+  CLI::App* run_command = app.add_subcommand("run", "Serve the fleet until SIGTERM.");
+  run_command->add_option("--dir", run_arguments.folder, "The folder that init made")->required();
+  run_command->add_option("--log-level", run_arguments.log_level, "debug, info, warning or error")->capture_default_str();
+  run_command->add_option("--log-format", run_arguments.log_format, "text or json")->capture_default_str();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int status = app.exit(error);
+    return status == 0 ? done : wrong_usage;
+  }
+  return *init_command ? init(init_arguments) : run(run_arguments);
+}

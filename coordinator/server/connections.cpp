@@ -1,0 +1,160 @@
+#include "coordinator/server/connections.h"
+
+#include "link/connection.h"
+#include "link/log.h"
+#include "protocol/transport/certificate.h"
+
+namespace rivulet::coordinator {
+
+/// One node's connection and what it says.
+class Connections::Peer final : public ConnectionUser {
+ public:
+  Peer(Connections& owner, SessionId id, Incoming incoming)
+      : id_(id),
+        driver_(owner.driver_),
+        slot_(std::move(incoming.slot)),
+        connection_(std::move(incoming.stream), core::Role::coordinator, owner.limits_, owner.credit_,
+                    owner.driver_.blobs(), *this) {}
+
+  [[nodiscard]] SessionId id() const { return id_; }
+  Connection& connection() { return connection_; }
+  /// It does not count among strangers any more.
+  void authenticated() { slot_.release(); }
+  /// The core has said why the connection ends, and so it is counted.
+  void set_counted() { counted_ = true; }
+  [[nodiscard]] bool counted() const { return counted_; }
+
+  void deliver(Connection&, Message message) override {
+    std::visit([&](auto& value) { take(value); }, message);
+  }
+  void finish_fetch(Connection&, const ContentId& content) override { driver_.uploads().arrived(id_, content); }
+  void fetch_failed(Connection&, const ContentId& content, Error error) override {
+    driver_.uploads().failed(id_, content, error);
+  }
+  std::optional<ChunkList> chunk_list(const ContentId& content) override { return driver_.served_list(content); }
+  void count_sent(std::uint64_t bytes) override { driver_.count_sent(bytes); }
+  void count_received(std::uint64_t bytes) override { driver_.count_received(bytes); }
+
+ private:
+  void take(message::Hello& hello) {
+    driver_.handle(event::HelloReceived{id_, connection_.peer_key(), std::move(hello)});
+  }
+  void take(message::Enrol& enrol) {
+    driver_.handle(event::EnrolReceived{id_, connection_.peer_key(), std::move(enrol)});
+  }
+  void take(message::Ready& ready) { driver_.handle(event::ReadyReceived{id_, std::move(ready)}); }
+  void take(message::Offer& offer) { driver_.handle(event::OfferReceived{id_, std::move(offer.header)}); }
+  void take(message::Evaluation& evaluation) {
+    driver_.handle(event::EvaluationReceived{id_, std::move(evaluation.report)});
+  }
+  void take(message::Telemetry& telemetry) { driver_.handle(event::TelemetryReceived{id_, telemetry}); }
+  void take(message::Activation& activation) {
+    driver_.handle(event::ActivationReceived{id_, std::move(activation)});
+  }
+  void take(message::TrustRequest&) { connection_.send(message::TrustChain{driver_.state().trust_chain}); }
+  /// The session lets nothing else through.
+  template <typename T>
+  void take(T&) {}
+
+  SessionId id_;
+  Driver& driver_;
+  PendingSlot slot_;
+  bool counted_ = false;
+  Connection connection_;
+};
+
+Connections::Connections(Driver& driver, const Limits& limits)
+    : driver_(driver), limits_(limits), credit_(limits.transfer_memory) {}
+
+Connections::~Connections() = default;
+
+Status Connections::listen(asio::any_io_executor executor, const Endpoint& endpoint, const SecretKey& key) {
+  const auto identity = TlsIdentity::make(key);
+  if (!identity) return std::unexpected(identity.error());
+  auto tls = TlsContext::make(*identity);
+  if (!tls) return std::unexpected(tls.error());
+  tls_ = std::make_unique<TlsContext>(std::move(*tls));
+  Listener::Options options;
+  options.listener.pending_max = limits_.unauthenticated_max;
+  options.listener.pending_per_network_max = limits_.unauthenticated_per_prefix_max;
+  options.transport.handshake = limits_.handshake_timeout;
+  options.transport.first_frame = limits_.hello_timeout;
+  options.transport.idle = limits_.heartbeat_interval * limits_.heartbeats_missed_max;
+  options.transport.progress_window = limits_.progress_window;
+  options.transport.progress_bytes = limits_.progress_bytes_min;
+  auto listener = Listener::open(
+      std::move(executor), endpoint, *tls_, options,
+      [this](Incoming incoming) { return serve(std::move(incoming)); },
+      [](std::string_view what) { log_event(LogLevel::debug, "connection", {{"detail", std::string(what)}}); });
+  if (!listener) return std::unexpected(listener.error());
+  listener_ = std::move(*listener);
+  return {};
+}
+
+asio::awaitable<void> Connections::serve(Incoming incoming) {
+  Peer peer(*this, next_session_++, std::move(incoming));
+  const SessionId id = peer.id();
+  peers_[id] = &peer;
+  Connection& connection = peer.connection();
+  connection.send(message::TrustChain{{driver_.state().trust_chain.back()}});
+  co_await connection.run();
+  peers_.erase(id);
+  const Connection::End& end = connection.end();
+  log_event(LogLevel::debug, "connection_ended",
+            {{"node", connection.peer_key().hex()},
+             {"remote", connection.remote()},
+             {"reason", end.reason == Reason::none ? "" : std::string(name(end.reason))},
+             {"detail", end.detail}});
+  if (end.reason != Reason::none && !peer.counted()) driver_.metrics().count_refusal(name(end.reason));
+  driver_.uploads().session_over(id);
+  driver_.handle(event::SessionClosed{id});
+}
+
+asio::awaitable<void> Connections::close() { co_await listener_->close(); }
+
+Connections::Peer* Connections::find(SessionId session) const {
+  const auto found = peers_.find(session);
+  return found == peers_.end() ? nullptr : found->second;
+}
+
+void Connections::send(SessionId session, Message message) {
+  Peer* peer = find(session);
+  if (peer == nullptr) return;
+  if (std::holds_alternative<message::Backoff>(message)) peer->set_counted();
+  peer->connection().send(std::move(message));
+}
+
+void Connections::welcome(SessionId session, message::Welcome welcome) {
+  Peer* peer = find(session);
+  if (peer == nullptr) return;
+  peer->authenticated();
+  peer->connection().send(std::move(welcome));
+}
+
+void Connections::close(SessionId session, Reason reason, std::string detail) {
+  Peer* peer = find(session);
+  if (peer == nullptr) return;
+  peer->set_counted();
+  peer->connection().close(reason, std::move(detail));
+}
+
+bool Connections::fetch(SessionId session, const ContentId& content, std::uint64_t bytes_max) {
+  Peer* peer = find(session);
+  if (peer == nullptr || !peer->connection().open()) return false;
+  peer->connection().fetch(content, bytes_max);
+  return true;
+}
+
+bool Connections::open(SessionId session) const {
+  Peer* peer = find(session);
+  return peer != nullptr && peer->connection().open();
+}
+
+void Connections::show(ServerMetrics::Gauges& gauges) const {
+  gauges.connections = peers_.size();
+  gauges.unauthenticated = listener_->pending();
+  gauges.handshakes_failed = listener_->counters().handshakes_failed;
+  gauges.over_limit = listener_->counters().over_total + listener_->counters().over_network;
+}
+
+}  // namespace rivulet::coordinator

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "coordinator/work/model_runner.h"
+#include "protocol/ids.h"
+#include "protocol/result.h"
+
+namespace rivulet::coordinator {
+
+enum class Split : std::uint8_t {
+  holdout,  ///< Gates.
+  test,     ///< Is reported, and never gates.
+};
+
+/// The samples that releases came with: D/datasets/RELEASE.holdout and .test, each
+///   magic "RIVULET.DATA.1\n\0" (16), samples u64, inputs of a sample u64 (LE),
+///   input: float32 LE[samples * inputs], label: i64 LE[samples], SHA-256 of all before it
+/// Thread-safe for different releases; one thread at a time reads.
+class Datasets {
+ public:
+  explicit Datasets(std::filesystem::path folder) : folder_(std::move(folder)) {}
+
+  /// Durable when it returns. @param data inputs [n * input_size], labels [n], n at least 1.
+  Status store(const ReleaseId& release, Split split, const ScoringData& data) const;
+  /// Kept in memory from the first call on. @return null if there is none; corrupt, storage.
+  Result<const ScoringData*> find(const ReleaseId& release, Split split);
+  /// Removes the files of releases that are not among these: what an import left that failed.
+  void sweep(const std::set<ReleaseId>& releases) const;
+
+ private:
+  [[nodiscard]] std::filesystem::path file_of(const ReleaseId& release, Split split) const;
+
+  std::filesystem::path folder_;
+  std::map<std::pair<ReleaseId, Split>, ScoringData> loaded_;
+};
+
+}  // namespace rivulet::coordinator

@@ -1,0 +1,216 @@
+#include "coordinator/server/driver.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "coordinator/work/served_content.h"
+#include "link/log.h"
+#include "protocol/assert.h"
+
+namespace rivulet::coordinator {
+namespace {
+
+using std::chrono_literals::operator""s;
+
+/// Between two looks for room on a full disk.
+constexpr auto room_interval = 1s;
+/// Less than this does not count as room, as the store's own files need some.
+constexpr std::uint64_t room_bytes = 8 << 20;
+/// Parts of uploads that nobody has gone on with for so long are dropped at a start.
+constexpr auto part_patience = std::chrono::hours(24);
+
+}  // namespace
+
+Driver::Driver(const Parts& parts, Hooks hooks)
+    : parts_(parts), hooks_(std::move(hooks)), uploads_(std::make_unique<Uploads>(*this)) {}
+
+Driver::~Driver() = default;
+
+Status Driver::recover(const Config& config) {
+  const Scan scan = [this](std::string_view family, const auto& visit) {
+    return parts_.store.scan(family, {}, [&](ByteSpan key, ByteSpan value) {
+      visit(key, value);
+      return true;
+    });
+  };
+  auto state = coordinator::recover(config, scan, now());
+  if (!state) return std::unexpected(state.error());
+  state_ = std::move(*state);
+  if (!state_->rounds.empty()) counted_round_ = state_->rounds.back().round;
+  const auto referenced = referenced_content(*state_);
+  const auto swept = sweep(parts_.blobs, {referenced.begin(), referenced.end()}, now().utc - part_patience);
+  if (!swept) return std::unexpected(swept.error());
+  std::set<ReleaseId> releases;
+  for (const auto& [id, release] : state_->registry.releases) releases.insert(id);
+  parts_.datasets.sweep(releases);
+  return {};
+}
+
+void Driver::start(Links& links) {
+  links_ = &links;
+  auto transition = resume(*state_, now());
+  queue_.push(std::move(transition.writes), std::move(transition.effects));
+  pump();
+  rearm();
+}
+
+void Driver::handle(Event event) {
+  if (links_ == nullptr || broken_) return;
+  const Now at = now();
+  if (sent_bytes_ != 0) {
+    const event::ContentServed served{std::exchange(sent_bytes_, 0)};
+    auto transition = step(*state_, served, at);
+    queue_.push(std::move(transition.writes), std::move(transition.effects));
+  }
+  auto transition = step(*state_, event, at);
+  queue_.push(std::move(transition.writes), std::move(transition.effects));
+  count_rounds();
+  pump();
+  rearm();
+}
+
+void Driver::tick() {
+  if (look_again_ && *look_again_ <= now().monotonic) look_for_room();
+  handle(event::Tick{});
+}
+
+void Driver::rearm() {
+  if (state_->storage_full && !look_again_) look_again_ = now().monotonic + room_interval;
+  auto next = next_deadline(*state_).value_or(MonotonicTime::max());
+  if (look_again_) next = std::min(next, *look_again_);
+  if (next != MonotonicTime::max()) hooks_.wake_at(next);
+}
+
+void Driver::request(const std::function<Event(RequestId)>& make, std::function<void(Result<nlohmann::json>)> done) {
+  if (links_ == nullptr || broken_) return done(fail(Errc::cancelled, "the coordinator is stopping"));
+  const RequestId id = next_request_++;
+  replies_[id] = std::move(done);
+  handle(make(id));
+}
+
+void Driver::count_sent(std::uint64_t bytes) {
+  sent_bytes_ += bytes;  // Told to the core with the next event: not worth one of its own.
+  parts_.metrics.count_sent(bytes);
+}
+
+std::optional<ChunkList> Driver::served_list(const ContentId& content) {
+  if (!may_serve(*state_, content)) return std::nullopt;
+  return chunk_lists_.get(parts_.blobs, content);
+}
+
+std::string Driver::metrics_text() {
+  ServerMetrics::Gauges gauges;
+  gauges.blob_bytes = parts_.blobs.used_bytes();
+  if (links_ != nullptr) links_->show(gauges);
+  parts_.metrics.show(*state_, gauges);
+  return parts_.metrics.text();
+}
+
+void Driver::count_rounds() {
+  if (state_->rounds.empty() || state_->rounds.back().round <= counted_round_) return;
+  for (const RoundSummary& round : state_->rounds) {
+    if (round.round <= counted_round_) continue;
+    parts_.metrics.count_round(round.state, std::chrono::duration<double>(round.ended - round.started).count());
+  }
+  counted_round_ = state_->rounds.back().round;
+}
+
+const Release* Driver::find_release(const ReleaseId& id) const {
+  const auto& pending = state_->registry.pending;
+  if (pending && pending->release.id == id) return &pending->release.release;
+  const auto found = state_->registry.releases.find(id);
+  return found == state_->registry.releases.end() ? nullptr : &found->second.release;
+}
+
+// ---- Durability ------------------------------------------------------------------------------------
+
+void Driver::pump() {
+  while (!releasing_ && !broken_ && queue_.ready()) {
+    auto batch = std::make_shared<WriteBatch>(queue_.start());
+    if (!batch->empty()) return commit(std::move(batch));
+    release();
+  }
+}
+
+void Driver::commit(std::shared_ptr<WriteBatch> batch) {
+  work_on_storage<Status>(
+      [this, batch] {
+        const auto start = std::chrono::steady_clock::now();
+        Status status = parts_.store.commit(*batch, Durability::synced);
+        parts_.metrics.observe_commit(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+        return status;
+      },
+      [this, batch](const Status& status) { committed(batch, status); });
+}
+
+void Driver::committed(const std::shared_ptr<WriteBatch>& batch, const Status& status) {
+  if (broken_) return;
+  if (!status && status.error().code == Errc::storage_full) {
+    waiting_for_room_ = batch;
+    no_room();
+    return;
+  }
+  if (!status) return broken(status.error());
+  if (state_->storage_full && has_room()) {
+    log_event(LogLevel::info, "storage_has_room");
+    look_again_.reset();
+    handle(event::StorageState{});
+  }
+  release();
+  pump();
+  rearm();
+}
+
+void Driver::release() {
+  releasing_ = true;  // What effects push in the meantime comes after all of them.
+  for (Effect& effect : queue_.finish()) std::visit([this](auto& value) { carry_out(value); }, effect);
+  releasing_ = false;
+}
+
+void Driver::no_room() {
+  look_again_ = now().monotonic + room_interval;
+  if (!state_->storage_full) {
+    // The core's own notice waits behind the commit that found no room.
+    log_event(LogLevel::error, "storage_full", {{"folder", parts_.folder.string()}});
+    handle(event::StorageState{.full = true});
+  }
+  rearm();
+}
+
+void Driver::look_for_room() {
+  look_again_.reset();
+  if (waiting_for_room_) return commit(std::exchange(waiting_for_room_, nullptr));
+  if (!state_->storage_full) return;
+  if (!has_room()) {
+    look_again_ = now().monotonic + room_interval;
+    return;
+  }
+  log_event(LogLevel::info, "storage_has_room");
+  handle(event::StorageState{});
+}
+
+bool Driver::has_room() const {
+  std::uint64_t wanted = room_bytes;
+  // A step of the master stores it, a snapshot and variants: four times its size is more than that.
+  if (const ReleaseRecord* release = state_->registry.active_release()) {
+    wanted = std::max(wanted, 16 * static_cast<std::uint64_t>(release->release.layout.size()));
+  }
+  const std::uint64_t used = parts_.blobs.used_bytes();
+  if (used >= parts_.blob_quota_bytes || parts_.blob_quota_bytes - used < wanted) return false;
+  std::error_code error;
+  const auto space = std::filesystem::space(parts_.folder, error);
+  return error || space.available >= wanted;
+}
+
+void Driver::broken(const Error& error) {
+  if (broken_) return;
+  broken_ = true;
+  fail_requests("the disk failed");
+  hooks_.broken(error);
+}
+
+void Driver::fail_requests(const std::string& why) {
+  for (auto& [id, done] : std::exchange(replies_, {})) done(fail(Errc::cancelled, why));
+}
+
+}  // namespace rivulet::coordinator

@@ -1,0 +1,139 @@
+#include <utility>
+
+#include "coordinator/server/driver.h"
+#include "coordinator/work/publication.h"
+#include "link/log.h"
+#include "protocol/documents.h"
+
+namespace rivulet::coordinator {
+namespace {
+
+LogLevel log_level(effect::Level level) {
+  switch (level) {
+    case effect::Level::info: return LogLevel::info;
+    case effect::Level::warning: return LogLevel::warning;
+    case effect::Level::error: return LogLevel::error;
+  }
+  return LogLevel::info;
+}
+
+std::string_view name(message::ReceiptOutcome outcome) {
+  switch (outcome) {
+    case message::ReceiptOutcome::accepted: return "accepted";
+    case message::ReceiptOutcome::duplicate: return "duplicate";
+    case message::ReceiptOutcome::refused: return "refused";
+  }
+  return "refused";
+}
+
+}  // namespace
+
+void Driver::carry_out(effect::Send& effect) {
+  if (const auto* receipt = std::get_if<message::Receipt>(&effect.message)) {
+    const bool has_reason = receipt->reason != Reason::none;
+    parts_.metrics.count_receipt(name(receipt->outcome), has_reason ? rivulet::name(receipt->reason) : "");
+  }
+  if (const auto* backoff = std::get_if<message::Backoff>(&effect.message)) {
+    parts_.metrics.count_refusal(rivulet::name(backoff->reason));
+  }
+  links_->send(effect.session, std::move(effect.message));
+}
+
+void Driver::carry_out(effect::SendWelcome& effect) {
+  const SignedTime time{state_->trust.fleet, now().utc};
+  links_->welcome(effect.session,
+                  {effect.protocol, seal(parts_.key, Context::time, encode(time)), effect.heartbeat_seconds});
+}
+
+void Driver::carry_out(effect::Close& effect) {
+  parts_.metrics.count_refusal(rivulet::name(effect.reason));
+  links_->close(effect.session, effect.reason, std::move(effect.detail));
+}
+
+void Driver::carry_out(effect::FetchUpdate& effect) { uploads_->want(*links_, effect); }
+
+void Driver::carry_out(effect::DropFetch& effect) { uploads_->drop(effect.task); }
+
+void Driver::carry_out(effect::Aggregate& effect) {
+  const Release* release = find_release(effect.release);
+  if (release == nullptr) {
+    return handle(event::AggregationFailed{effect.round, effect.attempt, {Errc::not_found, "its release is gone"}});
+  }
+  work<Result<CandidateBuilt>>(
+      [this, task = effect, release = *release] {
+        auto built = build_candidate(task, release, parts_.key, parts_.worker_threads, parts_.blobs);
+        if (built) std::ignore = chunk_lists_.get(parts_.blobs, built->snapshot);  // Hashed here, not among the sockets.
+        return built;
+      },
+      [this, round = effect.round, attempt = effect.attempt](Result<CandidateBuilt> built) {
+        if (built) return handle(event::Aggregated{round, attempt, std::move(*built)});
+        const bool full = built.error().code == Errc::storage_full;
+        handle(event::AggregationFailed{round, attempt, std::move(built.error())});
+        if (full) no_room();
+      });
+}
+
+const ScoringData* Driver::scoring_data(const ReleaseId& release, Split split) {
+  const auto data = parts_.datasets.find(release, split);
+  if (data) return *data;
+  log_event(LogLevel::error, "dataset_unreadable", {{"detail", data.error().detail}});
+  return nullptr;
+}
+
+void Driver::carry_out(effect::ScoreCandidate& effect) {
+  const Release* release = find_release(effect.release);
+  if (release == nullptr) return handle(event::CandidateScored{effect.round, effect.attempt, {}, {}, {}});
+  work<event::CandidateScored>(
+      [this, task = effect, release = *release] {
+        const ScoringData* holdout = scoring_data(task.release, Split::holdout);
+        const ScoringData* test = scoring_data(task.release, Split::test);
+        return score_candidate(task, release, holdout, test, parts_.runner, parts_.blobs);
+      },
+      [this](event::CandidateScored scored) { handle(std::move(scored)); });
+}
+
+void Driver::carry_out(effect::SealVersion& effect) {
+  const Release* release = find_release(effect.manifest.release);
+  if (release == nullptr) {
+    return handle(event::PublicationFailed{effect.manifest.manifest_version, {Errc::not_found, "its release is gone"}});
+  }
+  work<Result<event::VersionSealed>>(
+      [this, task = effect, release = *release] {
+        const ScoringData* test = scoring_data(task.manifest.release, Split::test);
+        auto sealed = seal_version(task, release, test, parts_.key, parts_.runner, parts_.blobs);
+        if (sealed) {
+          std::ignore = chunk_lists_.get(parts_.blobs, task.manifest.snapshot);
+          for (const VariantInfo& variant : sealed->manifest.variants) {
+            std::ignore = chunk_lists_.get(parts_.blobs, variant.content);
+          }
+        }
+        return sealed;
+      },
+      [this, number = effect.manifest.manifest_version](Result<event::VersionSealed> sealed) {
+        if (sealed) return handle(std::move(*sealed));
+        const bool full = sealed.error().code == Errc::storage_full;
+        handle(event::PublicationFailed{number, std::move(sealed.error())});
+        if (full) no_room();
+      });
+}
+
+void Driver::carry_out(effect::EraseContent& effect) {
+  chunk_lists_.forget(effect.content);
+  std::ignore = parts_.blobs.erase(effect.content);  // Best effort: a restart sweeps what is left.
+  std::ignore = parts_.blobs.erase_part(effect.content);
+}
+
+void Driver::carry_out(effect::Reply& effect) {
+  auto waiting = replies_.extract(effect.request);
+  if (!waiting.empty()) waiting.mapped()(std::move(effect.result));
+}
+
+void Driver::carry_out(effect::Notice& effect) {
+  parts_.metrics.count_event(effect.event, effect.reason);
+  LogFields fields;
+  if (!effect.reason.empty()) fields.emplace_back("reason", effect.reason);
+  fields.insert(fields.end(), effect.fields.begin(), effect.fields.end());
+  log_event(log_level(effect.level), effect.event, fields);
+}
+
+}  // namespace rivulet::coordinator

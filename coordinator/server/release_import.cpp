@@ -1,0 +1,95 @@
+#include "coordinator/server/release_import.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "coordinator/work/publication.h"
+#include "models/package/release.h"
+#include "models/package/snapshot.h"
+
+namespace rivulet::coordinator {
+namespace {
+
+Status check_data(const ScoringData& data, const Release& release, const char* what) {
+  const std::size_t inputs = release.architecture.input_size();
+  if (data.labels.empty()) return fail(Errc::invalid, fmt::format("the {} has no samples: leave it out instead", what));
+  if (data.inputs.size() != data.labels.size() * inputs) {
+    return fail(Errc::invalid, fmt::format("the {} has {} labels and {} inputs; a sample of this model has {} inputs", what,
+                                           data.labels.size(), data.inputs.size(), inputs));
+  }
+  if (!std::ranges::all_of(data.inputs, [](float x) { return std::isfinite(x); })) {
+    return fail(Errc::invalid, fmt::format("the {} holds a number that is not finite", what));
+  }
+  if (release.task != TaskKind::classification) return {};
+  for (std::size_t i = 0; i < data.labels.size(); ++i) {
+    if (data.labels[i] < 0 || data.labels[i] >= release.architecture.outputs) {
+      return fail(Errc::invalid, fmt::format("label {} of sample {} in the {} is none of the {} classes", data.labels[i], i,
+                                             what, release.architecture.outputs));
+    }
+  }
+  return {};
+}
+
+Result<Release> open_release(const ReleaseUpload& upload, const TrustDocument& trust) {
+  const bool is_signed = std::ranges::any_of(trust.release_keys, [&](const PublicKey& key) {
+    return verify_envelope(key, Context::release, upload.release).has_value();
+  });
+  if (!is_signed) {
+    return fail(Errc::refused, "the release is not signed by a release key of this fleet's trust document",
+                Reason::bad_signature);
+  }
+  auto release = decode_release(upload.release.payload);
+  if (!release) return fail_at("release", release.error());
+  if (upload.weights.size() != release->layout.size()) {
+    return fail(Errc::invalid, fmt::format("the weights are {} numbers; the release's layout has {}",
+                                           upload.weights.size(), release->layout.size()));
+  }
+  if (weights_hash_of(upload.weights) != release->initial_weights_hash) {
+    return fail(Errc::invalid, "the weights are not those that the release names by hash");
+  }
+  if (content_id_of(std::as_bytes(std::span(upload.weights))) != release->initial_weights) {
+    return fail(Errc::invalid, "the weights are not the content that the release names");
+  }
+  for (const auto& [data, what] : {std::pair{&upload.holdout, "holdout"}, std::pair{&upload.test, "test split"}}) {
+    if (!*data) continue;
+    if (Status status = check_data(**data, *release, what); !status) return std::unexpected(status.error());
+  }
+  return release;
+}
+
+}  // namespace
+
+Result<event::ImportRelease> prepare_import(const ReleaseUpload& upload, const TrustDocument& trust, BlobStore& blobs,
+                                            const Datasets& datasets) {
+  const auto release = open_release(upload, trust);
+  if (!release) return std::unexpected(release.error());
+  const auto snapshot = encode_snapshot(release->snapshot, release->layout, upload.weights);
+  if (!snapshot) return std::unexpected(snapshot.error());
+  const auto served = decode_snapshot(release->snapshot, release->layout, *snapshot);
+  if (!served) return std::unexpected(served.error());
+
+  event::ImportRelease event;
+  const Bytes envelope = encode(upload.release);
+  event.release = upload.release;
+  event.release_content = content_id_of(envelope);
+  event.snapshot = content_id_of(*snapshot);
+  event.snapshot_bytes = snapshot->size();
+  event.weights_hash = weights_hash_of(*served);
+  event.has_holdout = upload.holdout.has_value();
+  event.has_test = upload.test.has_value();
+  Status status = blobs.put(event.release_content, envelope);
+  if (status) status = blobs.put(event.snapshot, *snapshot);
+  if (!status) return std::unexpected(status.error());
+  const auto master = store_weights(blobs, upload.weights);
+  if (!master) return std::unexpected(master.error());
+  event.master = *master;
+  const ReleaseId id = release_id(upload.release.payload);
+  if (upload.holdout) status = datasets.store(id, Split::holdout, *upload.holdout);
+  if (status && upload.test) status = datasets.store(id, Split::test, *upload.test);
+  if (!status) return std::unexpected(status.error());
+  return event;
+}
+
+}  // namespace rivulet::coordinator

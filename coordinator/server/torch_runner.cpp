@@ -1,0 +1,65 @@
+#include "coordinator/server/torch_runner.h"
+
+#include <optional>
+
+#include "models/runtime/evaluation.h"
+#include "models/runtime/inference.h"
+#include "models/runtime/model.h"
+#include "models/runtime/preprocessing.h"
+
+namespace rivulet::coordinator {
+namespace {
+
+class TorchRunner final : public ModelRunner {
+ public:
+  Result<std::vector<float>> answers(const Release& release, std::span<const float> weights,
+                                     std::span<const float> inputs) override {
+    const auto model = InferenceModel::load(
+        {release.architecture, release.layout, release.task, release.preprocessing, release.classes}, weights);
+    if (!model) return std::unexpected(model.error());
+    const auto predictions = model->infer_batch(inputs);
+    if (!predictions) return std::unexpected(predictions.error());
+    std::vector<float> answers;
+    for (const Prediction& prediction : *predictions) {
+      const auto& values = release.task == TaskKind::classification ? prediction.probabilities : prediction.value;
+      answers.insert(answers.end(), values.begin(), values.end());
+    }
+    return answers;
+  }
+
+  Result<Metrics> score(const Release& release, std::span<const float> weights, const ScoringData& data) override {
+    if (release.task == TaskKind::regression) {
+      return fail(Errc::unsupported, "a regression has no classes to score it on: let nodes judge it");
+    }
+    if (Status status = load(release); !status) return std::unexpected(status.error());
+    if (Status status = model_->set_weights(weights); !status) return std::unexpected(status.error());
+    const auto preprocessor = Preprocessor::make(release.preprocessing, release.architecture.input_shape);
+    if (!preprocessor) return std::unexpected(preprocessor.error());
+    std::vector<float> inputs = data.inputs;
+    preprocessor->apply(inputs);
+    const auto evaluation = release.task == TaskKind::classification ? evaluate(*model_, inputs, data.labels)
+                                                                     : evaluate_values(*model_, inputs, inputs);
+    if (!evaluation) return std::unexpected(evaluation.error());
+    return Metrics{evaluation->accuracy(), evaluation->mean_loss(), evaluation->samples};
+  }
+
+ private:
+  Status load(const Release& release) {
+    if (model_ && model_->architecture() == release.architecture) return {};
+    auto model = Model::build(release.architecture);
+    if (!model) return std::unexpected(model.error());
+    if (model->layout() != release.layout) {
+      return fail(Errc::invalid, "the release's layout is not that of its architecture");
+    }
+    model_.emplace(std::move(*model));
+    return {};
+  }
+
+  std::optional<Model> model_;
+};
+
+}  // namespace
+
+std::unique_ptr<ModelRunner> make_torch_runner() { return std::make_unique<TorchRunner>(); }
+
+}  // namespace rivulet::coordinator

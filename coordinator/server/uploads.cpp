@@ -1,0 +1,143 @@
+#include "coordinator/server/uploads.h"
+
+#include <algorithm>
+
+#include "coordinator/server/driver.h"
+#include "coordinator/work/update_inspection.h"
+
+namespace rivulet::coordinator {
+
+void Uploads::want(Links& links, const effect::FetchUpdate& update) {
+  links_ = &links;
+  wanted_[update.task] = update;
+  begin(update);
+}
+
+std::vector<effect::FetchUpdate> Uploads::wanting(const ContentId& content) const {
+  std::vector<effect::FetchUpdate> updates;
+  for (const auto& [task, update] : wanted_) {
+    if (update.content == content) updates.push_back(update);
+  }
+  return updates;
+}
+
+void Uploads::begin(const effect::FetchUpdate& update) {
+  if (settling_.contains(update.content)) return;  // Answered with the others.
+  if (driver_.blobs().contains(update.content)) return settle(update.content, false);
+  const auto source = fetching_.find(update.content);
+  if (source != fetching_.end() && source->second != update.session && links_->open(source->second)) return;
+  // A session fetches one content at a time: this one takes the place of another.
+  const auto other = std::ranges::find_if(fetching_, [&](const auto& entry) {
+    return entry.second == update.session && entry.first != update.content;
+  });
+  const bool replaces = other != fetching_.end();
+  const ContentId replaced = replaces ? other->first : ContentId{};
+  if (replaces) fetching_.erase(other);
+  fetching_[update.content] = update.session;
+  if (!links_->fetch(update.session, update.content, update.bytes)) {
+    fetching_.erase(update.content);
+    give_up(update, "the node is gone");
+  }
+  if (replaces) begin_next(replaced);
+}
+
+void Uploads::begin_next(const ContentId& content) {
+  if (fetching_.contains(content) || settling_.contains(content)) return;
+  for (const effect::FetchUpdate& update : wanting(content)) {
+    if (links_->open(update.session)) return begin(update);
+  }
+}
+
+void Uploads::arrived(SessionId session, const ContentId& content) {
+  const auto source = fetching_.find(content);
+  if (source == fetching_.end() || source->second != session) return;
+  fetching_.erase(source);
+  settle(content, true);
+}
+
+void Uploads::settle(const ContentId& content, bool is_part) {
+  const auto updates = wanting(content);
+  if (updates.empty()) {
+    if (is_part) std::ignore = driver_.blobs().erase_part(content);  // Best effort: a restart sweeps it.
+    return;
+  }
+  std::vector<ParameterLayout> layouts;
+  for (const effect::FetchUpdate& update : updates) {
+    const auto release = driver_.state().registry.releases.find(update.release);
+    layouts.push_back(release == driver_.state().registry.releases.end() ? ParameterLayout{}
+                                                                         : release->second.release.layout);
+  }
+  settling_.insert(content);
+  driver_.work_on_storage<Settled>(
+      [&blobs = driver_.blobs(), content, is_part, updates, layouts] {
+        Settled outcome;
+        if (is_part) outcome.stored = blobs.finish_part(content);
+        if (!outcome.stored) return outcome;
+        for (std::size_t i = 0; i < updates.size(); ++i) {
+          outcome.inspections.push_back(inspect_update(updates[i], layouts[i], blobs));
+        }
+        return outcome;
+      },
+      [this, content, updates](const Settled& outcome) { settled(content, updates, outcome); });
+}
+
+void Uploads::settled(const ContentId& content, const std::vector<effect::FetchUpdate>& updates,
+                      const Settled& outcome) {
+  settling_.erase(content);
+  if (!outcome.stored) {
+    const Error& error = outcome.stored.error();
+    if (error.code == Errc::storage) return driver_.broken(error);
+    for (const effect::FetchUpdate& update : wanting(content)) give_up(update, error.detail);
+    if (error.code == Errc::storage_full) driver_.no_room();
+    return;
+  }
+  for (std::size_t i = 0; i < updates.size(); ++i) {
+    const auto wanted = wanted_.find(updates[i].task);
+    if (wanted != wanted_.end() && wanted->second.content == content) answer(updates[i], outcome.inspections[i]);
+  }
+  const auto others = wanting(content);  // That came in the meantime.
+  if (!others.empty()) return settle(content, false);
+  erase_unreferenced(content);
+}
+
+void Uploads::answer(const effect::FetchUpdate& update, const Inspection& inspection) {
+  wanted_.erase(update.task);
+  if (inspection) {
+    driver_.handle(event::UpdateStored{update.task, update.content, *inspection});
+  } else {
+    driver_.handle(event::UpdateRejected{update.task, update.content, inspection.error().reason, inspection.error().detail});
+  }
+}
+
+void Uploads::give_up(const effect::FetchUpdate& update, const std::string& detail) {
+  wanted_.erase(update.task);
+  driver_.handle(event::UpdateTransferFailed{update.task, update.content, detail});
+}
+
+void Uploads::erase_unreferenced(const ContentId& content) {
+  const auto referenced = referenced_content(driver_.state());
+  if (std::ranges::find(referenced, content) != referenced.end()) return;
+  std::ignore = driver_.blobs().erase(content);  // Best effort: a restart sweeps it.
+}
+
+void Uploads::failed(SessionId session, const ContentId& content, const Error& error) {
+  const auto source = fetching_.find(content);
+  if (source == fetching_.end() || source->second != session) return;  // It had arrived before.
+  fetching_.erase(source);
+  if (error.code == Errc::storage) return driver_.broken(error);
+  for (const effect::FetchUpdate& update : wanting(content)) {
+    if (update.session == session) give_up(update, error.detail);
+  }
+  if (error.code == Errc::storage_full) return driver_.no_room();
+  begin_next(content);
+}
+
+void Uploads::session_over(SessionId session) {
+  while (true) {
+    const auto source = std::ranges::find(fetching_, session, [](const auto& entry) { return entry.second; });
+    if (source == fetching_.end()) return;
+    failed(session, ContentId(source->first), {Errc::disconnected, "the connection ended"});
+  }
+}
+
+}  // namespace rivulet::coordinator

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <expected>
+#include <map>
+#include <set>
+#include <vector>
+
+#include "coordinator/core/effects.h"
+#include "coordinator/core/events.h"
+#include "coordinator/core/fleet.h"
+#include "models/package/layout.h"
+#include "protocol/ids.h"
+
+namespace rivulet::coordinator {
+
+class Driver;
+class Links;
+
+/// The contents of updates on their way from nodes to the disk. Several tasks may want one content,
+/// which then comes from one session at a time, and is made durable and inspected once nobody writes it.
+/// On the driver's thread.
+class Uploads {
+ public:
+  explicit Uploads(Driver& driver) : driver_(driver) {}
+
+  /// effect::FetchUpdate: exactly one of UpdateStored, UpdateRejected, UpdateTransferFailed answers it,
+  /// unless it is dropped or replaced.
+  void want(Links& links, const effect::FetchUpdate& update);
+  void drop(const TaskId& task) { wanted_.erase(task); }
+  /// The session has all bytes of the content.
+  void arrived(SessionId session, const ContentId& content);
+  /// … or will not get them.
+  void failed(SessionId session, const ContentId& content, const Error& error);
+  void session_over(SessionId session);
+
+ private:
+  using Inspection = std::expected<UpdateFacts, Refusal>;
+  struct Settled {
+    Status stored;
+    std::vector<Inspection> inspections;  ///< Of each update, if it was stored.
+  };
+
+  [[nodiscard]] std::vector<effect::FetchUpdate> wanting(const ContentId& content) const;
+  void begin(const effect::FetchUpdate& update);
+  /// Lets the next of those who want the content bring it.
+  void begin_next(const ContentId& content);
+  void settle(const ContentId& content, bool is_part);
+  void settled(const ContentId& content, const std::vector<effect::FetchUpdate>& updates, const Settled& outcome);
+  void answer(const effect::FetchUpdate& update, const Inspection& inspection);
+  void give_up(const effect::FetchUpdate& update, const std::string& detail);
+  void erase_unreferenced(const ContentId& content);
+
+  Driver& driver_;
+  Links* links_ = nullptr;  // Set by the first want().
+  std::map<TaskId, effect::FetchUpdate> wanted_;
+  std::map<ContentId, SessionId> fetching_;
+  std::set<ContentId> settling_;
+};
+
+}  // namespace rivulet::coordinator
