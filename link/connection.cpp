@@ -39,11 +39,9 @@ asio::awaitable<void> Connection::run() {
   tasks_.spawn(watch_time());
   if (!finished_) std::ignore = co_await ended_.async_wait(quietly);
   if (!finished_) close(Reason::shutting_down, "shutting down");  // Our own task was told to stop.
-  const auto patience = asio::steady_timer::clock_type::now() + flush_patience;
-  while (!frames_.empty() && asio::steady_timer::clock_type::now() < patience) {
-    asio::steady_timer moment(stream_->executor(), 5ms);
-    std::ignore = co_await moment.async_wait(quietly);
-    if (co_await is_cancelled()) break;
+  if (!frames_.empty()) {
+    ended_.expires_after(flush_patience);
+    std::ignore = co_await ended_.async_wait(quietly);
   }
   co_await tasks_.close();
   co_await stream_->close();
@@ -84,10 +82,15 @@ asio::awaitable<void> Connection::write_all() {
     if (!status) {
       frames_.clear();
       if (!finished_) host_.close(Reason::none, status.error().detail, system_now());
+      ended_.cancel();
       co_return;
     }
     frames_.pop_front();
-    if (frames_.empty() && !finished_) {
+    if (frames_.empty() && finished_) {
+      ended_.cancel();
+      co_return;
+    }
+    if (frames_.empty()) {
       host_.on_writable(system_now());
       rearm();
     }

@@ -80,7 +80,7 @@ class Connection final : private SessionOwner {
   std::deque<Bytes> frames_;
   asio::steady_timer written_;  // never expires; cancelled when there is something to write
   asio::steady_timer wake_;     // the session's next deadline
-  asio::steady_timer ended_;    // never expires; cancelled when the session has ended
+  asio::steady_timer ended_;    // cancelled when the session has ended, and when its last frame is out
   bool finished_ = false;       // no more frames are queued; what is queued still goes out
   End end_;
   TaskGroup tasks_;
