@@ -217,7 +217,7 @@ std::vector<Effect> Bench::import(const Release& release, bool has_holdout, bool
 
 void Bench::enrol(unsigned n) {
   const Digest hash = sha256(test_secret(0).span());
-  if (!state.fleet.tokens.contains(hash)) give(event::CreateToken{++last_request, hash, now.utc + 24h, 1000});
+  if (!state.fleet.tokens.contains(hash)) give(event::CreateToken{++last_request, hash, now.utc + 24h, 100'000});
   give(event::EnrolReceived{n, node_id(n), message::Enrol{1, 1, test_fleet(), "test", test_secret(0)}});
 }
 
