@@ -1,0 +1,322 @@
+#include "node/daemon/api.h"
+
+#include <httplib.h>
+#include <spdlog/fmt/fmt.h>
+
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "link/system_clock.h"
+#include "node/daemon/answer_json.h"
+#include "protocol/sha256.h"
+
+namespace rivulet::node {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr auto json_type = "application/json";
+constexpr auto raw_type = "application/octet-stream";
+constexpr std::size_t samples_per_request_max = 100'000;
+constexpr int silence_seconds_max = 3;  // Also how long an end can take.
+
+int http_status(Errc code) {
+  switch (code) {
+    case Errc::invalid:
+    case Errc::corrupt: return 400;
+    case Errc::permission: return 401;
+    case Errc::not_found: return 404;
+    case Errc::too_large: return 413;
+    case Errc::busy:
+    case Errc::timeout:
+    case Errc::cancelled: return 503;
+    case Errc::storage_full: return 507;
+    default: return 500;
+  }
+}
+
+void answer_error(httplib::Response& response, int status, std::string_view error, const std::string& detail) {
+  response.status = status;
+  response.set_content(one_line({{"error", error}, {"detail", detail}}), json_type);
+}
+
+void answer_error(httplib::Response& response, const Error& error) {
+  answer_error(response, http_status(error.code), name(error.code), error.detail);
+}
+
+bool is_raw(const std::string& type) { return type.starts_with(raw_type); }
+
+Result<std::vector<float>> numbers_of(const Json& json) {
+  if (!json.is_array()) return fail(Errc::invalid, "it is no list of numbers");
+  std::vector<float> numbers;
+  numbers.reserve(json.size());
+  for (const Json& element : json) {
+    if (!element.is_number()) return fail(Errc::invalid, fmt::format("number {} is no number", numbers.size() + 1));
+    const double value = element.get<double>();
+    // What float32 cannot hold becomes infinite, and is refused as such by who takes it.
+    const bool fits = std::abs(value) <= static_cast<double>(std::numeric_limits<float>::max());
+    numbers.push_back(fits ? static_cast<float>(value) : std::numeric_limits<float>::infinity());
+  }
+  return numbers;
+}
+
+/// The list under `key` of a request's JSON object.
+Result<Json> list_of(const std::string& body, const char* key) {
+  Json json = Json::parse(body, nullptr, false);
+  if (json.is_discarded()) return fail(Errc::invalid, "the body is no JSON");
+  if (!json.is_object() || !json.contains(key) || !json[key].is_array()) {
+    return fail(Errc::invalid, fmt::format("the body must be an object with a list \"{}\"", key));
+  }
+  if (json[key].size() > samples_per_request_max) {
+    return fail(Errc::too_large, fmt::format("more than {} samples in one request", samples_per_request_max));
+  }
+  return std::move(json[key]);
+}
+
+Result<NewSample> sample_of(const Json& json) {
+  if (!json.is_object() || !json.contains("inputs")) return fail(Errc::invalid, "it is no object with \"inputs\"");
+  NewSample sample;
+  auto inputs = numbers_of(json["inputs"]);
+  if (!inputs) return std::unexpected(inputs.error());
+  sample.inputs = std::move(*inputs);
+  for (const auto& [key, value] : json.items()) {
+    if (key == "inputs" || value.is_null()) continue;
+    if (key == "id" && value.is_string()) {
+      sample.id = value.get<std::string>();
+    } else if (key == "label" && (value.is_string() || value.is_number())) {
+      sample.label = value.is_string() ? value.get<std::string>() : value.dump();
+    } else {
+      return fail(Errc::invalid, key == "id" || key == "label" ? fmt::format("\"{}\" has a wrong type", key)
+                                                               : fmt::format("\"{}\" is not known here", key));
+    }
+  }
+  return sample;
+}
+
+std::string raw_outputs(const Answers& answers) {
+  std::string out;
+  for (const auto& result : answers.results) {
+    const std::vector<float>& values = result->class_index >= 0 ? result->probabilities : result->value;
+    out.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+  }
+  return out;
+}
+
+}  // namespace
+
+bool is_local_host(std::string_view host) {
+  const std::size_t colon = host.find(':');
+  if (colon != std::string_view::npos) {
+    const std::string_view port = host.substr(colon + 1);
+    if (port.empty() || port.find_first_not_of("0123456789") != std::string_view::npos) return false;
+    host = host.substr(0, colon);
+  }
+  std::string lower(host);
+  for (char& c : lower) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+  return lower == "127.0.0.1" || lower == "localhost";
+}
+
+struct Api::Impl {
+  explicit Impl(ApiParts what) : parts(std::move(what)), token_hash(sha256(bytes_of("Bearer " + parts.token))) {}
+
+  ApiParts parts;
+  const Digest token_hash;
+  httplib::Server server;
+  std::string address;
+  std::thread thread;
+
+  using Handler = void (Impl::*)(const httplib::Request&, httplib::Response&);
+
+  /// The check of Host comes here and not before routing, where the body of a refused request would be
+  /// left unread and taken for the next request.
+  httplib::Server::Handler guarded(Handler handler) {
+    return [this, handler](const httplib::Request& request, httplib::Response& response) {
+      if (!is_local_host(request.get_header_value("Host"))) {
+        return answer_error(response, 403, "permission", "the Host header must be 127.0.0.1 or localhost");
+      }
+      (this->*handler)(request, response);
+    };
+  }
+
+  void set_up(const ApiOptions& options) {
+    // The library's own limits are for one browser: 5 requests a connection, and any size.
+    server.new_task_queue = [threads = options.threads] { return new httplib::ThreadPool(threads); };
+    server.set_keep_alive_max_count(std::numeric_limits<std::size_t>::max());
+    server.set_keep_alive_timeout(silence_seconds_max);
+    server.set_read_timeout(silence_seconds_max);
+    server.set_write_timeout(silence_seconds_max);
+    server.set_payload_max_length(options.payload_bytes_max);
+    server.set_tcp_nodelay(true);
+    // Its default, SO_REUSEPORT, would let a second process take part of our requests.
+    server.set_socket_options([](socket_t socket) {
+      const int yes = 1;
+      ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    });
+    server.Post("/v1/infer", guarded(&Impl::infer));
+    server.Post("/v1/samples", guarded(&Impl::add_samples));
+    server.Get("/v1/status", guarded(&Impl::status));
+    server.Get("/healthz", guarded(&Impl::health));
+    server.Get("/readyz", guarded(&Impl::readiness));
+    server.Get("/metrics", guarded(&Impl::metrics));
+    server.set_exception_handler([](const httplib::Request&, httplib::Response& response, std::exception_ptr) {
+      answer_error(response, 500, "internal", "the request could not be handled");
+    });
+    server.set_error_handler([](const httplib::Request& request, httplib::Response& response) {
+      if (!response.body.empty()) return;
+      if (response.status == 413) return answer_error(response, 413, "too_large", "the body is larger than api.payload_bytes_max");
+      if (response.status == 404) return answer_error(response, 404, "not_found", request.method + " " + request.path + " is not known here");
+      answer_error(response, response.status, "invalid", "the request is malformed");
+    });
+  }
+
+  /// @return whether the request carries the token; if not, it is answered.
+  bool authorised(const httplib::Request& request, httplib::Response& response) {
+    // Hashes are compared, so that the time it takes tells nothing about the token.
+    if (sha256(bytes_of(request.get_header_value("Authorization"))) == token_hash) return true;
+    response.set_header("WWW-Authenticate", "Bearer");
+    answer_error(response, 401, "permission", "this call needs 'Authorization: Bearer' with the content of api.token");
+    return false;
+  }
+
+  void infer(const httplib::Request& request, httplib::Response& response) {
+    if (is_raw(request.get_header_value("Content-Type"))) return infer_raw(request, response);
+    const auto rows = list_of(request.body, "inputs");
+    if (!rows) return answer_error(response, rows.error());
+    std::vector<std::vector<float>> samples;
+    std::vector<std::optional<Error>> wrong(rows->size());
+    for (std::size_t i = 0; i < rows->size(); ++i) {
+      auto numbers = numbers_of((*rows)[i]);
+      if (!numbers) {
+        wrong[i] = numbers.error();
+      } else {
+        samples.push_back(std::move(*numbers));
+      }
+    }
+    const auto answers = parts.inference.answer(samples);
+    if (!answers) return answer_error(response, answers.error());
+    Json results = Json::array();
+    std::size_t place = 0, right = 0;
+    std::string first_error;
+    for (std::size_t i = 0; i < wrong.size(); ++i) {
+      const std::size_t at = wrong[i] ? 0 : place++;
+      const bool ok = !wrong[i] && answers->results[at].has_value();
+      results.push_back(wrong[i] ? error_json(i, wrong[i]->detail) : answer_json(*answers, at, i));
+      right += ok ? 1 : 0;
+      if (!ok && first_error.empty()) first_error = fmt::format("sample {}: {}", i, results.back()["error"].get<std::string>());
+    }
+    Json document = {{"results", std::move(results)}};
+    if (right == 0 && !wrong.empty()) {
+      response.status = 400;
+      document["error"] = "invalid";
+      document["detail"] = first_error;
+    }
+    response.set_content(one_line(document), json_type);
+  }
+
+  void infer_raw(const httplib::Request& request, httplib::Response& response) {
+    if (request.body.size() % sizeof(float) != 0) {
+      return answer_error(response, 400, "invalid",
+                          fmt::format("{} bytes are no whole number of float32", request.body.size()));
+    }
+    std::vector<float> numbers(request.body.size() / sizeof(float));
+    if (!numbers.empty()) std::memcpy(numbers.data(), request.body.data(), request.body.size());
+    const auto answers = parts.inference.answer(std::span<const float>(numbers));
+    if (!answers) return answer_error(response, answers.error());
+    response.set_header("X-Rivulet-Version", std::to_string(answers->served->version));
+    if (is_raw(request.get_header_value("Accept"))) {
+      for (const auto& result : answers->results) {
+        if (!result) return answer_error(response, result.error());
+      }
+      return response.set_content(raw_outputs(*answers), raw_type);
+    }
+    Json results = Json::array();
+    for (std::size_t i = 0; i < answers->results.size(); ++i) results.push_back(answer_json(*answers, i, i));
+    response.set_content(one_line({{"results", std::move(results)}}), json_type);
+  }
+
+  void add_samples(const httplib::Request& request, httplib::Response& response) {
+    if (!authorised(request, response)) return;
+    const auto list = list_of(request.body, "samples");
+    if (!list) return answer_error(response, list.error());
+    std::vector<NewSample> samples;
+    std::vector<std::size_t> places;
+    Json refused = Json::array();
+    for (std::size_t i = 0; i < list->size(); ++i) {
+      auto sample = sample_of((*list)[i]);
+      if (!sample) {
+        refused.push_back({{"index", i}, {"reason", sample.error().detail}});
+        continue;
+      }
+      samples.push_back(std::move(*sample));
+      places.push_back(i);
+    }
+    auto outcome = parts.samples.add(samples, system_now().utc);
+    if (outcome && request.get_param_value("sync") == "true") {
+      if (const auto status = parts.samples.sync(); !status) outcome = std::unexpected(status.error());
+    }
+    if (!outcome) {
+      if (outcome.error().code == Errc::storage) parts.on_storage(outcome.error());
+      return answer_error(response, outcome.error());
+    }
+    parts.metrics.samples_added(*outcome);
+    for (const auto& one : outcome->refused) refused.push_back({{"index", places[one.index]}, {"reason", one.reason}});
+    const Json document = {{"stored", outcome->stored},
+                           {"duplicate", outcome->duplicate},
+                           {"dropped", outcome->dropped},
+                           {"refused", std::move(refused)}};
+    response.set_content(one_line(document), json_type);
+  }
+
+  void status(const httplib::Request&, httplib::Response& response) {
+    const auto text = parts.status();
+    if (!text) return answer_error(response, text.error());
+    response.set_content(*text, json_type);
+  }
+
+  void health(const httplib::Request&, httplib::Response& response) {
+    response.set_content(R"({"status":"ok"})", json_type);
+  }
+
+  void readiness(const httplib::Request&, httplib::Response& response) {
+    const auto served = parts.inference.served();
+    if (!served) return answer_error(response, 503, "busy", "no model serves yet");
+    response.set_content(one_line({{"status", "ready"}, {"version", served->version}}), json_type);
+  }
+
+  void metrics(const httplib::Request&, httplib::Response& response) {
+    parts.metrics.samples_held(parts.samples.counts());
+    response.set_content(parts.metrics.text(), "text/plain; version=0.0.4; charset=utf-8");
+  }
+};
+
+Api::Api(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Api::~Api() { stop(); }
+
+Result<std::unique_ptr<Api>> Api::start(ApiParts parts, const ApiOptions& options) {
+  auto impl = std::make_unique<Impl>(std::move(parts));
+  impl->set_up(options);
+  int port = options.listen.port;
+  const bool bound = port == 0 ? (port = impl->server.bind_to_any_port(options.listen.host)) > 0
+                               : impl->server.bind_to_port(options.listen.host, port);
+  if (!bound) {
+    return fail(Errc::busy, fmt::format("cannot listen on {}: another program does, or the port is reserved; change "
+                                        "api.listen in node.toml", to_string(options.listen)));
+  }
+  impl->address = to_string(Endpoint{options.listen.host, static_cast<std::uint16_t>(port)});
+  // The socket takes connections from here on; they wait until the thread accepts them.
+  impl->thread = std::thread([server = &impl->server] { server->listen_after_bind(); });
+  while (!impl->server.is_running()) std::this_thread::yield();  // stop() before that would do nothing.
+  return std::unique_ptr<Api>(new Api(std::move(impl)));
+}
+
+const std::string& Api::address() const { return impl_->address; }
+
+void Api::stop() {
+  if (!impl_->thread.joinable()) return;
+  impl_->server.stop();
+  impl_->thread.join();
+}
+
+}  // namespace rivulet::node

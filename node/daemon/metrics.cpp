@@ -1,0 +1,134 @@
+#include "node/daemon/metrics.h"
+
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+#include <sstream>
+
+namespace rivulet::node {
+namespace {
+
+prometheus::Family<prometheus::Counter>& counters(prometheus::Registry& registry, const char* name, const char* help) {
+  return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
+}
+prometheus::Counter& counter(prometheus::Registry& registry, const char* name, const char* help) {
+  return counters(registry, name, help).Add({});
+}
+prometheus::Gauge& gauge(prometheus::Registry& registry, const char* name, const char* help) {
+  return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
+}
+
+const prometheus::Histogram::BucketBoundaries inference_buckets = {1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3,
+                                                                   5e-3, 1e-2, 2e-2, 5e-2, 0.1,  0.5,  1.0};
+
+}  // namespace
+
+struct Metrics::Impl {
+  prometheus::Registry registry;
+
+  prometheus::Counter& inferences = counter(registry, "rivulet_node_inferences_total", "Samples that were answered.");
+  prometheus::Counter& inference_errors =
+      counter(registry, "rivulet_node_inference_errors_total", "Samples that the model could not answer.");
+  prometheus::Histogram& inference_seconds = prometheus::BuildHistogram()
+                                                 .Name("rivulet_node_inference_seconds")
+                                                 .Help("Time the model takes for a sample.")
+                                                 .Register(registry)
+                                                 .Add({}, inference_buckets);
+  prometheus::Counter& swaps =
+      counter(registry, "rivulet_node_model_swaps_total", "Models that took over all inferences.");
+  prometheus::Gauge& version =
+      gauge(registry, "rivulet_node_served_version", "The version that answers inferences; 0 if none does.");
+
+  prometheus::Counter& stored = counter(registry, "rivulet_node_samples_stored_total", "Samples that were stored.");
+  prometheus::Counter& duplicate =
+      counter(registry, "rivulet_node_samples_duplicate_total", "Samples that were stored before.");
+  prometheus::Counter& refused =
+      counter(registry, "rivulet_node_samples_refused_total", "Samples that were not in order.");
+  prometheus::Counter& dropped =
+      counter(registry, "rivulet_node_samples_dropped_total", "Oldest samples that made room or had grown too old.");
+  prometheus::Counter& skipped = counter(registry, "rivulet_node_samples_skipped_total",
+                                         "Samples left out of a training or score: wrong width or unknown label.");
+  prometheus::Family<prometheus::Gauge>& held = prometheus::BuildGauge()
+                                                    .Name("rivulet_node_samples")
+                                                    .Help("Samples in the buffer.")
+                                                    .Register(registry);
+  prometheus::Gauge& held_training = held.Add({{"split", "training"}});
+  prometheus::Gauge& held_holdout = held.Add({{"split", "holdout"}});
+  prometheus::Gauge& held_unlabelled = held.Add({{"split", "unlabelled"}});
+  prometheus::Gauge& held_bytes = gauge(registry, "rivulet_node_buffer_bytes", "Bytes of the samples in the buffer.");
+
+  prometheus::Family<prometheus::Counter>& trainings =
+      counters(registry, "rivulet_node_training_runs_total", "Trainings by how they ended.");
+  prometheus::Counter& training_seconds =
+      counter(registry, "rivulet_node_training_seconds_total", "Time spent in training.");
+  prometheus::Family<prometheus::Counter>& evaluations =
+      counters(registry, "rivulet_node_evaluations_total", "Evaluations of candidates by how they ended.");
+
+  prometheus::Gauge& link = gauge(registry, "rivulet_node_link_up", "1 while the coordinator is connected.");
+  prometheus::Counter& sent = counter(registry, "rivulet_node_sent_bytes_total", "Content bytes that were sent.");
+  prometheus::Counter& received =
+      counter(registry, "rivulet_node_received_bytes_total", "Content bytes that were received.");
+};
+
+Metrics::Metrics() : impl_(std::make_unique<Impl>()) {}
+Metrics::~Metrics() = default;
+
+void Metrics::inferred(std::uint64_t samples, double seconds_each) {
+  impl_->inferences.Increment(static_cast<double>(samples));
+  for (std::uint64_t i = 0; i < samples; ++i) impl_->inference_seconds.Observe(seconds_each);
+}
+
+void Metrics::inference_failed(std::uint64_t samples) {
+  impl_->inference_errors.Increment(static_cast<double>(samples));
+}
+
+void Metrics::model_swapped(VersionNumber version) {
+  impl_->swaps.Increment();
+  impl_->version.Set(static_cast<double>(version));
+}
+
+void Metrics::samples_added(const AddOutcome& outcome) {
+  impl_->stored.Increment(static_cast<double>(outcome.stored));
+  impl_->duplicate.Increment(static_cast<double>(outcome.duplicate));
+  impl_->refused.Increment(static_cast<double>(outcome.refused.size()));
+  impl_->dropped.Increment(static_cast<double>(outcome.dropped));
+}
+
+void Metrics::samples_expired(std::uint64_t count) { impl_->dropped.Increment(static_cast<double>(count)); }
+
+void Metrics::samples_held(const SampleCounts& counts) {
+  impl_->held_training.Set(static_cast<double>(counts.training));
+  impl_->held_holdout.Set(static_cast<double>(counts.holdout));
+  impl_->held_unlabelled.Set(static_cast<double>(counts.unlabelled));
+  impl_->held_bytes.Set(static_cast<double>(counts.bytes));
+}
+
+void Metrics::samples_skipped(std::uint64_t count) { impl_->skipped.Increment(static_cast<double>(count)); }
+
+void Metrics::trained(std::string_view outcome, double seconds) {
+  impl_->trainings.Add({{"outcome", std::string(outcome)}}).Increment();
+  impl_->training_seconds.Increment(seconds);
+}
+
+void Metrics::evaluated(std::string_view outcome) {
+  impl_->evaluations.Add({{"outcome", std::string(outcome)}}).Increment();
+}
+
+void Metrics::link_up(bool up) { impl_->link.Set(up ? 1 : 0); }
+
+void Metrics::transferred(std::uint64_t sent_bytes, std::uint64_t received_bytes) {
+  impl_->sent.Increment(static_cast<double>(sent_bytes));
+  impl_->received.Increment(static_cast<double>(received_bytes));
+}
+
+std::string Metrics::text() const {
+  std::ostringstream out;
+  const prometheus::TextSerializer serializer;
+  serializer.Serialize(out, impl_->registry.Collect());
+  return out.str();
+}
+
+}  // namespace rivulet::node

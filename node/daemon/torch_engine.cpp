@@ -1,0 +1,155 @@
+#include "node/daemon/torch_engine.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include "models/dataset/csv.h"
+#include "models/dataset/dataset.h"
+#include "models/runtime/evaluation.h"
+#include "models/runtime/preprocessing.h"
+#include "models/runtime/training.h"
+
+namespace rivulet::node {
+namespace {
+
+Error with_reason(Error error, Reason reason) {
+  if (error.reason == Reason::none) error.reason = reason;
+  return error;
+}
+
+Result<OptimizerKind> optimizer_of(std::uint16_t number) {
+  if (number == static_cast<std::uint16_t>(OptimizerKind::sgd)) return OptimizerKind::sgd;
+  if (number == static_cast<std::uint16_t>(OptimizerKind::adam)) return OptimizerKind::adam;
+  return fail(Errc::unsupported, fmt::format("the optimizer {} is not known here: update the node", number),
+              Reason::training_failed);
+}
+
+}  // namespace
+
+Result<TorchEngine::Data> TorchEngine::load(const Release& release, Split split) {
+  const auto preprocessor = Preprocessor::make(release.preprocessing, release.architecture.input_shape);
+  if (!preprocessor) return std::unexpected(preprocessor.error());
+  const std::size_t size = preprocessor->input_size();
+  Data data;
+  const auto take = [&](const SampleView& sample) {
+    if (sample.inputs.size() != size) {
+      ++data.skipped;
+      return true;
+    }
+    if (release.task == TaskKind::classification) {
+      const auto label = class_index(release.classes, *sample.label);
+      if (!label) {
+        ++data.skipped;
+        return true;
+      }
+      data.labels.push_back(*label);
+    } else if (release.task == TaskKind::regression) {
+      const auto target = parse_float(*sample.label);
+      if (!target || release.architecture.outputs != 1) {
+        ++data.skipped;
+        return true;
+      }
+      data.targets.push_back(*target);
+    }
+    data.inputs.insert(data.inputs.end(), sample.inputs.begin(), sample.inputs.end());
+    ++data.count;
+    return true;
+  };
+  // An anomaly model learns what is normal, from inputs alone.
+  const auto status = samples_.visit(split, take, release.task == TaskKind::anomaly);
+  if (!status) return std::unexpected(status.error());
+  if (data.skipped > 0) metrics_.samples_skipped(data.skipped);
+  preprocessor->apply(data.inputs);
+  return data;
+}
+
+Result<Model*> TorchEngine::model_of(const Release& release) {
+  if (!model_ || model_->architecture() != release.architecture) {
+    model_.reset();
+    auto built = Model::build(release.architecture);
+    if (!built) return std::unexpected(built.error());
+    model_.emplace(std::move(*built));
+  }
+  if (model_->layout() != release.layout) {
+    return fail(Errc::invalid, "the layout is not that of the architecture: the release contradicts itself");
+  }
+  return &*model_;
+}
+
+Result<TrainingResult> TorchEngine::train(const Release& release, std::span<const float> base,
+                                          const message::TrainingPlan& plan, const std::atomic<bool>& stop) {
+  const auto optimizer = optimizer_of(plan.optimizer);
+  if (!optimizer) return std::unexpected(optimizer.error());
+  const auto data = load(release, Split::training);
+  if (!data) return std::unexpected(with_reason(data.error(), Reason::training_failed));
+  if (data->count == 0) {
+    return fail(Errc::invalid, fmt::format("no stored sample fits release {}: {} have another width or an unknown label",
+                                           release.name, data->skipped),
+                Reason::too_few_samples);
+  }
+  const auto model = model_of(release);
+  if (!model) return std::unexpected(with_reason(model.error(), Reason::training_failed));
+  const TrainingParameters parameters{.epochs = plan.epochs,
+                                      .batch_size = plan.batch_size,
+                                      .learning_rate = plan.learning_rate,
+                                      .momentum = plan.momentum,
+                                      .weight_decay = plan.weight_decay,
+                                      .proximal_mu = plan.proximal_mu,
+                                      .clip_norm = plan.norm_bound,
+                                      .seed = plan.seed,
+                                      .optimizer = *optimizer};
+  auto outcome = rivulet::train(
+      **model, base,
+      {.inputs = data->inputs, .labels = data->labels, .targets = data->targets, .task = release.task}, parameters,
+      &stop);
+  if (!outcome) return std::unexpected(with_reason(outcome.error(), Reason::training_failed));
+  if (outcome->end == TrainingEnd::stopped) return fail(Errc::cancelled, "the training was stopped");
+  if (outcome->end == TrainingEnd::diverged) {
+    return fail(Errc::refused, outcome->detail, Reason::training_diverged);
+  }
+  return TrainingResult{.delta = std::move(outcome->delta),
+                        .samples = outcome->samples,
+                        .loss_first = outcome->loss_first,
+                        .loss_last = outcome->loss_last};
+}
+
+Result<HoldoutScore> TorchEngine::score(const Release& release, std::span<const float> weights) {
+  const ReleaseId id = release_id(encode(release));
+  if (!holdout_ || holdout_->release != id) {
+    auto data = load(release, Split::holdout);
+    if (!data) return std::unexpected(with_reason(data.error(), Reason::too_few_samples));
+    holdout_ = Holdout{id, std::move(*data)};
+  }
+  const Data& data = holdout_->data;
+  if (data.count == 0) return HoldoutScore{};
+  const auto model = model_of(release);
+  if (!model) return std::unexpected(with_reason(model.error(), Reason::not_loadable));
+  if (const auto status = (*model)->set_weights(weights); !status) return std::unexpected(status.error());
+  auto evaluation = release.task == TaskKind::classification
+                        ? evaluate(**model, data.inputs, data.labels)
+                        : evaluate_values(**model, data.inputs,
+                                          release.task == TaskKind::anomaly ? data.inputs : data.targets);
+  if (!evaluation) return std::unexpected(evaluation.error());
+  HoldoutScore score{.right = std::move(evaluation->right), .loss_sum = evaluation->loss_sum};
+  score.right.resize(data.count, 0);  // Values are near or far, not right; their losses tell.
+  return score;
+}
+
+Result<std::vector<float>> TorchEngine::answers(const Release& release, std::span<const float> weights,
+                                                std::span<const float> inputs) {
+  const auto preprocessor = Preprocessor::make(release.preprocessing, release.architecture.input_shape);
+  if (!preprocessor) return std::unexpected(preprocessor.error());
+  const auto model = model_of(release);
+  if (!model) return std::unexpected(model.error());
+  if (const auto status = (*model)->set_weights(weights); !status) return std::unexpected(status.error());
+  std::vector<float> prepared(inputs.begin(), inputs.end());
+  preprocessor->apply(prepared);
+  auto answers = (*model)->forward(prepared, prepared.size() / preprocessor->input_size());
+  if (!answers || release.task != TaskKind::classification) return answers;
+  const auto outputs = static_cast<std::size_t>(release.architecture.outputs);
+  for (std::size_t at = 0; at + outputs <= answers->size(); at += outputs) {
+    softmax(std::span(*answers).subspan(at, outputs));
+  }
+  return answers;
+}
+
+}  // namespace rivulet::node

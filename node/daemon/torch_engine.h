@@ -1,0 +1,53 @@
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "models/runtime/model.h"
+#include "node/daemon/metrics.h"
+#include "node/daemon/sample_store.h"
+#include "node/work/engine.h"
+
+namespace rivulet::node {
+
+/// Runs LibTorch's networks on the node's own samples. One thread at a time; training and judging have an
+/// engine each.
+class TorchEngine final : public Engine {
+ public:
+  /// Both outlive the engine.
+  TorchEngine(const SampleStore& samples, Metrics& metrics) : samples_(samples), metrics_(metrics) {}
+
+  /// Forgets the holdout that score() read: to be called before each comparison, whose models then see the
+  /// same samples, whatever arrives meanwhile.
+  void begin_comparison() { holdout_.reset(); }
+
+  Result<TrainingResult> train(const Release& release, std::span<const float> base, const message::TrainingPlan& plan,
+                               const std::atomic<bool>& stop) override;
+  Result<HoldoutScore> score(const Release& release, std::span<const float> weights) override;
+  /// Probabilities of a classification, else the network's values.
+  Result<std::vector<float>> answers(const Release& release, std::span<const float> weights,
+                                     std::span<const float> inputs) override;
+
+ private:
+  /// What a release makes of the stored samples.
+  struct Data {
+    std::vector<float> inputs;         // preprocessed
+    std::vector<std::int64_t> labels;  // of a classification
+    std::vector<float> targets;        // of a regression
+    std::size_t count = 0;
+    std::size_t skipped = 0;
+  };
+  struct Holdout {
+    ReleaseId release;
+    Data data;
+  };
+  Result<Data> load(const Release& release, Split split);
+  Result<Model*> model_of(const Release& release);
+
+  const SampleStore& samples_;
+  Metrics& metrics_;
+  std::optional<Model> model_;  // of the last release: rounds train the same network again and again
+  std::optional<Holdout> holdout_;
+};
+
+}  // namespace rivulet::node

@@ -1,0 +1,179 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <iostream>
+
+#include "link/log.h"
+#include "link/system_clock.h"
+#include "node/daemon/api_client.h"
+#include "node/daemon/folder.h"
+#include "node/daemon/infer.h"
+#include "node/daemon/ingest.h"
+#include "node/daemon/join.h"
+#include "node/daemon/run.h"
+#include "node/daemon/status.h"
+
+/// rivulet-node: the daemon of an edge device, and its commands. Exit status: 0 done, 1 failed, 2 wrong
+/// usage or configuration.
+namespace rivulet::node {
+namespace {
+
+constexpr int status_failed = 1;
+constexpr int status_usage = 2;
+
+int complain(const Error& error) {
+  std::fprintf(stderr, "rivulet-node: %s\n", error.detail.c_str());
+  return error.code == Errc::invalid ? status_usage : status_failed;
+}
+
+struct Arguments {
+  std::string folder;
+  std::string token;
+  std::vector<std::string> files;
+  std::string file;
+  std::string format;
+  std::string label;
+  std::string log_level = "info";
+  std::string log_format = "text";
+  bool json = false;
+
+  [[nodiscard]] Result<IngestOptions> ingest_options() const {
+    IngestOptions options{.format = {}, .label = label};
+    if (format.empty()) return options;
+    const auto parsed = parse_format(format);
+    if (!parsed) return std::unexpected(parsed.error());
+    options.format = *parsed;
+    return options;
+  }
+};
+
+int join(const Arguments& arguments) {
+  std::string token = arguments.token;
+  if (token == "-") std::getline(std::cin, token);
+  while (!token.empty() && (token.back() == '\r' || token.back() == ' ')) token.pop_back();
+  const auto joined = join_fleet(token, arguments.folder);
+  if (!joined) return complain(joined.error());
+  std::printf("joined %s as %s\n", joined->fleet_name.c_str(), joined->node.c_str());
+  return 0;
+}
+
+int run(const Arguments& arguments) {
+  const auto format = parse_log_format(arguments.log_format);
+  if (!format) return complain(format.error());
+  if (const auto status = setup_log(arguments.log_level, *format); !status) return complain(status.error());
+  const auto status = run_daemon(arguments.folder);
+  return status ? 0 : complain(status.error());
+}
+
+/// The daemon's samples, or the folder's own.
+struct SampleTarget {
+  std::optional<ApiClient> client;
+  std::unique_ptr<NodeFolder> folder;
+
+  Status open(const std::string& path) {
+    auto found = ApiClient::find(path);
+    if (!found) return std::unexpected(found.error());
+    client = std::move(*found);
+    if (client) return {};
+    auto opened = open_node_folder(path);
+    if (!opened) return std::unexpected(opened.error());
+    folder = std::move(*opened);
+    return {};
+  }
+
+  Result<AddOutcome> add(std::span<const NewSample> samples) {
+    if (client) return client->add_samples(samples);
+    return folder->samples->add(samples, system_now().utc);
+  }
+  Status finish() { return folder ? folder->samples->sync() : Status(); }
+};
+
+int ingest(const Arguments& arguments) {
+  const auto options = arguments.ingest_options();
+  if (!options) return complain(options.error());
+  SampleTarget target;
+  if (const auto status = target.open(arguments.folder); !status) return complain(status.error());
+  IngestReport report;
+  const SampleSink sink = [&](std::span<const NewSample> samples) { return target.add(samples); };
+  Status status;
+  for (const std::string& file : arguments.files) {
+    if (status = ingest_file(file, *options, sink, report); !status) break;
+  }
+  if (const auto finished = target.finish(); status && !finished) status = finished;
+  const std::string text = arguments.json ? to_json(report) + "\n" : to_text(report);
+  std::fputs(text.c_str(), stdout);
+  if (!status) return complain(status.error());
+  const bool all_refused = report.refused > 0 && report.stored + report.duplicate == 0;
+  return all_refused ? complain({Errc::refused, "no sample was in order: the reasons stand on standard output"}) : 0;
+}
+
+int infer(const Arguments& arguments) {
+  const auto options = arguments.ingest_options();
+  if (!options) return complain(options.error());
+  const auto print = [](const std::string& line) { std::printf("%s\n", line.c_str()); };
+  const auto status = infer_file(arguments.folder, arguments.file, *options, print);
+  std::fflush(stdout);
+  return status ? 0 : complain(status.error());
+}
+
+int status(const Arguments& arguments) {
+  const auto document = node_status(arguments.folder);
+  if (!document) return complain(document.error());
+  const std::string text = arguments.json ? *document + "\n" : status_text(*document);
+  std::fputs(text.c_str(), stdout);
+  return 0;
+}
+
+int run_program(int argc, char** argv) {
+  Arguments arguments;
+  CLI::App app{"The edge node of a Rivulet fleet: stores samples, answers by the fleet's model, trains it."};
+  app.name("rivulet-node");
+  app.set_version_flag("--version", software_name);
+  app.require_subcommand(1);
+  const auto add = [&](const char* name, const char* help) {
+    CLI::App* command = app.add_subcommand(name, help);
+    command->add_option("--dir", arguments.folder, "the node's folder")->required();
+    return command;
+  };
+
+  CLI::App* join_command = add("join", "make a folder a node of a fleet");
+  join_command->add_option("TOKEN", arguments.token, "what 'rivulet token create' printed; - reads it from standard input")->required();
+  CLI::App* run_command = add("run", "the daemon");
+  run_command->add_option("--log-level", arguments.log_level, "debug, info, warning or error");
+  run_command->add_option("--log-format", arguments.log_format, "text or json");
+  CLI::App* ingest_command = add("ingest", "store the samples of files");
+  ingest_command->add_option("FILE", arguments.files, "files; - is standard input")->required();
+  ingest_command->add_flag("--json", arguments.json, "print one JSON document");
+  CLI::App* infer_command = add("infer", "answer the samples of a file, one line of JSON each");
+  infer_command->add_option("FILE", arguments.file, "the file; - is standard input")->required();
+  for (CLI::App* command : {ingest_command, infer_command}) {
+    command->add_option("--format", arguments.format, "csv or idx; by the file's name if absent");
+    command->add_option("--label", arguments.label, "CSV: the label's column (name or number from 1); IDX: the file of labels");
+  }
+  CLI::App* status_command = add("status", "what the node does and holds");
+  status_command->add_flag("--json", arguments.json, "print one JSON document");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);
+    std::fprintf(stderr, "rivulet-node: %s; see rivulet-node --help\n", error.what());
+    return status_usage;
+  }
+  if (join_command->parsed()) return join(arguments);
+  if (run_command->parsed()) return run(arguments);
+  if (ingest_command->parsed()) return ingest(arguments);
+  if (infer_command->parsed()) return infer(arguments);
+  return status(arguments);
+}
+
+}  // namespace
+}  // namespace rivulet::node
+
+int main(int argc, char** argv) {
+  try {
+    return rivulet::node::run_program(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "rivulet-node: %s\n", error.what());
+    return 1;
+  }
+}

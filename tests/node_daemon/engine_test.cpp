@@ -1,0 +1,108 @@
+#include "node/daemon/torch_engine.h"
+
+#include <cmath>
+
+#include "models/runtime/runtime.h"
+#include "storage/memory_disk.h"
+#include "tests/catch.h"
+#include "tests/node_daemon/models.h"
+
+namespace rivulet::node {
+namespace {
+
+constexpr UtcTime noon{std::chrono::milliseconds(1'700'000'000'000)};
+
+struct Rig {
+  MemoryDisk disk;
+  std::unique_ptr<Store> store = make_memory_store(disk, {sample_families.begin(), sample_families.end()});
+  std::unique_ptr<SampleStore> samples;
+  Metrics metrics;
+
+  explicit Rig(double holdout_fraction) {
+    use_one_thread();
+    auto opened = SampleStore::open(*store, {.holdout_fraction = holdout_fraction});
+    REQUIRE(opened);
+    samples = std::move(*opened);
+  }
+  void add(const std::vector<NewSample>& more) { REQUIRE(samples->add(more, noon)); }
+};
+
+std::vector<NewSample> two_clusters(std::size_t count) {
+  std::vector<NewSample> samples;
+  for (std::size_t i = 0; i < count; ++i) {
+    const float noise = static_cast<float>(i) / static_cast<float>(count);
+    const bool right = i % 2 == 0;
+    samples.push_back({.id = {}, .inputs = {right ? 2 + noise : -2 - noise, noise}, .label = right ? "1" : "0"});
+  }
+  return samples;
+}
+
+TEST_CASE("training on stored samples takes the first step that the gradient by hand gives", "[node][engine]") {
+  Rig rig(0.0);
+  rig.add({{.id = {}, .inputs = {2, 4}, .label = "1"}});
+  Release release = softmax_release(2, 2);
+  release.preprocessing = {.mean = {1}, .scale = {2}};
+  TorchEngine engine(*rig.samples, rig.metrics);
+  const std::vector<float> base(release.layout.size(), 0.0F);
+  message::TrainingPlan plan;
+  plan.learning_rate = 0.1;
+  const std::atomic<bool> stop = false;
+  const auto result = engine.train(release, base, plan, stop);
+  REQUIRE(result);
+  CHECK(result->samples == 1);
+  CHECK(result->loss_first == Approx(std::log(2.0)));
+  // x = (0.5, 1.5), p = (0.5, 0.5), gradient of class 1 = (p - 1) x; delta = -0.1 * gradient.
+  const std::vector<double> expected = {-0.025, -0.075, 0.025, 0.075, -0.05, 0.05};
+  REQUIRE(result->delta.size() == expected.size());
+  for (std::size_t i = 0; i < expected.size(); ++i) CHECK(result->delta[i] == Approx(expected[i]).margin(1e-6));
+}
+
+TEST_CASE("samples of another width or with an unknown label are left out and counted", "[node][engine]") {
+  Rig rig(0.0);
+  rig.add(two_clusters(10));
+  rig.add({{.id = {}, .inputs = {1, 2, 3}, .label = "1"},
+           {.id = {}, .inputs = {1, 2}, .label = "7"},
+           {.id = {}, .inputs = {1, 2}, .label = std::nullopt}});
+  const Release release = softmax_release(2, 2);
+  TorchEngine engine(*rig.samples, rig.metrics);
+  const std::vector<float> base(release.layout.size(), 0.0F);
+  const std::atomic<bool> stop = false;
+  const auto result = engine.train(release, base, {}, stop);
+  REQUIRE(result);
+  CHECK(result->samples == 10);
+  CHECK(rig.metrics.text().find("rivulet_node_samples_skipped_total 2") != std::string::npos);
+
+  const auto none = engine.train(softmax_release(5, 2), std::vector<float>(12, 0.0F), {}, stop);
+  REQUIRE_FALSE(none);
+  CHECK(none.error().reason == Reason::too_few_samples);
+  const std::atomic<bool> stopped = true;
+  const auto cancelled = engine.train(release, base, {}, stopped);
+  REQUIRE_FALSE(cancelled);
+  CHECK(cancelled.error().code == Errc::cancelled);
+}
+
+TEST_CASE("two models are scored on the same holdout, whatever arrives between them", "[node][engine]") {
+  Rig rig(0.5);
+  rig.add(two_clusters(200));
+  const std::uint64_t holdout = rig.samples->counts().holdout;
+  const Release release = softmax_release(2, 2);
+  TorchEngine engine(*rig.samples, rig.metrics);
+  engine.begin_comparison();
+  const auto always_one = engine.score(release, constant_weights(release, 1, 3));
+  rig.add(two_clusters(300));
+  const auto always_zero = engine.score(release, constant_weights(release, 0, 3));
+  REQUIRE(always_one);
+  REQUIRE(always_zero);
+  REQUIRE(always_one->right.size() == holdout);
+  REQUIRE(always_zero->right.size() == holdout);
+  for (std::size_t i = 0; i < holdout; ++i) CHECK(always_one->right[i] + always_zero->right[i] == 1);
+  engine.begin_comparison();
+  CHECK(engine.score(release, constant_weights(release, 0, 3))->right.size() == rig.samples->counts().holdout);
+
+  const auto answers = engine.answers(release, constant_weights(release, 1, 2), release.known_inputs);
+  REQUIRE(answers);
+  CHECK(answers->at(1) == Approx(std::exp(2.0) / (1 + std::exp(2.0))).epsilon(1e-6));
+}
+
+}  // namespace
+}  // namespace rivulet::node

@@ -1,0 +1,220 @@
+#include "node/daemon/sample_store.h"
+
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "node/daemon/serial_store.h"
+#include "storage/memory_disk.h"
+#include "storage/rocksdb_store.h"
+#include "tests/catch.h"
+#include "tests/temporary_folder.h"
+
+namespace rivulet::node {
+namespace {
+
+const std::vector<std::string> all_families(sample_families.begin(), sample_families.end());
+constexpr UtcTime noon{std::chrono::milliseconds(1'700'000'000'000)};
+
+NewSample sample(float value, std::optional<std::string> label = "1", std::string id = {}) {
+  return {std::move(id), {value, value + 1, value + 2}, std::move(label)};
+}
+
+std::vector<NewSample> many(std::size_t count, std::optional<std::string> label = "1") {
+  std::vector<NewSample> samples;
+  for (std::size_t i = 0; i < count; ++i) samples.push_back(sample(static_cast<float>(i), label));
+  return samples;
+}
+
+AddOutcome add(SampleStore& store, const std::vector<NewSample>& samples, UtcTime now = noon) {
+  const auto outcome = store.add(samples, now);
+  REQUIRE(outcome);
+  return *outcome;
+}
+
+std::vector<float> firsts(const SampleStore& store, Split split, bool unlabelled = false) {
+  std::vector<float> values;
+  const auto take = [&](const SampleView& view) {
+    values.push_back(view.inputs[0]);
+    return true;
+  };
+  REQUIRE(store.visit(split, take, unlabelled));
+  return values;
+}
+
+std::vector<float> all_firsts(const SampleStore& store) {
+  auto values = firsts(store, Split::training, true);
+  const auto holdout = firsts(store, Split::holdout, true);
+  values.insert(values.end(), holdout.begin(), holdout.end());
+  std::ranges::sort(values);
+  return values;
+}
+
+struct Rig {
+  MemoryDisk disk;
+  std::unique_ptr<Store> store = make_memory_store(disk, all_families);
+
+  std::unique_ptr<SampleStore> open(SampleLimits limits = {}) {
+    auto samples = SampleStore::open(*store, limits);
+    REQUIRE(samples);
+    return std::move(*samples);
+  }
+};
+
+TEST_CASE("the same sample twice is stored once, in one call, in two, and after a restart", "[node][samples]") {
+  Rig rig;
+  {
+    const auto samples = rig.open();
+    const auto outcome = add(*samples, {sample(1), sample(2), sample(1)});
+    CHECK(outcome.stored == 2);
+    CHECK(outcome.duplicate == 1);
+    CHECK(add(*samples, {sample(2)}).duplicate == 1);
+    // Another label, or an id of its own, makes another sample.
+    CHECK(add(*samples, {sample(1, "2"), sample(1, "1", "a"), sample(1, "1", "b")}).stored == 3);
+    CHECK(add(*samples, {sample(9, "9", "a")}).duplicate == 1);
+  }
+  const auto again = rig.open();
+  CHECK(again->counts().total() == 5);
+  CHECK(add(*again, {sample(1), sample(2), sample(3, "1", "b")}).duplicate == 3);
+}
+
+TEST_CASE("the holdout is the same after a restart, disjoint from training, and of the size asked for",
+          "[node][samples]") {
+  const TemporaryFolder folder;
+  std::vector<float> training, holdout;
+  constexpr std::size_t count = 2000;
+  {
+    auto store = open_rocksdb_store(folder.path, all_families);
+    REQUIRE(store);
+    auto samples = SampleStore::open(**store, {});
+    REQUIRE(samples);
+    add(**samples, many(count));
+    training = firsts(**samples, Split::training);
+    holdout = firsts(**samples, Split::holdout);
+    CHECK((*samples)->counts().training == training.size());
+    CHECK((*samples)->counts().holdout == holdout.size());
+    REQUIRE((*samples)->sync());
+  }
+  std::set<float> both(training.begin(), training.end());
+  both.insert(holdout.begin(), holdout.end());
+  CHECK(both.size() == count);
+  CHECK(training.size() + holdout.size() == count);
+  // Binomial(2000, 0.2): five standard deviations are 89.
+  CHECK(std::abs(static_cast<double>(holdout.size()) - 400) < 90);
+
+  auto store = open_rocksdb_store(folder.path, all_families);
+  REQUIRE(store);
+  auto samples = SampleStore::open(**store, {});
+  REQUIRE(samples);
+  CHECK(firsts(**samples, Split::training) == training);
+  CHECK(firsts(**samples, Split::holdout) == holdout);
+}
+
+TEST_CASE("unlabelled samples are stored and not trained on, until their label comes", "[node][samples]") {
+  Rig rig;
+  const auto samples = rig.open({.holdout_fraction = 0.0});
+  add(*samples, {sample(1, std::nullopt, "a"), sample(2, std::nullopt, "b"), sample(3, "3", "c")});
+  CHECK(samples->counts().unlabelled == 2);
+  CHECK(firsts(*samples, Split::training) == std::vector<float>{3});
+  CHECK(firsts(*samples, Split::training, true) == std::vector<float>{1, 2, 3});
+
+  CHECK(add(*samples, {sample(1, "1", "a")}).stored == 1);
+  CHECK(add(*samples, {sample(1, std::nullopt, "a")}).duplicate == 1);
+  CHECK(samples->counts().unlabelled == 1);
+  CHECK(samples->counts().training == 2);
+  CHECK(firsts(*samples, Split::training) == std::vector<float>{3, 1});
+  CHECK(rig.open({.holdout_fraction = 0.0})->counts() == samples->counts());
+}
+
+TEST_CASE("a full buffer drops its oldest samples and never outgrows its limit", "[node][samples]") {
+  Rig rig;
+  const SampleLimits limits{.bytes_max = 64 * 1024};
+  auto samples = rig.open(limits);
+  std::uint64_t dropped = 0;
+  for (int i = 0; i < 40; ++i) {
+    std::vector<NewSample> batch;
+    for (int k = 0; k < 50; ++k) batch.push_back(sample(static_cast<float>(50 * i + k)));
+    dropped += add(*samples, batch).dropped;
+    REQUIRE(samples->counts().bytes <= limits.bytes_max);
+  }
+  CHECK(samples->counts().total() + dropped == 2000);
+  CHECK(dropped > 1000);
+  const auto left = all_firsts(*samples);
+  CHECK(left.size() == samples->counts().total());
+  CHECK(left.front() == static_cast<float>(dropped));  // What is left is the newest, without a gap.
+  CHECK(left.back() == 1999);
+
+  samples = rig.open(limits);
+  CHECK(samples->counts().total() == left.size());
+  CHECK(add(*samples, {sample(1999)}).duplicate == 1);
+  CHECK(add(*samples, {sample(0)}).stored == 1);  // It was forgotten.
+}
+
+TEST_CASE("samples that have grown too old are dropped", "[node][samples]") {
+  Rig rig;
+  const auto samples = rig.open({.age_max = std::chrono::hours(1)});
+  add(*samples, {sample(1), sample(2)}, noon);
+  add(*samples, {sample(3)}, noon + std::chrono::minutes(40));
+  CHECK(samples->expire(noon + std::chrono::minutes(60)) == std::uint64_t{0});
+  CHECK(samples->expire(noon + std::chrono::minutes(61)) == std::uint64_t{2});
+  CHECK(all_firsts(*samples) == std::vector<float>{3});
+  CHECK(samples->counts().total() == 1);
+  CHECK(add(*samples, {sample(1)}, noon + std::chrono::minutes(62)).stored == 1);
+}
+
+TEST_CASE("a sample that is not in order is refused with the reason and takes no other with it", "[node][samples]") {
+  Rig rig;
+  const auto samples = rig.open({.bytes_max = 64 * 1024});
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const auto outcome = add(*samples, {sample(1),
+                                      {.id = {}, .inputs = {}, .label = "1"},
+                                      {.id = {}, .inputs = {1, nan}, .label = "1"},
+                                      {.id = {}, .inputs = std::vector<float>(20'000, 1), .label = "1"},
+                                      {.id = {}, .inputs = {1}, .label = ""},
+                                      {.id = {}, .inputs = {1}, .label = std::string(300, 'x')},
+                                      {.id = std::string(300, 'x'), .inputs = {1}, .label = "1"},
+                                      sample(2)});
+  CHECK(outcome.stored == 2);
+  REQUIRE(outcome.refused.size() == 6);
+  CHECK(outcome.refused[1].index == 2);
+  CHECK(outcome.refused[1].reason == "number 2 is not finite");
+  CHECK(outcome.refused[5].index == 6);
+  CHECK(samples->counts().total() == 2);
+}
+
+TEST_CASE("after a crash the counts match the samples, and all that was synced is there", "[node][samples]") {
+  const auto seed = GENERATE(range<std::uint64_t>(0, 30));
+  CAPTURE(seed);
+  Rig rig;
+  Rng rng(seed);
+  {
+    const auto samples = rig.open({.bytes_max = 64 * 1024});
+    add(*samples, many(100));
+    REQUIRE(samples->sync());
+    for (int i = 0; i < 5; ++i) add(*samples, {sample(static_cast<float>(1000 + i)), sample(static_cast<float>(2000 + i))});
+  }
+  rig.disk.crash(rng);
+  rig.store = make_memory_store(rig.disk, all_families);
+  const auto samples = rig.open({.bytes_max = 64 * 1024});
+  const auto left = all_firsts(*samples);
+  CHECK(samples->counts().total() == left.size());
+  CHECK(left.size() >= 100);
+  CHECK(add(*samples, many(100)).duplicate == 100);
+}
+
+TEST_CASE("a full disk refuses samples and changes nothing; room makes the next ones welcome", "[node][samples]") {
+  Rig rig;
+  const auto samples = rig.open();
+  add(*samples, {sample(1)});
+  const SampleCounts before = samples->counts();
+  rig.disk.fail_next_commit(Errc::storage_full);
+  const std::vector<NewSample> more{sample(2)};
+  const auto outcome = samples->add(more, noon);
+  REQUIRE_FALSE(outcome);
+  CHECK(outcome.error().code == Errc::storage_full);
+  CHECK(samples->counts() == before);
+  CHECK(add(*samples, more).stored == 1);
+}
+
+}  // namespace
+}  // namespace rivulet::node
