@@ -58,10 +58,7 @@ void handle(Turn& turn, const Event& event) {
             if (of_this_connection(state, received.connection)) on_message(turn, received.message);
           },
           [](const event::Tick&) {},
-          [&](const event::SampleCounts& counts) {
-            state.counts.samples = counts.samples;
-            state.counts.holdout_samples = counts.holdout_samples;
-          },
+          [&](const event::SampleCounts& counts) { on_sample_counts(turn, counts); },
           [&](const event::InferenceCounts& counts) {
             state.counts.inferences = counts.inferences;
             state.counts.inference_errors = counts.errors;

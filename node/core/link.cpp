@@ -61,6 +61,12 @@ void raise_signed_time(Turn& turn, UtcTime utc) {
   turn.write(meta_record(turn.state));
 }
 
+/// Counts that grow while files are read are told together.
+constexpr std::chrono::seconds telemetry_soon{1};
+
+/// Another order of magnitude: what decides whether a node is worth asking.
+bool differs_much(std::uint64_t before, std::uint64_t after) { return after > 2 * before || 2 * after < before; }
+
 message::Telemetry telemetry(const State& state) {
   const Serving& serving = state.serving;
   const bool serves = serving.active && serving.service != Service::failed;
@@ -174,6 +180,18 @@ void on_refused(Turn& turn, const message::Refused& refused) {
               {{"reason", std::string(name(refused.reason))}, {"detail", refused.detail}});
   if (!lasting) return go_offline_after_failure(turn);
   go_offline(turn, spread(turn.state.config.refused_wait, turn.state.rng));
+}
+
+void on_sample_counts(Turn& turn, const event::SampleCounts& counts) {
+  State& state = turn.state;
+  const bool much = differs_much(state.counts.samples, counts.samples) ||
+                    differs_much(state.counts.holdout_samples, counts.holdout_samples);
+  state.counts.samples = counts.samples;
+  state.counts.holdout_samples = counts.holdout_samples;
+  auto* session = std::get_if<Online>(&state.link.phase);
+  if (much && session != nullptr) {
+    session->telemetry_at = std::min<MonotonicTime>(session->telemetry_at, turn.now.monotonic + telemetry_soon);
+  }
 }
 
 void on_backoff(Turn& turn, const message::Backoff& backoff) {

@@ -33,6 +33,8 @@ void on_trust_chain(Turn& turn, const message::TrustChain& chain);
 /// @return true if the session is online from now on.
 bool on_welcome(Turn& turn, const message::Welcome& welcome);
 void on_refused(Turn& turn, const message::Refused& refused);
+/// Tells the coordinator soon if it would now see the node in another light.
+void on_sample_counts(Turn& turn, const event::SampleCounts& counts);
 void on_backoff(Turn& turn, const message::Backoff& backoff);
 /// Closes the connection without another attempt.
 void leave(Turn& turn);

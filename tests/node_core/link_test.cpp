@@ -305,12 +305,33 @@ TEST_CASE("a node whose clock stands in 1970 takes the coordinator's time, but n
   }
 }
 
+TEST_CASE("samples that make a node worth asking are told within a second", "[node][link]") {
+  Fleet fleet;
+  Rig rig(fleet);
+  rig.boot();
+  rig.run();
+  rig.clear();
+  rig.step(event::SampleCounts{1000, 200});
+  rig.advance(999ms);
+  CHECK(rig.sent_of<message::Telemetry>().empty());
+  rig.advance(1ms);
+  REQUIRE(rig.sent_of<message::Telemetry>().size() == 1);
+  CHECK(rig.sent_of<message::Telemetry>()[0].samples == 1000);
+
+  // A few more are nothing new; they go with the next minute's.
+  rig.step(event::SampleCounts{1100, 210});
+  rig.advance(10s);
+  CHECK(rig.sent_of<message::Telemetry>().size() == 1);
+}
+
 TEST_CASE("telemetry goes out every minute while online", "[node][link]") {
   Fleet fleet;
   Rig rig(fleet);
   rig.boot();
   rig.run();
   rig.step(event::SampleCounts{120, 30});
+  rig.advance(1s);  // New samples are told at once.
+  rig.clear();
   rig.step(event::InferenceCounts{9, 1});
   rig.advance(59s);
   CHECK(rig.sent_of<message::Telemetry>().empty());
