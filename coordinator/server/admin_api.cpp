@@ -3,6 +3,7 @@
 #include <httplib.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "coordinator/server/admin_commands.h"
@@ -42,7 +43,7 @@ void put(Response& response, const Result<AdminAnswer>& answer) {
 }
 
 /// @return too_large, or corrupt for a body that ends too early.
-Result<std::string> read_body(const httplib::ContentReader& reader, std::uint64_t bytes_max) {
+Result<std::string> read_body(const httplib::ContentReader& reader, const Response& response, std::uint64_t bytes_max) {
   std::string body;
   std::uint64_t arrived = 0;
   const bool whole = reader([&](const char* data, std::size_t size) {
@@ -54,7 +55,8 @@ Result<std::string> read_body(const httplib::ContentReader& reader, std::uint64_
     }
     return arrived <= bytes_max + drain_bytes_max;
   });
-  if (arrived > bytes_max) {
+  const bool refused_by_library = response.status == 413;  // By the length that its header names.
+  if (arrived > bytes_max || refused_by_library) {
     return fail(Errc::too_large, "the body is larger than " + std::to_string(bytes_max) + " bytes");
   }
   if (!whole) return fail(Errc::corrupt, "the body ended too early");
@@ -91,7 +93,7 @@ void AdminApi::Impl::set_limits() {
   server.set_keep_alive_timeout(first_byte_timeout_s);
   server.set_read_timeout(io_timeout_s);
   server.set_write_timeout(io_timeout_s);
-  server.set_payload_max_length(options.body_bytes_max);
+  server.set_payload_max_length(std::max(options.body_bytes_max, drain_bytes_max));
   // The library's own choice, SO_REUSEPORT, would let two daemons share a port without a word.
   server.set_socket_options([](int socket) {
     const int yes = 1;
@@ -143,7 +145,7 @@ void AdminApi::Impl::post(const AdminRoute& route) {
                                                                    const httplib::ContentReader& reader) {
     // Nothing of a stranger's body is kept.
     const Status allowed = authorize(request);
-    auto body = read_body(reader, allowed ? bytes_max : 0);
+    auto body = read_body(reader, response, allowed ? bytes_max : 0);
     if (!allowed) return put(response, error_answer(allowed.error()));
     if (!body) return put(response, error_answer(body.error()));
     AdminRequest asked{{}, std::move(*body)};
@@ -180,7 +182,7 @@ void AdminApi::Impl::add_monitoring() {
 void AdminApi::Impl::refuse_the_rest() {
   // Without these the library would read a stranger's body into memory before it says 404.
   const auto refuse = [](const Request& request, Response& response, const httplib::ContentReader& reader) {
-    std::ignore = read_body(reader, 0);
+    std::ignore = read_body(reader, response, 0);
     put(response, error_answer({Errc::not_found, "there is no " + request.method + " " + request.path}));
   };
   server.Post(".*", refuse);

@@ -5,12 +5,10 @@
 #include <limits>
 
 #include "config/toml_reader.h"
+#include "coordinator/config/sections.h"
 
 namespace rivulet::coordinator {
 namespace {
-
-using std::chrono::milliseconds;
-using std::chrono::seconds;
 
 constexpr std::uint64_t mib = 1 << 20;
 constexpr std::int64_t mib_max = std::int64_t{1} << 30;
@@ -19,20 +17,8 @@ std::uint32_t read_u32(TomlReader& in, std::string_view key, std::uint32_t other
   return static_cast<std::uint32_t>(in.integer(key, otherwise, 0, std::numeric_limits<std::uint32_t>::max()));
 }
 
-std::uint64_t read_u64(TomlReader& in, std::string_view key, std::uint64_t otherwise) {
-  return static_cast<std::uint64_t>(in.integer(key, static_cast<std::int64_t>(otherwise)));
-}
-
 std::uint64_t read_mib(TomlReader& in, std::string_view key, std::uint64_t otherwise_bytes) {
   return static_cast<std::uint64_t>(in.integer(key, static_cast<std::int64_t>(otherwise_bytes / mib), 1, mib_max)) * mib;
-}
-
-seconds read_seconds(TomlReader& in, std::string_view key, seconds otherwise) {
-  return seconds(in.integer(key, otherwise.count(), 0, 366 * 86400));
-}
-
-milliseconds read_milliseconds(TomlReader& in, std::string_view key, milliseconds otherwise) {
-  return milliseconds(in.integer(key, otherwise.count(), 0, 86'400'000));
 }
 
 Endpoint read_endpoint(TomlReader& in, std::string_view key, const Endpoint& otherwise) {
@@ -56,65 +42,8 @@ void read_server(TomlReader in, ServerSettings& server) {
   if (server.listen == server.admin && server.listen.port != 0) in.reject("admin", "is the same address as listen");
 }
 
-void read_round(TomlReader in, RoundConfig& round) {
-  in.choice("mode", "sync", {"sync"});
-  round.cohort = read_u32(in, "cohort", round.cohort);
-  round.over_selection = in.number("over_selection", round.over_selection);
-  round.goal = read_u32(in, "goal", round.goal);
-  // Small cohorts keep their minimum within reach without naming it.
-  round.cohort_min = read_u32(in, "cohort_min", std::min(round.cohort_min, std::max(round.cohort, 1U)));
-  const std::uint32_t goal = round.goal == 0 ? round.cohort : round.goal;
-  round.updates_min = read_u32(in, "updates_min", std::min({round.updates_min, round.cohort_min, std::max(goal, 1U)}));
-  round.selection_patience = read_seconds(in, "selection_patience_s", round.selection_patience);
-  round.selection_deadline = read_seconds(in, "selection_deadline_s", round.selection_deadline);
-  round.deadline = read_seconds(in, "deadline_s", round.deadline);
-  round.failure_pause = read_seconds(in, "failure_pause_s", round.failure_pause);
-  round.samples_min = read_u64(in, "samples_min", round.samples_min);
-  round.sample_count_max = read_u64(in, "sample_count_max", round.sample_count_max);
-  round.refusals_max = read_u32(in, "refusals_max", round.refusals_max);
-}
-
-void read_training(TomlReader in, TrainingConfig& training) {
-  training.epochs = read_u32(in, "epochs", training.epochs);
-  training.batch_size = read_u32(in, "batch_size", training.batch_size);
-  training.learning_rate = in.number("learning_rate", training.learning_rate);
-  training.momentum = in.number("momentum", training.momentum);
-  training.weight_decay = in.number("weight_decay", training.weight_decay);
-  training.proximal_mu = in.number("proximal_mu", training.proximal_mu);
-  training.optimizer = in.choice("optimizer", training.optimizer, {"sgd", "adam"});
-}
-
-void read_delta(TomlReader in, DeltaConfig& delta) {
-  delta.codec = in.choice("codec", "int8", {"fp32", "int8"}) == "fp32" ? Codec::fp32 : Codec::int8;
-  delta.norm_bound = in.number("norm_bound", delta.norm_bound);
-}
-
-void read_aggregation(TomlReader in, AggregationConfig& aggregation) {
-  aggregation.rule = in.choice("rule", aggregation.rule, {"mean"});
-  aggregation.optimizer = in.choice("optimizer", aggregation.optimizer, {"fedavg"});
-  aggregation.server_learning_rate = in.number("server_learning_rate", aggregation.server_learning_rate);
-}
-
-void read_validation(TomlReader in, ValidationConfig& validation) {
-  const std::string mode = in.choice("mode", name(validation.mode), {"federated", "central", "both", "none"});
-  if (const auto parsed = parse_validation_mode(mode)) validation.mode = *parsed;
-  validation.evaluators = read_u32(in, "evaluators", validation.evaluators);
-  validation.evaluators_min =
-      read_u32(in, "evaluators_min", std::min(validation.evaluators_min, std::max(validation.evaluators, 1U)));
-  validation.holdout_min = read_u64(in, "holdout_min", validation.holdout_min);
-  validation.holdout_max = read_u64(in, "holdout_max", validation.holdout_max);
-  validation.tolerance = in.number("tolerance", validation.tolerance);
-  validation.deadline = read_seconds(in, "deadline_s", validation.deadline);
-}
-
-void read_limits(TomlReader in, LimitsConfig& core, ServerSettings& server) {
-  core.heartbeat = read_seconds(in, "heartbeat_s", core.heartbeat);
-  core.storage_backoff = read_milliseconds(in, "storage_backoff_ms", core.storage_backoff);
-  core.shutdown_backoff = read_milliseconds(in, "shutdown_backoff_ms", core.shutdown_backoff);
-  core.versions_kept = read_u32(in, "versions_kept", core.versions_kept);
-  core.verdict_rounds = read_u32(in, "verdict_rounds", core.verdict_rounds);
-  core.rounds_listed = read_u32(in, "rounds_listed", core.rounds_listed);
-  core.overlap_below = read_u32(in, "overlap_below", core.overlap_below);
+/// What of [limits] is the daemon's own; the rest is the core's.
+void read_server_limits(TomlReader in, const LimitsConfig& core, ServerSettings& server) {
   Limits& limits = server.limits;
   limits.heartbeat_interval = core.heartbeat;
   server.blob_quota_bytes = read_mib(in, "blob_quota_mib", server.blob_quota_bytes);
@@ -132,15 +61,6 @@ void read_limits(TomlReader in, LimitsConfig& core, ServerSettings& server) {
   }
 }
 
-/// What check(Config) says in the form "[section] key what", at its place in the file.
-void reject_at(TomlReader& root, const std::string& detail) {
-  const std::size_t bracket = detail.find("] ");
-  const std::size_t end = bracket == std::string::npos ? std::string::npos : detail.find(' ', bracket + 2);
-  if (!detail.starts_with('[') || end == std::string::npos) return root.reject("round", detail);
-  TomlReader section = root.table(detail.substr(1, bracket - 1));
-  section.reject(detail.substr(bracket + 2, end - bracket - 2), detail.substr(end + 1));
-}
-
 Result<ConfigFile> read(TomlReader root) {
   ConfigFile config;
   read_server(root.table("coordinator"), config.server);
@@ -149,8 +69,9 @@ Result<ConfigFile> read(TomlReader root) {
   read_delta(root.table("delta"), config.core.delta);
   read_aggregation(root.table("aggregation"), config.core.aggregation);
   read_validation(root.table("validation"), config.core.validation);
-  read_limits(root.table("limits"), config.core.limits, config.server);
-  if (const Status status = check(config.core); !status) reject_at(root, status.error().detail);
+  read_limits(root.table("limits"), config.core.limits);
+  read_server_limits(root.table("limits"), config.core.limits, config.server);
+  check_together(root, config.core);
   if (const Status status = root.finish(); !status) return std::unexpected(status.error());
   return config;
 }

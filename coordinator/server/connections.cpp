@@ -79,13 +79,13 @@ Status Connections::listen(asio::any_io_executor executor, const Endpoint& endpo
   options.listener.pending_per_network_max = limits_.unauthenticated_per_prefix_max;
   options.transport.handshake = limits_.handshake_timeout;
   options.transport.first_frame = limits_.hello_timeout;
-  options.transport.idle = limits_.heartbeat_interval * limits_.heartbeats_missed_max;
+  options.transport.idle = std::chrono::milliseconds(0);  // The session judges silence, by whole frames.
   options.transport.progress_window = limits_.progress_window;
   options.transport.progress_bytes = limits_.progress_bytes_min;
   auto listener = Listener::open(
       std::move(executor), endpoint, *tls_, options,
       [this](Incoming incoming) { return serve(std::move(incoming)); },
-      [](std::string_view what) { log_event(LogLevel::debug, "connection", {{"detail", std::string(what)}}); });
+      [](std::string_view what) { log_event(LogLevel::warning, "no_connection", {{"detail", std::string(what)}}); });
   if (!listener) return std::unexpected(listener.error());
   listener_ = std::move(*listener);
   return {};
@@ -100,12 +100,14 @@ asio::awaitable<void> Connections::serve(Incoming incoming) {
   co_await connection.run();
   peers_.erase(id);
   const Connection::End& end = connection.end();
-  log_event(LogLevel::debug, "connection_ended",
-            {{"node", connection.peer_key().hex()},
+  // What the core refuses it has told of itself.
+  const bool cut_off = end.reason != Reason::none && end.reason != Reason::shutting_down && !peer.counted();
+  log_event(cut_off ? LogLevel::warning : LogLevel::debug, cut_off ? "connection_cut_off" : "connection_ended",
+            {{"reason", end.reason == Reason::none ? "" : std::string(name(end.reason))},
+             {"node", connection.peer_key().hex()},
              {"remote", connection.remote()},
-             {"reason", end.reason == Reason::none ? "" : std::string(name(end.reason))},
              {"detail", end.detail}});
-  if (end.reason != Reason::none && !peer.counted()) driver_.metrics().count_refusal(name(end.reason));
+  if (cut_off) driver_.metrics().count_refusal(name(end.reason));
   driver_.uploads().session_over(id);
   driver_.handle(event::SessionClosed{id});
 }

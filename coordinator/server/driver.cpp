@@ -19,6 +19,13 @@ constexpr std::uint64_t room_bytes = 8 << 20;
 /// Parts of uploads that nobody has gone on with for so long are dropped at a start.
 constexpr auto part_patience = std::chrono::hours(24);
 
+/// Whether the effect tells of nothing that has yet to become durable.
+bool promises_nothing(const Effect& effect) {
+  if (const auto* send = std::get_if<effect::Send>(&effect)) return std::holds_alternative<message::Backoff>(send->message);
+  return std::holds_alternative<effect::Notice>(effect) || std::holds_alternative<effect::SendWelcome>(effect) ||
+         std::holds_alternative<effect::Close>(effect) || std::holds_alternative<effect::DropFetch>(effect);
+}
+
 }  // namespace
 
 Driver::Driver(const Parts& parts, Hooks hooks)
@@ -63,7 +70,13 @@ void Driver::handle(Event event) {
     queue_.push(std::move(transition.writes), std::move(transition.effects));
   }
   auto transition = step(*state_, event, at);
-  queue_.push(std::move(transition.writes), std::move(transition.effects));
+  const bool may_pass = transition.writes.empty() && std::ranges::all_of(transition.effects, promises_nothing);
+  if (waiting_for_room_ && may_pass) {
+    // Nodes are sent away now, not when there is room again.
+    for (Effect& effect : transition.effects) std::visit([this](auto& value) { carry_out(value); }, effect);
+  } else {
+    queue_.push(std::move(transition.writes), std::move(transition.effects));
+  }
   count_rounds();
   pump();
   rearm();

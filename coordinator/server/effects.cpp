@@ -4,6 +4,7 @@
 #include "coordinator/work/publication.h"
 #include "link/log.h"
 #include "protocol/documents.h"
+#include "storage/crash_point.h"
 
 namespace rivulet::coordinator {
 namespace {
@@ -62,6 +63,7 @@ void Driver::carry_out(effect::Aggregate& effect) {
   work<Result<CandidateBuilt>>(
       [this, task = effect, release = *release] {
         auto built = build_candidate(task, release, parts_.key, parts_.worker_threads, parts_.blobs);
+        crash_point("coordinator.candidate_built");
         if (built) std::ignore = chunk_lists_.get(parts_.blobs, built->snapshot);  // Hashed here, not among the sockets.
         return built;
       },
@@ -101,6 +103,7 @@ void Driver::carry_out(effect::SealVersion& effect) {
       [this, task = effect, release = *release] {
         const ScoringData* test = scoring_data(task.manifest.release, Split::test);
         auto sealed = seal_version(task, release, test, parts_.key, parts_.runner, parts_.blobs);
+        crash_point("coordinator.version_sealed");
         if (sealed) {
           std::ignore = chunk_lists_.get(parts_.blobs, task.manifest.snapshot);
           for (const VariantInfo& variant : sealed->manifest.variants) {

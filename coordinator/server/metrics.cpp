@@ -41,8 +41,8 @@ struct ServerMetrics::Impl {
   Gauge& sessions = gauge("rivulet_sessions", "Nodes that are connected.").Add({});
   Gauge& connections = gauge("rivulet_connections", "Connections after their TLS handshake.").Add({});
   Gauge& unauthenticated = gauge("rivulet_connections_unauthenticated", "Connections that have not shown who they are.").Add({});
-  Gauge& handshakes_failed = gauge("rivulet_handshakes_failed", "TLS handshakes that failed since the start.").Add({});
-  Gauge& over_limit = gauge("rivulet_connections_over_limit", "Connections closed at once since the start.").Add({});
+  Counter& handshakes_failed = counter("rivulet_handshakes_failed_total", "TLS handshakes that failed.").Add({});
+  Counter& over_limit = counter("rivulet_connections_over_limit_total", "Connections closed at once, as too many were strangers.").Add({});
   Gauge& version = gauge("rivulet_version", "The version that the fleet is to serve.").Add({});
   Gauge& round_number = gauge("rivulet_round", "The round that was started last.").Add({});
   Family<Gauge>& accuracy = gauge("rivulet_version_accuracy_ratio", "Accuracy of the newest version, from 0 to 1.");
@@ -96,8 +96,9 @@ void ServerMetrics::show(const State& state, const Gauges& gauges) {
   impl_->sessions.Set(static_cast<double>(connected));
   impl_->connections.Set(static_cast<double>(gauges.connections));
   impl_->unauthenticated.Set(static_cast<double>(gauges.unauthenticated));
-  impl_->handshakes_failed.Set(static_cast<double>(gauges.handshakes_failed));
-  impl_->over_limit.Set(static_cast<double>(gauges.over_limit));
+  // Counted elsewhere, and only ever rising.
+  impl_->handshakes_failed.Increment(static_cast<double>(gauges.handshakes_failed) - impl_->handshakes_failed.Value());
+  impl_->over_limit.Increment(static_cast<double>(gauges.over_limit) - impl_->over_limit.Value());
   impl_->version.Set(static_cast<double>(state.registry.assigned));
   impl_->round_number.Set(static_cast<double>(state.schedule.last_started));
   const VersionRecord* newest = state.registry.find(state.registry.head);

@@ -8,6 +8,7 @@
 #include "coordinator/work/publication.h"
 #include "models/package/release.h"
 #include "models/package/snapshot.h"
+#include "storage/crash_point.h"
 
 namespace rivulet::coordinator {
 namespace {
@@ -89,6 +90,7 @@ Result<event::ImportRelease> prepare_import(const ReleaseUpload& upload, const T
   if (upload.holdout) status = datasets.store(id, Split::holdout, *upload.holdout);
   if (status && upload.test) status = datasets.store(id, Split::test, *upload.test);
   if (!status) return std::unexpected(status.error());
+  crash_point("coordinator.release_stored");
   return event;
 }
 

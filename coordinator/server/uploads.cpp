@@ -4,6 +4,7 @@
 
 #include "coordinator/server/driver.h"
 #include "coordinator/work/update_inspection.h"
+#include "storage/crash_point.h"
 
 namespace rivulet::coordinator {
 
@@ -76,6 +77,7 @@ void Uploads::settle(const ContentId& content, bool is_part) {
         for (std::size_t i = 0; i < updates.size(); ++i) {
           outcome.inspections.push_back(inspect_update(updates[i], layouts[i], blobs));
         }
+        crash_point("coordinator.update_stored");
         return outcome;
       },
       [this, content, updates](const Settled& outcome) { settled(content, updates, outcome); });
@@ -87,8 +89,8 @@ void Uploads::settled(const ContentId& content, const std::vector<effect::FetchU
   if (!outcome.stored) {
     const Error& error = outcome.stored.error();
     if (error.code == Errc::storage) return driver_.broken(error);
-    for (const effect::FetchUpdate& update : wanting(content)) give_up(update, error.detail);
     if (error.code == Errc::storage_full) driver_.no_room();
+    for (const effect::FetchUpdate& update : wanting(content)) give_up(update, error.detail);
     return;
   }
   for (std::size_t i = 0; i < updates.size(); ++i) {
@@ -125,11 +127,17 @@ void Uploads::failed(SessionId session, const ContentId& content, const Error& e
   if (source == fetching_.end() || source->second != session) return;  // It had arrived before.
   fetching_.erase(source);
   if (error.code == Errc::storage) return driver_.broken(error);
+  if (error.code == Errc::storage_full) driver_.no_room();  // First, so that those who wait are told to come later.
   for (const effect::FetchUpdate& update : wanting(content)) {
-    if (update.session == session) give_up(update, error.detail);
+    if (update.session != session) continue;
+    if (error.code == Errc::too_large) {
+      // The content's id covers its length: the header was wrong, and no other try makes it right.
+      answer(update, std::unexpected(Refusal{Reason::too_large, error.detail}));
+    } else {
+      give_up(update, error.detail);
+    }
   }
-  if (error.code == Errc::storage_full) return driver_.no_room();
-  begin_next(content);
+  if (error.code != Errc::storage_full) begin_next(content);
 }
 
 void Uploads::session_over(SessionId session) {

@@ -1,0 +1,192 @@
+#include "coordinator/server/admin_api.h"
+
+#include "coordinator/core/records.h"
+#include "coordinator/core/audit.h"
+#include "link/system_clock.h"
+#include "protocol/token.h"
+#include "tests/catch.h"
+#include "tests/coordinator_server/server_rig.h"
+
+using namespace rivulet;
+using nlohmann::json;
+
+namespace {
+
+const std::string node_path = "/v1/nodes/" + std::string(64, 'a');
+
+std::string error_of(const HttpReply& reply) { return json::parse(reply.body).at("error").get<std::string>(); }
+
+}  // namespace
+
+TEST_CASE("every call but the monitoring ones needs the token", "[coordinator][admin]") {
+  const FoundedFleet fleet;
+  RunningServer server(fleet);
+  const std::string gets[] = {"/v1/status",  "/v1/nodes",      "/v1/rounds",   "/v1/rounds/1", "/v1/versions", "/v1/versions/1",
+                              "/v1/trust",   "/v1/audit",      "/v1/releases", "/v1/versions/1/weights", "/v1/releases/aa"};
+  const std::string posts[] = {"/v1/tokens", "/v1/rounds", "/v1/releases", "/v1/trust", node_path + "/tag",
+                               node_path + "/quarantine", node_path + "/release", node_path + "/revoke"};
+  for (const std::string& token : {std::string(), std::string("x"), server.token + "x", server.token.substr(1)}) {
+    for (const std::string& path : gets) {
+      const HttpReply reply = http(server.admin, "GET", path, token);
+      CAPTURE(path, token);
+      CHECK(reply.status == 401);
+      CHECK(error_of(reply) == "permission");
+    }
+    for (const std::string& path : posts) {
+      CAPTURE(path, token);
+      CHECK(http(server.admin, "POST", path, token, "{}").status == 401);
+    }
+  }
+  for (const char* path : {"/healthz", "/readyz", "/metrics"}) CHECK(http(server.admin, "GET", path, "").status == 200);
+}
+
+TEST_CASE("a call that is not in order is answered with a status and a reason", "[coordinator][admin]") {
+  const FoundedFleet fleet;
+  RunningServer server(fleet);
+  CHECK(server.post("/v1/tokens", "{").status == 400);
+  CHECK(server.post("/v1/tokens", "[]").status == 400);
+  CHECK(server.post("/v1/tokens", R"({"expires": 3})").status == 400);
+  CHECK(server.post("/v1/tokens", R"({"uses": 0})").status == 400);
+  CHECK(server.post("/v1/tokens", R"({"uses": -1})").status == 400);
+  CHECK(server.post("/v1/tokens", R"({"uses": 18446744073709551615})").status == 400);
+  CHECK(server.post("/v1/tokens", R"({"expires_s": "1h"})").status == 400);
+  CHECK(server.post("/v1/rounds", R"({"wait": 1})").status == 400);
+  CHECK(server.post("/v1/trust", "{}").status == 400);
+  CHECK(server.post("/v1/releases", "{}").status == 400);
+  CHECK(server.post(node_path + "/tag", R"({"tags": "a"})").status == 400);
+  CHECK(server.post("/v1/nodes/abc/revoke").status == 400);
+  CHECK(server.post(node_path + "/revoke").status == 404);
+  CHECK(server.get("/v1/rounds/7").status == 404);
+  CHECK(server.get("/v1/versions/99999999999999999999999").status == 404);
+  CHECK(server.get("/v1/nothing").status == 404);
+  CHECK(error_of(server.get("/v1/nothing")) == "not_found");
+  CHECK(server.post("/v1/nothing", "x").status == 404);
+  CHECK(server.post("/v1/rounds", "{}").status == 404);  // There is no model.
+  CHECK(server.get_json("/v1/audit").at("seq") == 1);    // None of it left a trace.
+}
+
+TEST_CASE("a body that is too large is refused and not kept", "[coordinator][admin]") {
+  const FoundedFleet fleet;
+  auto config = fleet.config();
+  config.server.admin_body_bytes_max = 3 << 20;
+  RunningServer server(fleet, config);
+  const HttpReply reply = server.post("/v1/tokens", std::string((1 << 20) + 1, ' '));
+  CHECK(reply.status == 413);
+  CHECK(error_of(reply) == "too_large");
+  CHECK(server.post("/v1/tokens", "{}" + std::string((1 << 20) - 2, ' ')).status == 200);
+  CHECK(server.post("/v1/releases", std::string(4 << 20, ' ')).status == 413);
+  CHECK(server.post("/v1/releases", std::string(65 << 20, ' ')).status == 413);
+}
+
+TEST_CASE("a token names the fleet, the root and where to go", "[coordinator][admin]") {
+  const FoundedFleet fleet;
+  RunningServer server(fleet);
+  const json reply = server.post_json("/v1/tokens", {{"expires_s", 60}, {"uses", 3}});
+  const auto token = parse_token(reply.at("token").get<std::string>());
+  REQUIRE(token.has_value());
+  CHECK(token->address == to_string(server.listen));
+  CHECK(token->root == fleet.key("offline/root.key").public_key());
+  CHECK(token->fleet == fleet_of(server));
+  CHECK(to_rfc3339(token->expires) == reply.at("expires").get<std::string>());
+  // Only a hash of the secret is anywhere on the coordinator's side.
+  CHECK(server.get("/v1/audit").body.find(token->secret.hex()) == std::string::npos);
+  const json other = server.post_json("/v1/tokens", json::object());
+  CHECK(parse_token(other.at("token").get<std::string>())->secret != token->secret);
+}
+
+TEST_CASE("the public address stands in tokens", "[coordinator][admin]") {
+  const FoundedFleet fleet;
+  auto config = fleet.config();
+  config.server.public_address = "fleet.example:443";
+  RunningServer server(fleet, config);
+  CHECK(parse_token(server.post_json("/v1/tokens", json::object()).at("token").get<std::string>())->address == "fleet.example:443");
+}
+
+TEST_CASE("the audit log is streamed whole and in order", "[coordinator][admin]") {
+  const FoundedFleet fleet;
+  RunningServer server(fleet);
+  const int tokens = 300;  // More than one part of the stream.
+  for (int i = 0; i < tokens; ++i) server.post_json("/v1/tokens", json::object());
+  const std::string text = server.get("/v1/audit").body;
+  std::vector<std::string> lines;
+  for (std::size_t at = 0; at < text.size(); at = text.find('\n', at) + 1) lines.push_back(text.substr(at, text.find('\n', at) - at));
+  REQUIRE(lines.size() == tokens + 1);
+  CHECK_FALSE(coordinator::verify_audit(lines).has_value());
+  CHECK(json::parse(lines.back()).at("hash") == server.get_json("/v1/status").at("audit").at("head"));
+  const std::string tail = server.get("/v1/audit?from=301").body;
+  CHECK(tail == lines.back() + "\n");
+}
+
+TEST_CASE("a model is imported by who holds the release key alone", "[coordinator][admin]") {
+  const FoundedFleet fleet;
+  RunningServer server(fleet);
+  const SecretKey release_key = fleet.key("offline/release.key");
+  const ToyRelease toy(fleet_of(server), release_key);
+
+  CHECK(server.post("/v1/releases", ToyRelease(fleet_of(server), fleet.key("coordinator.key")).body.dump()).status == 403);
+  CHECK(server.post("/v1/releases", ToyRelease(FleetId{}, release_key).body.dump()).status == 403);
+  json wrong = toy.body;
+  const std::vector<float> zeros(toy.weights.size());
+  wrong["weights"] = to_base64url(std::as_bytes(std::span(zeros)));
+  CHECK(server.post("/v1/releases", wrong.dump()).status == 400);
+  wrong = toy.body;
+  wrong["holdout"] = {{"inputs", {{1, 2}}}, {"labels", {3}}};  // Of three classes.
+  CHECK(server.post("/v1/releases", wrong.dump()).status == 400);
+  wrong["holdout"] = {{"inputs", {{1, 2, 3}}}, {"labels", {0}}};
+  CHECK(server.post("/v1/releases", wrong.dump()).status == 400);
+  CHECK(server.get_json("/v1/versions").empty());
+
+  json body = toy.body;
+  // Scores by hand: W = [[.5, .25], [0, -.25], [-.5, -.75]], b = [-1, -1.25, -1.5]; [1, 0] is class 0,
+  // and so is [-1, 0]? logits -1.5, -1.25, -1.0: class 2.
+  body["test"] = {{"inputs", {{1, 0}, {-1, 0}, {1, 0}, {-1, 0}}}, {"labels", {0, 2, 1, 2}}};
+  const json imported = server.post_json("/v1/releases", body);
+  CHECK(imported.at("version") == 1);
+  CHECK(imported.at("name") == "toy");
+  const json version = server.get_json("/v1/versions/1");
+  CHECK(version.at("metrics").at("accuracy") == 0.75);
+  CHECK(version.at("variants").size() == 2);
+  const HttpReply weights = server.get("/v1/versions/1/weights");
+  CHECK(weights.type == "application/octet-stream");
+  CHECK(weights.body == text_of(std::as_bytes(std::span(toy.weights))));
+  const std::string id = imported.at("release");
+  const HttpReply envelope = server.get("/v1/releases/" + id);
+  CHECK(to_base64url(bytes_of(envelope.body)) == toy.body.at("release").get<std::string>());
+  CHECK(server.get_json("/v1/releases").at(0).at("id") == id);
+  CHECK(server.post_json("/v1/releases", body).at("version") == 1);  // Again is no harm.
+  CHECK(server.metric("rivulet_version") == 1);
+  CHECK(server.metric("rivulet_version_accuracy_ratio") == 0.75);
+
+  REQUIRE(server.stop().has_value());
+  RunningServer restarted(fleet);
+  CHECK(restarted.get_json("/v1/versions/1").at("metrics").at("accuracy") == 0.75);
+  CHECK(restarted.get("/v1/versions/1/weights").body == weights.body);
+}
+
+TEST_CASE("a release without room is refused, and nodes are not taken meanwhile", "[coordinator][admin]") {
+  const FoundedFleet fleet;
+  auto config = fleet.config();
+  config.server.blob_quota_bytes = 100;
+  RunningServer server(fleet, config);
+  const ToyRelease toy(fleet_of(server), fleet.key("offline/release.key"));
+  const HttpReply reply = server.post("/v1/releases", toy.body.dump());
+  CHECK(reply.status == 507);
+  CHECK(error_of(reply) == "storage_full");
+  CHECK(http(server.admin, "GET", "/readyz", "").status == 507);
+  CHECK(http(server.admin, "GET", "/healthz", "").status == 200);
+  CHECK(server.metric("rivulet_storage_writable") == 0);
+}
+
+TEST_CASE("trust is renewed by the root alone", "[coordinator][admin]") {
+  const FoundedFleet fleet;
+  RunningServer server(fleet);
+  const json now = server.get_json("/v1/trust");
+  auto document = decode_trust(from_base64url(now.at("signed").at("payload").get<std::string>()).value()).value();
+  document.version += 1;
+  document.expires += std::chrono::days(30);
+  const auto body = [](const SignedTrust& trust) { return coordinator::to_json(trust).dump(); };
+  CHECK(server.post("/v1/trust", body(sign_trust(document, fleet.key("offline/release.key")))).status == 403);
+  CHECK(server.get_json("/v1/trust") == now);
+  CHECK(server.post("/v1/trust", body(sign_trust(document, fleet.key("offline/root.key")))).status == 200);
+  CHECK(server.get_json("/v1/trust").at("document").at("version") == 2);
+}

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "protocol/endpoint.h"
+
+namespace rivulet {
+
+struct HttpReply {
+  int status = 0;  ///< 0: no answer.
+  std::string type;
+  std::string body;
+};
+
+/// @param token empty: no Authorization header.
+HttpReply http(const Endpoint& server, const std::string& method, const std::string& path, const std::string& token,
+               const std::string& body = "");
+
+}  // namespace rivulet
