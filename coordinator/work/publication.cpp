@@ -14,6 +14,9 @@
 namespace rivulet::coordinator {
 namespace {
 
+/// A manifest travels in one frame, beside another one in a task to evaluate.
+constexpr std::size_t manifest_bytes_max = 96 * 1024;
+
 /// Probabilities of the same weights on another processor or library differ by rounding alone.
 constexpr float answer_tolerance = 1e-3F;
 
@@ -177,7 +180,13 @@ Result<event::VersionSealed> seal_version(const effect::SealVersion& task, const
     if (!metrics) return std::unexpected(metrics.error());
     sealed.metrics = *metrics;
   }
-  sealed.envelope = seal(key, Context::version, encode(sealed.manifest));
+  Bytes payload = encode(sealed.manifest);
+  if (payload.size() > manifest_bytes_max) {
+    return fail(Errc::too_large, "the version's manifest has " + std::to_string(payload.size()) + " bytes, at most " +
+                                     std::to_string(manifest_bytes_max) +
+                                     " fit in a frame: give the release fewer known inputs");
+  }
+  sealed.envelope = seal(key, Context::version, std::move(payload));
   return sealed;
 }
 

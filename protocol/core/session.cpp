@@ -43,6 +43,7 @@ Session::Session(Role role, const Limits& limits, CreditPool& credit, Now now)
     : role_(role),
       limits_(limits),
       credit_(credit),
+      heartbeat_interval_(limits.heartbeat_interval),
       opened_at_(now.monotonic),
       last_received_(now.monotonic),
       last_sent_(now.monotonic) {}
@@ -107,7 +108,20 @@ void Session::accept_greeting(Message message, Now) {
     end(Reason::unexpected_message, "'" + std::string(name(message)) + "' before hello and welcome", true);
     return;
   }
-  if (std::holds_alternative<message::Welcome>(message)) phase_ = Phase::open;
+  if (role_ == Role::coordinator) {
+    // A stranger gets one answer to each question, and not as many as it can ask.
+    bool& said = std::holds_alternative<message::TrustRequest>(message) ? trust_requested_ : greeted_;
+    if (std::exchange(said, true)) {
+      end(Reason::unexpected_message, "'" + std::string(name(message)) + "' once more before welcome", true);
+      return;
+    }
+  }
+  if (const auto* welcome = std::get_if<message::Welcome>(&message)) {
+    phase_ = Phase::open;
+    if (welcome->heartbeat_seconds > 0) {
+      heartbeat_interval_ = std::min<std::chrono::milliseconds>(heartbeat_interval_, std::chrono::seconds(welcome->heartbeat_seconds));
+    }
+  }
   emit(Deliver{std::move(message)});
 }
 
@@ -141,8 +155,8 @@ void Session::accept_open(Message message, Now now) {
 MonotonicTime Session::next_deadline() const {
   if (phase_ == Phase::closed) return MonotonicTime::max();
   if (phase_ == Phase::greeting) return opened_at_ + limits_.hello_timeout;
-  MonotonicTime next = std::min<MonotonicTime>(last_sent_ + limits_.heartbeat_interval,
-                                               last_received_ + limits_.heartbeat_interval * limits_.heartbeats_missed_max);
+  MonotonicTime next = std::min<MonotonicTime>(last_sent_ + heartbeat_interval_,
+                                               last_received_ + heartbeat_interval_ * limits_.heartbeats_missed_max);
   if (incoming_ && incoming_->step != Incoming::Step::finished) {
     next = std::min<MonotonicTime>(next, incoming_->window_start + limits_.progress_window);
     // Credit may come free at any moment, by another session's end.
@@ -161,11 +175,11 @@ SessionEffects Session::on_time(Now now) {
     }
     return take();
   }
-  if (now.monotonic >= last_received_ + limits_.heartbeat_interval * limits_.heartbeats_missed_max) {
+  if (now.monotonic >= last_received_ + heartbeat_interval_ * limits_.heartbeats_missed_max) {
     end(Reason::idle, "nothing was heard for " + std::to_string(limits_.heartbeats_missed_max) + " heartbeats", true);
     return take();
   }
-  if (now.monotonic >= last_sent_ + limits_.heartbeat_interval) transmit(message::Heartbeat{}, now);
+  if (now.monotonic >= last_sent_ + heartbeat_interval_) transmit(message::Heartbeat{}, now);
   if (incoming_ && incoming_->step == Incoming::Step::waiting_for_credit) begin_receiving(now);
   check_progress(now);
   return take();
@@ -195,7 +209,9 @@ SessionEffects Session::fetch(const ContentId& content, std::uint64_t bytes_max,
     return take();
   }
   release_window();
-  incoming_.emplace(Incoming{.content = content, .bytes_max = bytes_max, .receiver = std::nullopt});
+  incoming_.emplace(Incoming{.content = content,
+                             .bytes_max = std::min(bytes_max, limits_.content_bytes_max),
+                             .receiver = std::nullopt});
   incoming_->window_start = now.monotonic;
   transmit(message::Fetch{content, 0, 0, true}, now);
   return take();

@@ -160,6 +160,9 @@ class Session {
   const Limits& limits_;
   CreditPool& credit_;
   Phase phase_ = Phase::greeting;
+  bool trust_requested_ = false;
+  bool greeted_ = false;
+  std::chrono::milliseconds heartbeat_interval_;  ///< A node takes the coordinator's, if it is shorter.
   MonotonicTime opened_at_;
   MonotonicTime last_received_;
   MonotonicTime last_sent_;

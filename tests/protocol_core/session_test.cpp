@@ -192,6 +192,18 @@ TEST_CASE("silence is filled with heartbeats, and a silent peer is dead after th
   CHECK(pair.coordinator.closed->reason == Reason::idle);
 }
 
+TEST_CASE("a node keeps the pace of heartbeats that the coordinator asks for", "[core][session]") {
+  Pair pair;
+  pair.coordinator.limits.heartbeat_interval = 5s;
+  pair.connect();
+  pair.node.run(pair.node.session->on_frame(encode(Message(message::Welcome{1, {}, 5})), pair.node.now));
+  CHECK(pair.node.session->next_deadline() == MonotonicTime(5s));
+  pair.advance(5s);
+  pair.node.run(pair.node.session->on_time(pair.node.now));
+  REQUIRE(pair.node.sent.size() == 1);
+  CHECK(std::holds_alternative<message::Heartbeat>(*decode_message(pair.node.sent[0])));
+}
+
 TEST_CASE("content goes in both directions at once", "[core][session]") {
   Pair pair;
   const Bytes down = random_content(3 * chunk_bytes + 17, 1);
