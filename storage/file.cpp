@@ -10,6 +10,8 @@
 #include <charconv>
 #include <system_error>
 
+#include "storage/crash_point.h"
+
 namespace rivulet {
 
 namespace fs = std::filesystem;
@@ -91,6 +93,7 @@ Status write_and_rename(const fs::path& temporary, const fs::path& path, ByteSpa
   if (::fchmod(file->get(), mode) != 0) return fail_errno("set the mode of", temporary, errno);
   if (auto written = write_at(*file, temporary, 0, bytes); !written) return written;
   if (::fdatasync(file->get()) != 0) return fail_errno("sync", temporary, errno);
+  crash_point("file.before_rename");
   if (::rename(temporary.c_str(), path.c_str()) != 0) return fail_errno("rename to", path, errno);
   return {};
 }
@@ -105,6 +108,7 @@ Status write_file_durably(const fs::path& path, ByteSpan bytes, mode_t mode) {
     ::unlink(temporary.c_str());  // Best effort: the next write begins it anew.
     return written;
   }
+  crash_point("file.before_folder_sync");
   return sync_folder(parent_of(path));
 }
 
