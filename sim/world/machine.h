@@ -21,8 +21,9 @@ inline constexpr UtcTime world_epoch = UtcTime(std::chrono::seconds(1'800'000'00
 /// itself, which can crash at any moment and be started again.
 class Machine {
  public:
-  Machine(EventLoop& loop, Faults& faults, std::string name)
-      : loop_(loop), faults_(faults), name_(std::move(name)) {}
+  /// @param pool as MemoryDisk has it.
+  Machine(EventLoop& loop, Faults& faults, std::string name, std::shared_ptr<ContentPool> pool = nullptr)
+      : loop_(loop), faults_(faults), name_(std::move(name)), disk_(std::move(pool)) {}
   virtual ~Machine() = default;
   Machine(const Machine&) = delete;
   Machine& operator=(const Machine&) = delete;

@@ -35,8 +35,8 @@ class VirtualCoordinator::Connection final : public SessionOwner {
     if (!list || list->id() != content) return std::nullopt;
     return *list;
   }
-  void count_sent(std::uint64_t) override {}
-  void count_received(std::uint64_t) override {}
+  void count_sent(std::uint64_t bytes) override { owner_.sent_bytes_ += bytes; }
+  void count_received(std::uint64_t bytes) override { owner_.received_bytes_ += bytes; }
   void closed(Reason, const std::string&) override {
     link_->close(Side::coordinator);
     // The session may be what is running: let it finish first.
@@ -98,13 +98,15 @@ void VirtualCoordinator::Connection::fetch_failed(const ContentId& content, Erro
 // ---- The process -----------------------------------------------------------------------------------
 
 VirtualCoordinator::VirtualCoordinator(EventLoop& loop, Faults& faults, const Limits& limits, coordinator::Config config,
-                                       const SecretKey& key, SeededBug bug, CoordinatorWitness witness)
-    : Machine(loop, faults, "coordinator"),
+                                       const SecretKey& key, CoordinatorParts parts, SeededBug bug,
+                                       CoordinatorWitness witness)
+    : Machine(loop, faults, "coordinator", parts.pool),
       limits_(limits),
       config_(std::move(config)),
       key_(key),
       bug_(bug),
-      witness_(std::move(witness)) {}
+      witness_(std::move(witness)),
+      parts_(std::move(parts)) {}
 
 VirtualCoordinator::~VirtualCoordinator() = default;
 
@@ -142,7 +144,7 @@ void VirtualCoordinator::start() {
           .on_full = [this](bool full) { handle(event::StorageState{full, false}); },
           .before_commit =
               [this](WriteBatch& batch) {
-                witness_.on_commit(*store_, batch);
+                if (witness_.on_commit) witness_.on_commit(*store_, batch);
                 plant_bug(batch);
               },
           .after_commit = {}});
@@ -299,7 +301,7 @@ void VirtualCoordinator::carry_out(effect::Aggregate& effect) {
       }
     }
     const auto& release = state_->registry.releases.at(task.release).release;
-    auto built = coordinator::build_candidate(task, release, key_, 1, *blobs_);
+    auto built = coordinator::build_candidate(task, release, key_, parts_.threads, *blobs_);
     if (faults_.crash_at("coordinator after aggregation")) return crash_soon();
     if (built) {
       handle(event::Aggregated{task.round, task.attempt, std::move(*built)});
@@ -312,7 +314,7 @@ void VirtualCoordinator::carry_out(effect::Aggregate& effect) {
 void VirtualCoordinator::carry_out(effect::ScoreCandidate& effect) {
   work(1s, [this, task = effect] {
     const auto& release = state_->registry.releases.at(task.release).release;
-    handle(coordinator::score_candidate(task, release, nullptr, nullptr, runner_, *blobs_));
+    handle(coordinator::score_candidate(task, release, parts_.holdout, parts_.test, parts_.runner, *blobs_));
   });
 }
 
@@ -321,7 +323,7 @@ void VirtualCoordinator::carry_out(effect::SealVersion& effect) {
     const auto* pending = state_->registry.pending ? &*state_->registry.pending : nullptr;
     const bool importing = pending != nullptr && pending->release.id == task.manifest.release;
     const auto& release = importing ? pending->release.release : state_->registry.releases.at(task.manifest.release).release;
-    auto sealed = coordinator::seal_version(task, release, nullptr, key_, runner_, *blobs_);
+    auto sealed = coordinator::seal_version(task, release, parts_.test, key_, parts_.runner, *blobs_);
     if (faults_.crash_at("coordinator after sealing a version")) return crash_soon();
     if (sealed) {
       handle(std::move(*sealed));

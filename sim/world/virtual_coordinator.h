@@ -11,7 +11,6 @@
 #include "link/session_host.h"
 #include "protocol/keys.h"
 #include "sim/world/machine.h"
-#include "sim/world/toy_model.h"
 #include "sim/world/virtual_link.h"
 
 namespace rivulet::sim {
@@ -30,12 +29,21 @@ struct CoordinatorWitness {
   std::function<void(const Store& store, const WriteBatch& batch)> on_commit;
 };
 
+/// What a virtual coordinator computes with; all of it outlives the coordinator.
+struct CoordinatorParts {
+  coordinator::ModelRunner& runner;
+  const coordinator::ScoringData* holdout = nullptr;  ///< Of its release: gates.
+  const coordinator::ScoringData* test = nullptr;     ///< Is reported.
+  std::size_t threads = 1;                            ///< That share an aggregation.
+  std::shared_ptr<ContentPool> pool = nullptr;        ///< As MemoryDisk has it.
+};
+
 /// The coordinator of the virtual world: the real core, sessions, aggregation and publication, on a
-/// virtual disk, with a toy model.
+/// virtual disk.
 class VirtualCoordinator final : public Machine {
  public:
   VirtualCoordinator(EventLoop& loop, Faults& faults, const Limits& limits, coordinator::Config config,
-                     const SecretKey& key, SeededBug bug, CoordinatorWitness witness);
+                     const SecretKey& key, CoordinatorParts parts, SeededBug bug, CoordinatorWitness witness);
   ~VirtualCoordinator() override;
 
   /// Before the first boot: what `init` writes.
@@ -49,6 +57,9 @@ class VirtualCoordinator final : public Machine {
   [[nodiscard]] const coordinator::State* state() const { return state_ ? &*state_ : nullptr; }
   [[nodiscard]] BlobStore* blobs() { return blobs_.get(); }
   [[nodiscard]] Store* store() { return store_.get(); }
+  /// Content bytes that went to, and came from, nodes since the world began.
+  [[nodiscard]] std::uint64_t sent_bytes() const { return sent_bytes_; }
+  [[nodiscard]] std::uint64_t received_bytes() const { return received_bytes_; }
 
   std::map<std::string, std::uint64_t> notices;  ///< By event and reason.
 
@@ -81,8 +92,10 @@ class VirtualCoordinator final : public Machine {
   const SecretKey& key_;
   const SeededBug bug_;
   CoordinatorWitness witness_;
-  ToyRunner runner_;
+  const CoordinatorParts parts_;
   bool bug_done_ = false;
+  std::uint64_t sent_bytes_ = 0;
+  std::uint64_t received_bytes_ = 0;
 
   // The process:
   std::unique_ptr<Store> store_;

@@ -20,14 +20,23 @@ std::vector<std::string> node_families() { return {node::families.begin(), node:
 
 }  // namespace
 
+/// A training that was begun; its computation may run on another thread.
+struct VirtualNode::Training {
+  node::effect::Train task;
+  std::shared_ptr<BlobStore> blobs;
+  std::atomic<bool> stop{false};
+  std::optional<node::Event> answer;
+};
+
 VirtualNode::VirtualNode(EventLoop& loop, Faults& faults, const Limits& limits, std::uint64_t seed, JoinToken token,
-                         ToyEngine engine, node::event::SampleCounts counts, Dial dial, NodeWitness witness)
-    : Machine(loop, faults, "node"),
+                         std::unique_ptr<Device> device, node::event::SampleCounts counts, Dial dial,
+                         NodeWitness witness, std::shared_ptr<ContentPool> pool)
+    : Machine(loop, faults, "node", std::move(pool)),
       limits_(limits),
       seed_(seed),
       token_(std::move(token)),
       key_(key_of(seed)),
-      engine_(std::move(engine)),
+      device_(std::move(device)),
       counts_(counts),
       dial_(std::move(dial)),
       witness_(std::move(witness)) {}
@@ -85,6 +94,7 @@ void VirtualNode::stop() {
   state_.reset();
   enrolment_.reset();
   serving_.reset();
+  trainings_.clear();
   fetch_.reset();
   store_.reset();
   blobs_.reset();
@@ -210,7 +220,9 @@ void VirtualNode::deliver(Message message) {
     const auto* entry = state_ && state_->outbox.contains(receipt->task) ? &state_->outbox.at(receipt->task) : nullptr;
     // Reports get receipts too, but no verdict.
     const bool update = entry != nullptr && entry->kind == node::OutboxEntry::Kind::update;
-    if (update && receipt->outcome == message::ReceiptOutcome::accepted) witness_.on_accepted_receipt(receipt->task);
+    if (update && receipt->outcome == message::ReceiptOutcome::accepted && witness_.on_accepted_receipt) {
+      witness_.on_accepted_receipt(receipt->task);
+    }
   }
   handle(node::event::MessageReceived{connection_, std::move(message)});
 }
@@ -287,28 +299,58 @@ void VirtualNode::carry_out(node::effect::DropContent& effect) {
 }
 
 void VirtualNode::carry_out(node::effect::Train& effect) {
-  loop_.after(1s + faults_.delay(30s), guarded([this, task = effect] {
-                const std::atomic<bool> stop{false};
-                auto event = node::run_training(task, *blobs_, engine_, stop);
-                if (!event) return;
-                if (const auto* done = std::get_if<node::event::TrainingDone>(&*event)) {
-                  const auto wire = blobs_->read_all(done->content);
-                  RIVULET_ASSERT(wire);
-                  witness_.on_trained(done->content, *codec_from_number(task.plan.codec), *wire, done->sample_count);
-                }
-                if (faults_.crash_at(name_ + " after training")) return crash_soon();
-                handle(std::move(*event));
+  const auto training = std::make_shared<Training>();
+  training->task = effect;
+  training->blobs = blobs_;
+  trainings_[effect.task] = training;
+  const MonotonicTime length = device_->training_time(effect);
+  const auto end = device_->begin([training, &engine = device_->engine()] {
+    training->answer = node::run_training(training->task, *training->blobs, engine, training->stop);
+  });
+  loop_.after(length, guarded([this, training, end] {
+                end();
+                trainings_.erase(training->task.task);
+                finish_training(*training);
               }));
+}
+
+void VirtualNode::finish_training(Training& training) {
+  if (!training.answer) return;
+  const auto* done = std::get_if<node::event::TrainingDone>(&*training.answer);
+  if (training.stop && !device_->answers_late()) {
+    if (done != nullptr) std::ignore = blobs_->erase(done->content);  // Best effort: nothing refers to it.
+    return;
+  }
+  if (done != nullptr && witness_.on_trained) {
+    const auto wire = blobs_->read_all(done->content);
+    RIVULET_ASSERT(wire);
+    witness_.on_trained(done->content, *codec_from_number(training.task.plan.codec), *wire, done->sample_count);
+  }
+  if (faults_.crash_at(name_ + " after training")) return crash_soon();
+  handle(std::move(*training.answer));
 }
 
 void VirtualNode::carry_out(node::effect::Evaluate& effect) {
-  loop_.after(1s + faults_.delay(5s), guarded([this, task = effect] {
+  struct Evaluation {
+    node::effect::Evaluate task;
+    std::shared_ptr<BlobStore> blobs;
+    std::optional<node::Event> answer;
+  };
+  const auto evaluation = std::make_shared<Evaluation>(effect, blobs_, std::nullopt);
+  const MonotonicTime length = device_->evaluation_time(effect);
+  const auto end = device_->begin([evaluation, &engine = device_->engine()] {
+    evaluation->answer = node::run_evaluation(evaluation->task, *evaluation->blobs, engine);
+  });
+  loop_.after(length, guarded([this, evaluation, end] {
                 if (faults_.crash_at(name_ + " after evaluation")) return crash_soon();
-                handle(node::run_evaluation(task, *blobs_, engine_));
+                end();
+                handle(std::move(*evaluation->answer));
               }));
 }
 
-void VirtualNode::carry_out(node::effect::StopTask&) {}
+void VirtualNode::carry_out(node::effect::StopTask& effect) {
+  if (const auto found = trainings_.find(effect.task); found != trainings_.end()) found->second->stop = true;
+}
 
 void VirtualNode::carry_out(node::effect::SealUpdate& effect) {
   handle(node::event::UpdateSealed{effect.header.task, seal(key_, Context::update, encode(effect.header))});
@@ -319,16 +361,28 @@ void VirtualNode::carry_out(node::effect::SealReport& effect) {
 }
 
 void VirtualNode::carry_out(node::effect::Activate& effect) {
-  loop_.after(faults_.delay(1s), guarded([this, effect] {
-                auto ready = node::prepare_activation(effect, serving_ ? &*serving_ : nullptr, {}, *blobs_, engine_);
-                const std::uint64_t manifest = effect.manifest.manifest_version;
-                if (!ready) {
-                  return handle(node::event::ActivationFailed{manifest, ready.error().reason, ready.error().detail});
+  struct Trial {
+    node::effect::Activate task;
+    std::shared_ptr<BlobStore> blobs;
+    std::shared_ptr<const node::Activation> active;  // What serves when the trial begins.
+    std::optional<Result<std::shared_ptr<const node::Activation>>> ready;
+  };
+  const auto trial = std::make_shared<Trial>(effect, blobs_, serving_, std::nullopt);
+  const MonotonicTime length = device_->activation_time(effect);
+  const auto end = device_->begin([trial, device = device_.get()] {
+    trial->ready = device->prepare(trial->task, trial->active.get(), *trial->blobs);
+  });
+  loop_.after(length, guarded([this, trial, end] {
+                end();
+                const VersionManifest& manifest = trial->task.manifest;
+                if (!*trial->ready) {
+                  const Error& error = trial->ready->error();
+                  return handle(node::event::ActivationFailed{manifest.manifest_version, error.reason, error.detail});
                 }
-                serving_ = std::move(*ready);
-                serving_version_ = effect.manifest.version;
+                serving_ = **trial->ready;
+                serving_version_ = manifest.version;
                 if (faults_.crash_at(name_ + " after activation")) return crash_soon();
-                handle(node::event::ActivationDone{manifest});
+                handle(node::event::ActivationDone{manifest.manifest_version});
               }));
 }
 

@@ -12,28 +12,30 @@
 #include "protocol/codec/codec.h"
 #include "protocol/keys.h"
 #include "protocol/token.h"
+#include "sim/world/device.h"
 #include "sim/world/machine.h"
-#include "sim/world/toy_model.h"
 #include "sim/world/virtual_link.h"
 
 namespace rivulet::sim {
 
-/// What a virtual node tells the world, for its checks.
+/// What a virtual node tells the world, for its checks; what is empty is not told.
 struct NodeWitness {
   /// Trained: the encoded delta is stored under this content id.
   std::function<void(const ContentId& content, Codec codec, ByteSpan wire, std::uint64_t samples)> on_trained;
   std::function<void(const TaskId& task)> on_accepted_receipt;
 };
 
-/// A node of the virtual world: the real agent, sessions and stores' contracts, on a virtual disk, with a
-/// toy model. Enrols by token at its first start.
+/// A node of the virtual world: the real agent, sessions and stores' contracts, on a virtual disk. Enrols by
+/// token at its first start.
 class VirtualNode final : public Machine, private SessionOwner {
  public:
   /// @return the node's end of a new connection; nothing while the coordinator is down.
   using Dial = std::function<std::shared_ptr<VirtualLink>(VirtualNode&)>;
 
+  /// @param counts of the samples that the device holds. @param pool as MemoryDisk has it.
   VirtualNode(EventLoop& loop, Faults& faults, const Limits& limits, std::uint64_t seed, JoinToken token,
-              ToyEngine engine, node::event::SampleCounts counts, Dial dial, NodeWitness witness);
+              std::unique_ptr<Device> device, node::event::SampleCounts counts, Dial dial, NodeWitness witness,
+              std::shared_ptr<ContentPool> pool = nullptr);
   ~VirtualNode() override;
 
   [[nodiscard]] const PublicKey& key() const { return key_.public_key(); }
@@ -45,6 +47,8 @@ class VirtualNode final : public Machine, private SessionOwner {
   [[nodiscard]] VersionNumber serves() const { return serving_ ? serving_version_ : 0; }
 
  private:
+  struct Training;
+
   void start() override;
   void stop() override;
   void run_agent();
@@ -55,6 +59,7 @@ class VirtualNode final : public Machine, private SessionOwner {
   void tell_disconnected(Errc code, const std::string& why);
   void meet_network_faults();
   void fetch_done(const ContentId& content);
+  void finish_training(Training& training);
 
   void carry_out(node::effect::Connect& effect);
   void carry_out(node::effect::Disconnect& effect);
@@ -82,14 +87,14 @@ class VirtualNode final : public Machine, private SessionOwner {
   const std::uint64_t seed_;
   const JoinToken token_;
   const SecretKey key_;
-  ToyEngine engine_;
+  const std::unique_ptr<Device> device_;
   const node::event::SampleCounts counts_;
   Dial dial_;
   NodeWitness witness_;
 
   // The process:
   std::unique_ptr<Store> store_;
-  std::unique_ptr<BlobStore> blobs_;
+  std::shared_ptr<BlobStore> blobs_;  // Shared with computations, which may outlive the process.
   std::unique_ptr<core::CreditPool> credit_;
   std::optional<node::Enrolment> enrolment_;
   std::optional<node::State> state_;
@@ -98,7 +103,8 @@ class VirtualNode final : public Machine, private SessionOwner {
   std::unique_ptr<SessionHost> session_;
   std::uint64_t connection_ = 0;
   std::optional<node::effect::Fetch> fetch_;
-  std::optional<node::Activation> serving_;
+  std::map<TaskId, std::shared_ptr<Training>> trainings_;  // Each shared with its computation.
+  std::shared_ptr<const node::Activation> serving_;        // Shared with activations that compare with it.
   VersionNumber serving_version_ = 0;
   MonotonicTime wake_{};
 };

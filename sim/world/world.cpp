@@ -7,6 +7,8 @@
 #include "models/package/snapshot.h"
 #include "protocol/documents.h"
 #include "sim/world/checker.h"
+#include "sim/world/founding.h"
+#include "sim/world/toy_model.h"
 #include "sim/world/virtual_node.h"
 
 namespace rivulet::sim {
@@ -19,13 +21,6 @@ constexpr std::size_t toy_inputs = 6, toy_outputs = 3;
 constexpr auto storm = 15min;      // virtual time in which faults strike
 constexpr auto patience = 6h;      // virtual time in which the healed world must come to rest
 constexpr std::uint64_t actions_max = 3'000'000;
-
-SecretKey key_for(std::uint64_t seed) {
-  std::array<std::byte, 32> bytes{};
-  Rng rng(seed);
-  for (std::byte& b : bytes) b = static_cast<std::byte>(rng());
-  return SecretKey::from_seed(bytes);
-}
 
 coordinator::Config world_config() {
   coordinator::Config config;
@@ -52,6 +47,23 @@ Limits world_limits() {
   return limits;
 }
 
+/// Computes at the end of a task's time, which is drawn.
+class ToyDevice final : public Device {
+ public:
+  ToyDevice(Faults& faults, ToyEngine engine) : faults_(faults), engine_(std::move(engine)) {}
+
+  MonotonicTime training_time(const node::effect::Train&) override { return 1s + faults_.delay(30s); }
+  MonotonicTime evaluation_time(const node::effect::Evaluate&) override { return 1s + faults_.delay(5s); }
+  MonotonicTime activation_time(const node::effect::Activate&) override { return faults_.delay(1s); }
+  std::function<void()> begin(std::function<void()> computation) override { return computation; }
+  [[nodiscard]] bool answers_late() const override { return true; }
+  node::Engine& engine() override { return engine_; }
+
+ private:
+  Faults& faults_;
+  ToyEngine engine_;
+};
+
 class World {
  public:
   explicit World(const WorldOptions& options);
@@ -72,10 +84,9 @@ class World {
   EventLoop loop_;
   Faults faults_;
   Limits limits_ = world_limits();
-  SecretKey root_, release_key_, coordinator_key_;
-  TrustDocument trust_;
-  JoinToken token_;
+  Founding founding_;
   Checker checker_;
+  ToyRunner runner_;
   VirtualCoordinator coordinator_;
   std::vector<std::unique_ptr<VirtualNode>> nodes_;
   RoundNumber rounds_wanted_ = 0;
@@ -85,30 +96,17 @@ class World {
 World::World(const WorldOptions& options)
     : options_(options),
       faults_(derive_seed(options.seed, 1)),
-      root_(key_for(derive_seed(options.seed, 2))),
-      release_key_(key_for(derive_seed(options.seed, 3))),
-      coordinator_key_(key_for(derive_seed(options.seed, 4))),
-      coordinator_(loop_, faults_, limits_, world_config(), coordinator_key_, options.bug,
+      founding_(options.seed, "world", std::chrono::days(365)),
+      coordinator_(loop_, faults_, limits_, world_config(), founding_.coordinator, {.runner = runner_}, options.bug,
                    {.on_commit = [this](const Store& store, const WriteBatch& batch) {
                      checker_.on_commit(store, *coordinator_.blobs(), batch);
-                   }}) {
-  trust_.fleet.bytes[0] = std::byte{1};
-  trust_.name = "world";
-  trust_.created = world_epoch;
-  trust_.expires = world_epoch + std::chrono::days(365);
-  trust_.root = root_.public_key();
-  trust_.release_keys = {release_key_.public_key()};
-  trust_.coordinator = coordinator_key_.public_key();
-  token_ = {.address = "virtual:1", .root = root_.public_key(), .fleet = trust_.fleet, .secret = {},
-            .expires = world_epoch + std::chrono::days(30)};
-  token_.secret.bytes[0] = std::byte{7};
-}
+                   }}) {}
 
 void World::found() {
-  RIVULET_ASSERT(coordinator_.found(sign_trust(trust_, root_), options_.seed));
+  RIVULET_ASSERT(coordinator_.found(sign_trust(founding_.trust, founding_.root), options_.seed));
   coordinator_.boot();
   import_release(1);
-  coordinator_.command(event::CreateToken{1, sha256(token_.secret.span()), token_.expires, 1000});
+  coordinator_.command(event::CreateToken{1, sha256(founding_.token.secret.span()), founding_.token.expires, 1000});
   const auto imported = [&] {
     const auto record = coordinator_.store()->get("assignment", bytes_of("all"));
     return record && record->has_value();
@@ -118,7 +116,6 @@ void World::found() {
 
 void World::import_release(std::uint64_t which) {
   Release release;
-  release.fleet = trust_.fleet;
   release.name = "toy";
   release.architecture = {"mlp", {}, {static_cast<std::int64_t>(toy_inputs)}, static_cast<std::int64_t>(toy_outputs)};
   release.layout = toy_layout(toy_inputs, toy_outputs);
@@ -132,33 +129,20 @@ void World::import_release(std::uint64_t which) {
   Rng rng(derive_seed(options_.seed, 50 + which));
   std::vector<float> initial(release.layout.size());
   for (float& x : initial) x = static_cast<float>(uniform_unit(rng) - 0.5);
-
-  BlobStore& blobs = *coordinator_.blobs();
-  release.initial_weights = coordinator::store_weights(blobs, initial).value();
-  release.initial_weights_hash = weights_hash_of(initial);
-  const Envelope envelope = seal(release_key_, Context::release, encode(release));
-  const Bytes envelope_bytes = encode(envelope);
-  const ContentId release_content = content_id_of(envelope_bytes);
-  const Bytes snapshot = encode_snapshot(release.snapshot, release.layout, initial).value();
-  const auto decoded = decode_snapshot(release.snapshot, release.layout, snapshot).value();
-  if (!blobs.put(release_content, envelope_bytes) || !blobs.put(content_id_of(snapshot), snapshot)) return;
-  coordinator_.command(event::ImportRelease{.request = 2,
-                                            .release = envelope,
-                                            .release_content = release_content,
-                                            .snapshot = content_id_of(snapshot),
-                                            .snapshot_bytes = snapshot.size(),
-                                            .weights_hash = weights_hash_of(decoded),
-                                            .master = release.initial_weights,
-                                            .optimizer_state = {}});
+  auto import = make_import(std::move(release), initial, founding_, *coordinator_.blobs());
+  if (!import) return;
+  import->request = 2;
+  coordinator_.command(std::move(*import));
 }
 
 void World::add_nodes() {
   for (std::size_t i = 0; i < options_.nodes; ++i) {
     const std::uint64_t seed = derive_seed(options_.seed, 100 + i);
     const std::size_t samples = 20 + 15 * i + (i == 3 ? 2000 : 0);  // One has far more than the others.
-    ToyEngine engine(toy_data(seed, samples, toy_inputs, toy_outputs), toy_data(seed + 1, 20, toy_inputs, toy_outputs));
+    auto device = std::make_unique<ToyDevice>(
+        faults_, ToyEngine(toy_data(seed, samples, toy_inputs, toy_outputs), toy_data(seed + 1, 20, toy_inputs, toy_outputs)));
     nodes_.push_back(std::make_unique<VirtualNode>(
-        loop_, faults_, limits_, seed, token_, std::move(engine), node::event::SampleCounts{samples, 20},
+        loop_, faults_, limits_, seed, founding_.token, std::move(device), node::event::SampleCounts{samples, 20},
         [this](VirtualNode& node) {
           const LinkSpeed speed{5ms + faults_.delay(100ms), 2e4 + 1e6 * uniform_unit(faults_.rng())};
           return coordinator_.accept(node.key(), speed);
@@ -166,7 +150,7 @@ void World::add_nodes() {
         NodeWitness{.on_trained = [this](const ContentId& content, Codec codec, ByteSpan wire,
                                          std::uint64_t count) { checker_.on_trained(content, codec, wire, count); },
                     .on_accepted_receipt = [this](const TaskId& task) { checker_.on_accepted_receipt(task); }}));
-    nodes_.back()->coordinator_key = coordinator_key_.public_key();
+    nodes_.back()->coordinator_key = founding_.coordinator.public_key();
     loop_.after(faults_.delay(1min), [node = nodes_.back().get()] { node->boot(); });
   }
 }
