@@ -1,0 +1,68 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/admin_client.h"
+#include "protocol/ids.h"
+#include "protocol/result.h"
+
+/// What the subcommands of `rivulet` do. Each prints its result to standard output, one JSON document if
+/// `json`, else text for people; an error is returned, and printed by main().
+namespace rivulet::cli {
+
+/// The exit status for an error: 2 for wrong usage or configuration, else 1.
+int exit_status(Errc code);
+
+/// Prints the token alone.
+Status create_token(const ConnectionOptions& connection, const std::string& expires, std::uint32_t uses);
+Status list_nodes(const ConnectionOptions& connection, bool json);
+/// @param tags replace the former ones.
+Status tag_node(const ConnectionOptions& connection, const std::string& key,
+                const std::vector<std::string>& tags);
+/// @param action "quarantine", "release" or "revoke".
+Status change_node(const ConnectionOptions& connection, const std::string& key, const std::string& action);
+Status show_status(const ConnectionOptions& connection, bool json);
+
+struct ImportOptions {
+  std::filesystem::path spec;
+  std::filesystem::path release_key;
+  std::uint64_t seed = 1;
+  std::optional<std::uint64_t> epoch;  ///< Nothing: that of the active release.
+  bool json = false;
+};
+/// Lets rivulet-model prepare the specification, signs the release, and hands it to the coordinator.
+Status import_model(const ConnectionOptions& connection, const ImportOptions& options);
+Status list_models(const ConnectionOptions& connection, bool json);
+Status show_model(const ConnectionOptions& connection, VersionNumber version, bool json);
+/// @param format "npz". @return invalid for another one.
+Status export_model(const ConnectionOptions& connection, VersionNumber version, const std::string& format,
+                    const std::filesystem::path& out);
+
+/// @param wait prints each round when it ends. @return refused if one of them publishes no version.
+Status start_rounds(const ConnectionOptions& connection, std::uint32_t count, bool wait, bool json);
+/// @param round nothing: the one that runs, or the last.
+Status show_round(const ConnectionOptions& connection, std::optional<RoundNumber> round, bool json);
+Status list_rounds(const ConnectionOptions& connection, bool json);
+
+/// @param root_key may be empty; else the document must be signed by it.
+Status show_trust(const ConnectionOptions& connection, const std::filesystem::path& root_key, bool json);
+/// Signs the trust document anew with the next number and a new expiry.
+Status renew_trust(const ConnectionOptions& connection, const std::filesystem::path& root_key,
+                   const std::string& expires);
+/// The same with a new root, which both roots sign. @param new_root_key is made if it is not there.
+Status rotate_trust(const ConnectionOptions& connection, const std::filesystem::path& root_key,
+                    const std::filesystem::path& new_root_key, const std::string& expires);
+
+struct AuditOptions {
+  bool verify = false;
+  std::filesystem::path file;  ///< Of saved entries, "-" for standard input; empty: the coordinator's log.
+};
+/// Prints the entries, or with `verify` checks their chain. @return corrupt, naming the first wrong entry.
+Status show_audit(const ConnectionOptions& connection, const AuditOptions& options);
+
+}  // namespace rivulet::cli

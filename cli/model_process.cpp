@@ -1,0 +1,128 @@
+#include "cli/model_process.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spdlog/fmt/fmt.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "storage/file.h"
+
+namespace rivulet::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kept_bytes = 8 << 10;
+/// As shells have it: the program could not be run.
+constexpr int status_not_run = 127;
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool limit_address_space = false;  // Their shadow memory is terabytes of it.
+#else
+constexpr bool limit_address_space = true;
+#endif
+
+void limit(int resource, std::uint64_t value) {
+  const rlimit both{value, value};
+  if (::setrlimit(static_cast<__rlimit_resource_t>(resource), &both) != 0) ::_exit(status_not_run);
+}
+
+/// In the child, after the fork.
+[[noreturn]] void become(const fs::path& program, const std::vector<std::string>& arguments,
+                         const ProcessLimits& limits, int error_fd, pid_t parent) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) ::_exit(status_not_run);  // It died before the line above.
+  ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  limit(RLIMIT_CORE, 0);
+  limit(RLIMIT_CPU, limits.cpu_seconds);
+  limit(RLIMIT_FSIZE, limits.file_bytes);
+  if (limit_address_space) limit(RLIMIT_AS, limits.address_space_bytes);
+  ::signal(SIGPIPE, SIG_DFL);
+  ::unsetenv("RIVULET_ADMIN_TOKEN");
+  // Each of OpenBLAS's threads maps memory, on a large machine beyond the limit.
+  ::setenv("OPENBLAS_NUM_THREADS", "1", 1);
+  ::setenv("OMP_NUM_THREADS", "1", 1);
+  ::dup2(error_fd, STDERR_FILENO);
+  std::vector<char*> argv = {const_cast<char*>(program.c_str())};
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  ::execv(program.c_str(), argv.data());
+  const std::string why = fmt::format("cannot run {}: {}\n", program.string(), std::strerror(errno));
+  std::ignore = ::write(STDERR_FILENO, why.data(), why.size());  // The status tells, if this does not.
+  ::_exit(status_not_run);
+}
+
+/// All of it is read, so that the child never waits; the end is kept.
+std::string read_end(int fd) {
+  std::string text;
+  char buffer[4096];
+  while (true) {
+    const ssize_t got = ::read(fd, buffer, sizeof buffer);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return text;
+    text.append(buffer, static_cast<std::size_t>(got));
+    if (text.size() > 2 * kept_bytes) text.erase(0, text.size() - kept_bytes);
+  }
+}
+
+/// Without the name of the program that stands before it.
+std::string last_line(std::string text, const std::string& program) {
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  text.erase(0, text.rfind('\n') + 1);  // npos + 1 is 0.
+  const std::string prefix = program + ": ";
+  return text.starts_with(prefix) ? text.substr(prefix.size()) : text;
+}
+
+}  // namespace
+
+Result<fs::path> sibling_program(const std::string& name) {
+  std::error_code error;
+  const fs::path self = fs::read_symlink("/proc/self/exe", error);
+  const fs::path program = self.parent_path() / name;
+  if (error || ::access(program.c_str(), X_OK) != 0) {
+    return fail(Errc::not_found,
+                fmt::format("there is no program {}: install it beside rivulet", program.string()));
+  }
+  return program;
+}
+
+Status run_limited(const fs::path& program, const std::vector<std::string>& arguments,
+                   const ProcessLimits& limits) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0)
+    return fail(Errc::internal, fmt::format("no pipe can be had: {}", std::strerror(errno)));
+  const FileDescriptor reader(ends[0]);
+  FileDescriptor writer(ends[1]);
+  const pid_t parent = ::getpid();
+  const pid_t child = ::fork();
+  if (child < 0)
+    return fail(Errc::internal, fmt::format("no process can be started: {}", std::strerror(errno)));
+  if (child == 0) become(program, arguments, limits, writer.get(), parent);
+  writer.close();
+  const std::string name = program.filename().string();
+  const std::string line = last_line(read_end(reader.get()), name);
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFSIGNALED(status)) {
+    return fail(Errc::refused,
+                fmt::format("{} was ended by signal {} ({}): the model may need more than {} s or {} GiB",
+                            name, WTERMSIG(status), ::strsignal(WTERMSIG(status)), limits.cpu_seconds,
+                            limits.address_space_bytes >> 30));
+  }
+  const int code = WEXITSTATUS(status);
+  if (code == 0) return {};
+  if (code == status_not_run)
+    return fail(Errc::internal, line.empty() ? name + " could not be started" : line);
+  return fail(code == 2 ? Errc::invalid : Errc::refused,
+              line.empty() ? fmt::format("{} ended with status {}", name, code) : line);
+}
+
+}  // namespace rivulet::cli

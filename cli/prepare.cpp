@@ -1,0 +1,190 @@
+#include "cli/prepare.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "models/dataset/dataset.h"
+#include "models/package/snapshot.h"
+#include "models/runtime/model.h"
+#include "models/runtime/preprocessing.h"
+#include "models/runtime/training.h"
+#include "protocol/content.h"
+#include "protocol/rng.h"
+
+namespace rivulet::cli {
+namespace {
+
+constexpr std::uint64_t known_inputs_stream = 1;
+/// A step so small that only a network that is wrong from the start breaks under it.
+constexpr double trial_learning_rate = 1e-3;
+
+/// The label that a specification has when it names none.
+constexpr const char* default_label = "label";
+
+Result<LabelledSamples> read_samples(const ModelSpec& spec, const ModelSpec::Labelled& from,
+                                     const char* section) {
+  if (spec.task == TaskKind::regression) {
+    return fail(Errc::unsupported,
+                fmt::format("the coordinator cannot score a regression: leave out [{}]", section));
+  }
+  const auto format = format_of(from.path);
+  if (!format) return std::unexpected(format.error());
+  SampleOptions options;
+  options.label = from.label;
+  // IDX names a file of labels, and an anomaly model needs none: only what was written counts there.
+  const bool optional = *format == SampleFormat::idx || spec.task == TaskKind::anomaly;
+  if (optional && from.label == default_label) options.label.clear();
+  auto data = load_dataset(from.path, *format, options, LabelRule{spec.task, spec.classes});
+  if (!data) return fail_at(fmt::format("[{}]", section), data.error());
+  if (data->sample_size() != spec.architecture.input_size()) {
+    return fail(
+        Errc::invalid,
+        fmt::format("[{}] {}: its samples have {} numbers beside the label, but [input] shape has "
+                    "{}: mend the shape, or name the label's column",
+                    section, from.path.string(), data->sample_size(), spec.architecture.input_size()));
+  }
+  LabelledSamples samples{std::move(data->inputs), std::move(data->labels)};
+  if (spec.task == TaskKind::anomaly) samples.labels.assign(data->size(), 0);
+  return samples;
+}
+
+/// One value for each input, from the short forms that Preprocessing allows.
+std::vector<float> spread(const std::vector<float>& values, const Architecture& architecture) {
+  const std::size_t size = architecture.input_size();
+  if (values.size() == size) return values;
+  std::vector<float> all(size);
+  for (std::size_t i = 0; i < size; ++i) all[i] = values[i * values.size() / size];
+  return all;
+}
+
+struct Range {
+  std::vector<float> low;  ///< [input_size], as is high.
+  std::vector<float> high;
+};
+
+Range input_range(const ModelSpec& spec, const PreparedModel& model) {
+  Range range;
+  for (const auto* samples : {&model.holdout, &model.test}) {
+    if (!*samples) continue;
+    const auto& inputs = (*samples)->inputs;
+    const std::size_t size = spec.architecture.input_size();
+    if (range.low.empty()) {
+      range.low.assign(inputs.begin(), inputs.begin() + static_cast<std::ptrdiff_t>(size));
+      range.high = range.low;
+    }
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      range.low[i % size] = std::min(range.low[i % size], inputs[i]);
+      range.high[i % size] = std::max(range.high[i % size], inputs[i]);
+    }
+  }
+  if (!range.low.empty()) return range;
+  range.low = spread(spec.preprocessing.mean, spec.architecture);
+  range.high = range.low;
+  const std::vector<float> scale = spread(spec.preprocessing.scale, spec.architecture);
+  for (std::size_t i = 0; i < scale.size(); ++i) {
+    range.low[i] -= std::abs(scale[i]);
+    range.high[i] += std::abs(scale[i]);
+  }
+  return range;
+}
+
+std::vector<float> draw_known_inputs(const Range& range, std::uint64_t seed) {
+  Rng rng(derive_seed(seed, known_inputs_stream));
+  std::vector<float> inputs;
+  for (std::size_t sample = 0; sample < known_inputs_count; ++sample) {
+    for (std::size_t i = 0; i < range.low.size(); ++i) {
+      const double low = range.low[i];
+      inputs.push_back(static_cast<float>(low + (range.high[i] - low) * uniform_unit(rng)));
+    }
+  }
+  return inputs;
+}
+
+/// A forward and a backward pass from w_0 on the known inputs.
+Status try_out(Model& model, const Release& release, std::span<const float> weights) {
+  const auto preprocessor = Preprocessor::make(release.preprocessing, release.architecture.input_shape);
+  if (!preprocessor) return std::unexpected(preprocessor.error());
+  std::vector<float> inputs = release.known_inputs;
+  preprocessor->apply(inputs);
+  if (!std::ranges::all_of(inputs, [](float x) { return std::isfinite(x); })) {
+    return fail(Errc::invalid,
+                "[input] mean and scale turn samples into numbers that are not finite: mend them");
+  }
+  const auto outputs = static_cast<std::size_t>(release.architecture.outputs);
+  std::vector<std::int64_t> labels;
+  for (std::size_t i = 0; i < known_inputs_count; ++i)
+    labels.push_back(static_cast<std::int64_t>(i % outputs));
+  const std::vector<float> targets(known_inputs_count * outputs, 0.0F);
+  TrainingData data{.inputs = inputs, .task = release.task};
+  if (release.task == TaskKind::classification) data.labels = labels;
+  if (release.task == TaskKind::regression) data.targets = targets;
+  const TrainingParameters parameters{.batch_size = known_inputs_count, .learning_rate = trial_learning_rate};
+  const auto outcome = train(model, weights, data, parameters);
+  if (!outcome) return fail_at("the network does not train", outcome.error());
+  if (outcome->end == TrainingEnd::finished) return {};
+  return fail(Errc::invalid, "the first training step gave numbers that are not finite (" + outcome->detail +
+                                 "): mend [input] mean and scale");
+}
+
+double norm_of(const ParameterLayout& layout, std::span<const float> weights) {
+  double squares = 0.0;
+  std::size_t at = 0;
+  for (const TensorSpec& tensor : layout.tensors) {
+    const std::size_t end = at + tensor.size();
+    for (; at < end; ++at) {
+      if (tensor.kind == TensorKind::parameter) squares += static_cast<double>(weights[at]) * weights[at];
+    }
+  }
+  return std::sqrt(squares);
+}
+
+Release describe(const ModelSpec& spec, const PrepareOptions& options) {
+  Release release;
+  release.fleet = options.fleet;
+  release.name = spec.name;
+  release.architecture = spec.architecture;
+  release.task = spec.task;
+  release.classes = spec.classes;
+  release.preprocessing = spec.preprocessing;
+  release.snapshot = spec.snapshot;
+  release.recipes = spec.recipes;
+  release.limits.min_interval = spec.limits.min_interval;
+  release.limits.expires = options.created + spec.limits.expires;
+  release.created = options.created;
+  release.epoch = options.epoch;
+  return release;
+}
+
+}  // namespace
+
+Result<PreparedModel> prepare_model(const ModelSpec& spec, const PrepareOptions& options) {
+  PreparedModel prepared;
+  for (const auto& [from, to, section] : {std::tuple{&spec.holdout, &prepared.holdout, "holdout"},
+                                          std::tuple{&spec.test, &prepared.test, "test"}}) {
+    if (!*from) continue;
+    auto samples = read_samples(spec, **from, section);
+    if (!samples) return std::unexpected(samples.error());
+    *to = std::move(*samples);
+  }
+  auto model = Model::build(spec.architecture);
+  if (!model) return std::unexpected(model.error());
+  prepared.weights = model->initial_weights(options.seed);
+
+  Release release = describe(spec, options);
+  release.layout = model->layout();
+  release.initial_weights = content_id_of(std::as_bytes(std::span(prepared.weights)));
+  release.initial_weights_hash = weights_hash_of(prepared.weights);
+  release.known_inputs = draw_known_inputs(input_range(spec, prepared), options.seed);
+  const double distance = spec.limits.max_distance;
+  release.limits.max_distance =
+      distance > 0.0 ? distance : 10.0 * (norm_of(release.layout, prepared.weights) + 1.0);
+  if (const Status status = check(release); !status) return std::unexpected(status.error());
+  if (const Status status = try_out(*model, release, prepared.weights); !status)
+    return std::unexpected(status.error());
+  prepared.release = encode(release);
+  return prepared;
+}
+
+}  // namespace rivulet::cli

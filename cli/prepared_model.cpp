@@ -1,0 +1,124 @@
+#include "cli/prepared_model.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+
+#include "models/package/snapshot.h"
+#include "protocol/content.h"
+#include "storage/file.h"
+
+namespace rivulet::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+template <typename T>
+ByteSpan bytes_in(const std::vector<T>& values) {
+  return std::as_bytes(std::span(values));
+}
+
+template <typename T>
+Result<std::vector<T>> read_numbers(const fs::path& file) {
+  const auto bytes = read_file(file, prepared_bytes_max);
+  if (!bytes) return std::unexpected(bytes.error());
+  if (bytes->size() % sizeof(T) != 0) {
+    return fail(Errc::corrupt, fmt::format("{} does not have {} bytes a number", file.string(), sizeof(T)));
+  }
+  std::vector<T> numbers(bytes->size() / sizeof(T));
+  if (!bytes->empty()) std::memcpy(numbers.data(), bytes->data(), bytes->size());
+  return numbers;
+}
+
+Status write_samples(const fs::path& folder, const char* name,
+                     const std::optional<LabelledSamples>& samples) {
+  if (!samples) return {};
+  Status status = write_file_durably(folder / fmt::format("{}.inputs.f32", name), bytes_in(samples->inputs));
+  if (status)
+    status = write_file_durably(folder / fmt::format("{}.labels.i64", name), bytes_in(samples->labels));
+  return status;
+}
+
+Status read_samples(const fs::path& folder, const char* name, std::optional<LabelledSamples>& out) {
+  auto inputs = read_numbers<float>(folder / fmt::format("{}.inputs.f32", name));
+  if (!inputs && inputs.error().code == Errc::not_found) return {};
+  if (!inputs) return std::unexpected(inputs.error());
+  auto labels = read_numbers<std::int64_t>(folder / fmt::format("{}.labels.i64", name));
+  if (!labels) return std::unexpected(labels.error());
+  out = LabelledSamples{std::move(*inputs), std::move(*labels)};
+  return {};
+}
+
+Status check_samples(const std::optional<LabelledSamples>& samples, bool wanted, const Release& release,
+                     const char* name) {
+  if (samples.has_value() != wanted) {
+    return fail(Errc::corrupt, fmt::format("the prepared model {} a {}", wanted ? "lacks" : "has", name));
+  }
+  if (!wanted) return {};
+  const std::size_t size = release.architecture.input_size();
+  if (samples->labels.empty() || samples->inputs.size() != samples->labels.size() * size) {
+    return fail(Errc::corrupt, fmt::format("the prepared {} has {} labels for {} inputs of {} a sample", name,
+                                           samples->labels.size(), samples->inputs.size(), size));
+  }
+  return {};
+}
+
+bool says_the_same(const Release& release, const ModelSpec& spec) {
+  const ReleaseLimits& limits = release.limits;
+  const bool distance = spec.limits.max_distance == 0.0 || limits.max_distance == spec.limits.max_distance;
+  return release.name == spec.name && release.architecture == spec.architecture &&
+         release.task == spec.task && release.classes == spec.classes &&
+         release.preprocessing == spec.preprocessing && release.snapshot == spec.snapshot &&
+         release.recipes == spec.recipes && distance && limits.min_interval == spec.limits.min_interval &&
+         limits.expires == release.created + spec.limits.expires;
+}
+
+}  // namespace
+
+Status write_prepared(const fs::path& folder, const PreparedModel& model) {
+  Status status = write_file_durably(folder / "release.payload", model.release);
+  if (status) status = write_file_durably(folder / "weights.f32", bytes_in(model.weights));
+  if (status) status = write_samples(folder, "holdout", model.holdout);
+  if (status) status = write_samples(folder, "test", model.test);
+  return status;
+}
+
+Result<PreparedModel> read_prepared(const fs::path& folder) {
+  PreparedModel model;
+  auto release = read_file(folder / "release.payload", document_bytes_max);
+  if (!release) return std::unexpected(release.error());
+  model.release = std::move(*release);
+  auto weights = read_numbers<float>(folder / "weights.f32");
+  if (!weights) return std::unexpected(weights.error());
+  model.weights = std::move(*weights);
+  Status status = read_samples(folder, "holdout", model.holdout);
+  if (status) status = read_samples(folder, "test", model.test);
+  if (!status) return std::unexpected(status.error());
+  return model;
+}
+
+Result<Release> check_prepared(const PreparedModel& model, const ModelSpec& spec, const FleetId& fleet,
+                               std::uint64_t epoch) {
+  auto release = decode_release(model.release);
+  if (!release) return fail_at("the prepared release", release.error());
+  if (!says_the_same(*release, spec) || release->fleet != fleet || release->epoch != epoch) {
+    return fail(Errc::corrupt,
+                "the prepared release does not say what the specification says: is rivulet-model of the "
+                "same build as rivulet?");
+  }
+  const bool finite = std::ranges::all_of(model.weights, [](float w) { return std::isfinite(w); });
+  if (!finite || model.weights.size() != release->layout.size() ||
+      weights_hash_of(model.weights) != release->initial_weights_hash ||
+      content_id_of(bytes_in(model.weights)) != release->initial_weights) {
+    return fail(Errc::corrupt, "the prepared weights are not those that the release names");
+  }
+  Status status = check_samples(model.holdout, spec.holdout.has_value(), *release, "holdout");
+  if (status) status = check_samples(model.test, spec.test.has_value(), *release, "test split");
+  if (!status) return std::unexpected(status.error());
+  return release;
+}
+
+}  // namespace rivulet::cli

@@ -1,0 +1,56 @@
+#include <cstdlib>
+
+#include "cli/model_process.h"
+#include "tests/catch.h"
+
+using namespace rivulet;
+using namespace rivulet::cli;
+
+namespace {
+
+Status shell(const std::string& script, const ProcessLimits& limits = {}) {
+  return run_limited("/bin/sh", {"-c", script}, limits);
+}
+
+}  // namespace
+
+TEST_CASE("a child's status says what kind of error its last line is", "[cli][process]") {
+  CHECK(shell("echo a warning >&2; exit 0"));
+  const Status usage = shell("echo first >&2; echo 'sh: second' >&2; exit 2");
+  REQUIRE_FALSE(usage);
+  CHECK(usage.error() == Error{Errc::invalid, "second"});
+  const Status failed = shell("echo 'disk full' >&2; exit 1");
+  REQUIRE_FALSE(failed);
+  CHECK(failed.error() == Error{Errc::refused, "disk full"});
+  CHECK(shell("exit 3").error().detail.find("status 3") != std::string::npos);
+  // More than a pipe holds: it is read while the child runs.
+  const Status loud = shell(
+      "i=0; while [ $i -lt 5000 ]; do echo 0123456789012345678901234567890123456789 >&2; "
+      "i=$((i+1)); done; echo end >&2; exit 1");
+  REQUIRE_FALSE(loud);
+  CHECK(loud.error().detail == "end");
+}
+
+TEST_CASE("a child has limits, and does not know the admin token", "[cli][process]") {
+  ::setenv("RIVULET_ADMIN_TOKEN", "secret", 1);
+  CHECK(shell("test -z \"$RIVULET_ADMIN_TOKEN\""));
+  ::unsetenv("RIVULET_ADMIN_TOKEN");
+  CHECK(shell("test \"$(ulimit -c)\" = 0"));
+  const Status busy = shell("while :; do :; done", {.cpu_seconds = 1});
+  REQUIRE_FALSE(busy);
+  CHECK(busy.error().detail.find("ended by signal") != std::string::npos);
+  const Status big =
+      shell("head -c 100000 /dev/zero >/tmp/rivulet-limit.$$; s=$?; rm -f /tmp/rivulet-limit.$$; exit $s",
+            {.file_bytes = 4096});
+  CHECK_FALSE(big);
+}
+
+TEST_CASE("a program that is not there is named", "[cli][process]") {
+  const auto none = sibling_program("rivulet-none");
+  REQUIRE_FALSE(none);
+  CHECK(none.error().detail.find("/rivulet-none: install it beside rivulet") != std::string::npos);
+  const Status missing = run_limited("/none/rivulet-model", {});
+  REQUIRE_FALSE(missing);
+  CHECK(missing.error().code == Errc::internal);
+  CHECK(missing.error().detail.find("cannot run /none/rivulet-model") != std::string::npos);
+}
