@@ -100,8 +100,8 @@ Status wait_for_rounds(AdminClient& client, RoundNumber first, RoundNumber last,
   if (as_json) print(json_line(all));
   if (!followed) return followed;
   if (failures == 0) return {};
-  return fail(Errc::refused, fmt::format("{} of {} published no version: see 'rivulet round list'", failures,
-                                         numbers_text(first, last)));
+  return fail(Errc::refused, fmt::format("{} of {} rounds published no version: see 'rivulet round list'",
+                                         failures, last - first + 1));
 }
 
 }  // namespace

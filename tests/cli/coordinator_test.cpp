@@ -171,3 +171,34 @@ TEST_CASE("a wrong token or key gets nowhere, and the trust document changes han
                       "already");
   CHECK(fleet.ask({"audit", "--verify"}).find("intact") != std::string::npos);
 }
+
+TEST_CASE("who waits for a round that fails is told so, and why", "[cli][coordinator]") {
+  const Fleet fleet;
+  const auto file = fleet.folder.path / "fleet" / "coordinator.toml";
+  std::string config = contents(file);
+  for (const std::string key : {"selection_patience_s", "selection_deadline_s"}) {
+    const auto value = config.find(" = ", config.find(key)) + 3;
+    config.replace(value, config.find(' ', value) - value, "1");
+  }
+  tests::write(file, config);
+  Daemon daemon(program("rivulet-coordinator"), {"run", "--dir", fleet.dir});
+  REQUIRE(json::parse(daemon.ready()).at("ready") == true);
+  const auto spec = fleet.folder.path / "digits.toml";
+  tests::write(spec, digits_spec());
+  CHECK(fleet.ask({"model", "import", spec.string(), "--release-key", fleet.offline("release.key")})
+            .find("version 1") != std::string::npos);
+
+  // Nobody has joined.
+  const Outcome waited = operate({"--dir", fleet.dir, "round", "start", "--wait"});
+  INFO(waited.err);
+  CHECK(waited.status == 1);
+  CHECK(waited.out.find("round 1: failed: ") == 0);
+  CHECK(is_one_line(waited.err, "rivulet"));
+  CHECK(waited.err.find("1 of 1 rounds published no version") != std::string::npos);
+  const json rounds = fleet.ask_json({"round", "list"});
+  REQUIRE(rounds.size() == 1);
+  CHECK(rounds[0].at("state") == "failed");
+  CHECK(fleet.ask_json({"round", "status", "1"}) == rounds[0]);
+  CHECK(fleet.ask({"round", "list"}).find("failed: ") != std::string::npos);
+  fleet.check_refused({"round", "status", "7"}, 1, "round 7");
+}
