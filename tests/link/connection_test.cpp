@@ -1,7 +1,6 @@
 #include "link/connection.h"
 
 #include <asio/co_spawn.hpp>
-#include <asio/detached.hpp>
 #include <asio/experimental/as_tuple.hpp>
 #include <asio/write.hpp>
 
@@ -85,8 +84,18 @@ asio::awaitable<Connection::End> visit(Endpoint endpoint, TlsContext& tls, Side&
 class CuttingProxy {
  public:
   CuttingProxy(asio::io_context& io, Endpoint upstream)
-      : io_(io), upstream_(std::move(upstream)), acceptor_(io, tcp::endpoint(asio::ip::address_v4::loopback(), 0)) {
-    asio::co_spawn(io_, accept_all(), asio::detached);
+      : io_(io),
+        upstream_(std::move(upstream)),
+        acceptor_(io, tcp::endpoint(asio::ip::address_v4::loopback(), 0)),
+        tasks_(io.get_executor(), [](std::string_view) {}) {
+    tasks_.spawn(accept_all());
+  }
+  /// To be awaited before the end.
+  asio::awaitable<void> close() {
+    asio::error_code ignored;
+    acceptor_.close(ignored);
+    for (const auto& pair : pairs_) close(*pair);
+    co_await tasks_.close();
   }
   [[nodiscard]] Endpoint endpoint() const { return {"127.0.0.1", acceptor_.local_endpoint().port()}; }
 
@@ -107,8 +116,9 @@ class CuttingProxy {
       if (error) co_return;
       auto pair = std::make_shared<Pair>(std::move(socket), tcp::socket(io_), cut_after == 0 ? UINT64_MAX : cut_after);
       pair->server.connect(tcp::endpoint(asio::ip::address_v4::loopback(), upstream_.port));
-      asio::co_spawn(io_, to_server(pair), asio::detached);
-      asio::co_spawn(io_, to_client(pair), asio::detached);
+      pairs_.push_back(pair);
+      tasks_.spawn(to_server(pair));
+      tasks_.spawn(to_client(pair));
     }
   }
   static void close(Pair& pair) {
@@ -147,6 +157,8 @@ class CuttingProxy {
   asio::io_context& io_;
   Endpoint upstream_;
   tcp::acceptor acceptor_;
+  std::vector<std::shared_ptr<Pair>> pairs_;
+  TaskGroup tasks_;
 };
 
 struct Fixture {
@@ -195,6 +207,7 @@ TEST_CASE("a download of 20 MB that is cut at 50 random bytes costs at most a te
     };
     run(rig.io, once(rig, proxy.endpoint()));
   }
+  run(rig.io, proxy.close());
   const auto received = rig.client.blobs->read_all(rig.client.wanted);
   REQUIRE(received);
   CHECK(*received == content);
