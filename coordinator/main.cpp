@@ -109,8 +109,11 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    const int status = app.exit(error);
-    return status == 0 ? done : wrong_usage;
+    if (error.get_exit_code() == 0) return app.exit(error);
+    // A word that is no subcommand is the better news than that one is missing.
+    const auto unknown = app.remaining(true);
+    const std::string what = unknown.empty() ? error.what() : "'" + unknown.front() + "' is not known here";
+    return complain({Errc::invalid, what + ": see 'rivulet-coordinator --help'"}, wrong_usage);
   }
   return *init_command ? init(init_arguments) : run(run_arguments);
 }

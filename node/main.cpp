@@ -64,6 +64,12 @@ int run(const Arguments& arguments) {
   return status ? 0 : complain(status.error());
 }
 
+/// @return the exit status: 0 only if all that was printed has gone out.
+int finish_output() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return 0;
+  return complain({Errc::storage_full, "cannot write to standard output: is the disk full?"});
+}
+
 /// The daemon's samples, or the folder's own.
 struct SampleTarget {
   std::optional<ApiClient> client;
@@ -103,7 +109,7 @@ int ingest(const Arguments& arguments) {
   std::fputs(text.c_str(), stdout);
   if (!status) return complain(status.error());
   const bool all_refused = report.refused > 0 && report.stored + report.duplicate == 0;
-  return all_refused ? complain({Errc::refused, "no sample was in order: the reasons stand on standard output"}) : 0;
+  return all_refused ? complain({Errc::refused, "no sample was in order: the reasons stand on standard output"}) : finish_output();
 }
 
 int infer(const Arguments& arguments) {
@@ -111,8 +117,7 @@ int infer(const Arguments& arguments) {
   if (!options) return complain(options.error());
   const auto print = [](const std::string& line) { std::printf("%s\n", line.c_str()); };
   const auto status = infer_file(arguments.folder, arguments.file, *options, print);
-  std::fflush(stdout);
-  return status ? 0 : complain(status.error());
+  return status ? finish_output() : complain(status.error());
 }
 
 int status(const Arguments& arguments) {
@@ -120,7 +125,7 @@ int status(const Arguments& arguments) {
   if (!document) return complain(document.error());
   const std::string text = arguments.json ? *document + "\n" : status_text(*document);
   std::fputs(text.c_str(), stdout);
-  return 0;
+  return finish_output();
 }
 
 int run_program(int argc, char** argv) {
@@ -156,8 +161,10 @@ int run_program(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
-    std::fprintf(stderr, "rivulet-node: %s; see rivulet-node --help\n", error.what());
-    return status_usage;
+    // A word that is no subcommand is the better news than that one is missing.
+    const auto unknown = app.remaining(true);
+    const std::string what = unknown.empty() ? error.what() : "'" + unknown.front() + "' is not known here";
+    return complain({Errc::invalid, what + ": see 'rivulet-node --help'"});
   }
   if (join_command->parsed()) return join(arguments);
   if (run_command->parsed()) return run(arguments);

@@ -18,6 +18,7 @@
 #include "protocol/envelope.h"
 #include "protocol/transport/connector.h"
 #include "storage/commit_queue.h"
+#include "storage/crash_point.h"
 
 namespace rivulet::node {
 namespace {
@@ -431,6 +432,7 @@ struct AgentDriver::Impl final : private ConnectionUser {
     trainer.post([this, task = effect, stop = training->stop] {
       const auto begin = std::chrono::steady_clock::now();
       auto event = run_training(task, *folder.blobs, training_engine, *stop);
+      crash_point("node.update_trained");
       post([this, task = task.task, event = std::move(event), seconds = seconds_since(begin)]() mutable {
         trained(task, std::move(event), seconds);
       });
@@ -462,6 +464,7 @@ struct AgentDriver::Impl final : private ConnectionUser {
     judge.post([this, task = effect] {
       judging_engine.begin_comparison();
       Event event = run_evaluation(task, *folder.blobs, judging_engine);
+      crash_point("node.candidate_judged");
       const auto* done = std::get_if<event::EvaluationDone>(&event);
       if (done != nullptr && done->both_right + done->parent_only + done->candidate_only + done->both_wrong == 0) {
         event = event::TaskFailed{task.task, Reason::too_few_samples, "the node has no labelled holdout sample"};
@@ -510,6 +513,7 @@ struct AgentDriver::Impl final : private ConnectionUser {
     if (!model) return std::unexpected(model.error());
     inference.swap(std::move(*model));
     activated = std::move(*ready);
+    crash_point("node.version_loaded");
     return {};
   }
 

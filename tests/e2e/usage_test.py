@@ -1,0 +1,237 @@
+"""Whatever is wrong with a command, its answer is one clear line and the status that the contract names."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+from fleet import Fleet, arguments_of, one_line, run_program
+
+FAILED, WRONG = 1, 2
+NOBODY = "127.0.0.1:1"  # tcpmux: nothing listens there.
+
+WRONG_USAGE = [  # program, arguments, a word of the answer
+    ("rivulet-coordinator", [], "subcommand"),
+    ("rivulet-coordinator", ["fly"], "fly"),
+    ("rivulet-coordinator", ["init"], "--dir"),
+    ("rivulet-coordinator", ["init", "--dir", "{new}", "--fly"], "--fly"),
+    ("rivulet-coordinator", ["init", "--dir", "{new}", "--listen", "here"], "--listen"),
+    ("rivulet-coordinator", ["init", "--dir", "{new}", "--admin", "127.0.0.1:99999"], "--admin"),
+    ("rivulet-coordinator", ["init", "--dir", "{new}", "--fleet", ""], "fleet"),
+    ("rivulet-coordinator", ["init", "--dir", "{file}"], "is not a folder"),
+    ("rivulet-coordinator", ["init", "--dir", "{coordinator}"], "nothing was changed"),
+    ("rivulet-coordinator", ["run"], "--dir"),
+    ("rivulet-coordinator", ["run", "--dir", "{new}"], "rivulet-coordinator init"),
+    ("rivulet-coordinator", ["run", "--dir", "{empty}"], "rivulet-coordinator init"),
+    ("rivulet-coordinator", ["run", "--dir", "{coordinator}", "--fly"], "--fly"),
+    ("rivulet-coordinator", ["run", "--dir", "{coordinator}", "--log-level", "loud"], "loud"),
+    ("rivulet-coordinator", ["run", "--dir", "{coordinator}", "--log-format", "xml"], "xml"),
+    ("rivulet-node", [], "subcommand"),
+    ("rivulet-node", ["fly"], "fly"),
+    ("rivulet-node", ["join", "--dir", "{new}"], "TOKEN"),
+    ("rivulet-node", ["join", "rubbish", "--dir", "{new}"], "token"),
+    ("rivulet-node", ["join", "{token}", "--dir", "{node}"], "nothing was changed"),
+    ("rivulet-node", ["run"], "--dir"),
+    ("rivulet-node", ["run", "--dir", "{new}"], "rivulet-node join"),
+    ("rivulet-node", ["run", "--dir", "{empty}"], "rivulet-node join"),
+    ("rivulet-node", ["run", "--dir", "{coordinator}"], "is not a node's folder"),
+    ("rivulet-node", ["run", "--dir", "{node}", "--fly"], "--fly"),
+    ("rivulet-node", ["run", "--dir", "{node}", "--log-level", "loud"], "loud"),
+    ("rivulet-node", ["ingest", "--dir", "{new}", "{file}"], "is not a node's folder"),
+    ("rivulet-node", ["ingest", "--dir", "{node}"], "FILE"),
+    ("rivulet-node", ["ingest", "--dir", "{node}", "{new}", "--label", "label"], "{new}"),
+    ("rivulet-node", ["ingest", "--dir", "{node}", "{data}", "--label", "colour"], "colour"),
+    ("rivulet-node", ["ingest", "--dir", "{node}", "{data}", "--format", "xml"], "xml"),
+    ("rivulet-node", ["infer", "--dir", "{new}", "{data}"], "is not a node's folder"),
+    ("rivulet-node", ["infer", "--dir", "{node}"], "FILE"),
+    ("rivulet-node", ["infer", "--dir", "{node}", "{data}", "--fly"], "--fly"),
+    ("rivulet-node", ["status", "--dir", "{new}"], "is not a node's folder"),
+    ("rivulet-node", ["status", "--dir", "{node}", "--fly"], "--fly"),
+    ("rivulet-model", [], "rivulet-model --help"),
+    ("rivulet-model", ["fly"], "fly"),
+    ("rivulet-model", ["prepare", "{new}", "--out", "{empty}", "--fleet", "0" * 32], "{new}"),
+    ("rivulet", [], "rivulet --help"),
+    ("rivulet", ["fly"], "fly"),
+    ("rivulet", ["status", "--fly"], "--fly"),
+    ("rivulet", ["--dir", "{new}", "status"], "{new}"),
+    ("rivulet", ["--admin", "nowhere", "status"], "nowhere"),
+    ("rivulet", ["--dir", "{coordinator}", "token", "create", "--uses", "0"], "--uses"),
+    ("rivulet", ["--dir", "{coordinator}", "token", "create", "--expires", "soon"], "--expires"),
+    ("rivulet", ["--dir", "{coordinator}", "node", "revoke", "abc"], "abc"),
+    ("rivulet", ["--dir", "{coordinator}", "round", "start", "--count", "none"], "--count"),
+    ("rivulet", ["--dir", "{coordinator}", "model", "import", "{new}", "--release-key", "{release_key}"], "{new}"),
+    ("rivulet", ["--dir", "{coordinator}", "model", "import", "{spec}", "--release-key", "{new}"], "{new}"),
+    ("rivulet", ["--dir", "{coordinator}", "model", "export", "1", "--format", "tar", "--out", "{new}"], "npz"),
+    ("rivulet", ["--dir", "{coordinator}", "trust", "renew", "--root-key", "{new}"], "{new}"),
+]
+
+FAILING = [  # Correct commands that cannot be done now.
+    ("rivulet", ["--dir", "{coordinator}", "status"], "no coordinator runs in"),
+    ("rivulet", ["--dir", "{coordinator}", "--admin", NOBODY, "round", "start"], "no coordinator answers"),
+    ("rivulet", ["--dir", "{coordinator}", "model", "import", "{spec}", "--release-key", "{release_key}"],
+     "no coordinator runs in"),
+    ("rivulet-node", ["join", "{token}", "--dir", "{new}"], "connect"),
+    ("rivulet-node", ["infer", "--dir", "{node}", "{data}"], "model"),
+]
+
+# A line that is put into a configuration, and what the answer must name beside file and line.
+WRONG_COORDINATOR_SETTINGS = [
+    ("[round]", "cohrt = 3", "cohrt"),
+    ("[round]", "cohort_min = 4000", "cohort_min"),
+    ("[training]", 'epochs = "three"', "epochs"),
+    ("[training]", "epochs = 200000", "epochs"),
+    ("[validation]", 'mode = "sometimes"', "mode"),
+    ("[limits]", "content_max_mib = 1000000", "content_max_mib"),
+    ("[limits]", "heartbeat_s = = 1", ""),
+]
+WRONG_NODE_SETTINGS = [
+    ("[buffer]", "byte_max = 3", "byte_max"),
+    ("[api]", 'listen = "0.0.0.0:0"', "listen"),
+    ("[model]", 'variant = "int4"', "variant"),
+    ("[training]", "time_max = 5", "time_max"),
+]
+
+
+class UsageTest:
+    def __init__(self, fleet):
+        self.fleet = fleet
+        self.checked = 0
+        self.faults = []
+        self.paths = {}
+
+    def check(self, program, arguments, wanted, *words, environment=None):
+        """One command: its status, one line on standard error with these words, and nothing on standard output."""
+        command = [self.fleet.programs / program, *[str(part).format(**self.paths) for part in arguments]]
+        status, out, err = run_program(command, environment=environment, patience=60)
+        self.checked += 1
+        wrong = []
+        if status != wanted:
+            wrong.append(f"status {status} instead of {wanted}")
+        if not one_line(err, program):
+            wrong.append(f"{err.count(chr(10))} lines")
+        wrong += [f"no '{word}'" for word in (word.format(**self.paths) for word in words) if word not in err]
+        if out and "ingest" not in arguments:  # It tells what it stored before.
+            wrong.append("something on standard output")
+        if wrong:
+            self.faults.append(f"{' '.join(map(str, command))}\n    {', '.join(wrong)}: {err!r} {out[:200]!r}")
+
+    def run_daemon(self, name, wanted, *words, environment=None):
+        self.check(f"rivulet-{name}", ["run", "--dir", f"{{{name}}}"], wanted, *words, environment=environment)
+
+    # ---- Each kind of trouble
+
+    def check_settings(self, name, file, changes):
+        """A wrong setting is named with file, line and key."""
+        original = file.read_text()
+        for section, line, key in changes:
+            lines = original.splitlines()
+            at = lines.index(section) + 1
+            same_key = line.split("=")[0].strip()
+            lines = [other for other in lines if other.split("=")[0].strip() != same_key or "[" in other]
+            lines.insert(at, line)
+            file.write_text("\n".join(lines) + "\n")
+            self.run_daemon(name, WRONG, f"{file}:{at + 1}", key)
+        file.unlink()
+        file.mkdir()  # Not even root can read it.
+        self.run_daemon(name, FAILED, str(file))
+        file.rmdir()
+        file.write_text(original)
+
+    def check_modes(self, name, folder, files):
+        """A secret that others may read is not used."""
+        for file in files:
+            os.chmod(folder / file, 0o644)
+            self.run_daemon(name, FAILED, f"{file}")
+            os.chmod(folder / file, 0o600)
+        kept = (folder / files[0]).read_bytes()
+        (folder / files[0]).write_bytes(b"rubbish\n")
+        self.run_daemon(name, FAILED, files[0])
+        (folder / files[0]).unlink()
+        self.run_daemon(name, FAILED, files[0])
+        (folder / files[0]).write_bytes(kept)
+        os.chmod(folder / files[0], 0o600)
+
+    def check_daemons_in_use(self):
+        """A second daemon has no business in a folder, and none at an address that is taken."""
+        fleet, node = self.fleet, self.fleet.nodes[0]
+        self.run_daemon("coordinator", FAILED, f"in use by another process ({fleet.coordinator.process.pid})")
+        self.run_daemon("node", FAILED, f"in use by another process ({node.process.pid})")
+        other = fleet.folder / "other"
+        fleet.run("rivulet-coordinator", "init", "--dir", other, "--listen", fleet.coordinator.ready["listen"])
+        self.check("rivulet-coordinator", ["run", "--dir", other], FAILED, fleet.coordinator.ready["listen"])
+
+    def check_full_disk(self):
+        """What a full disk does not take is told, and nothing half done is left."""
+        full = {"RIVULET_FAULT_FS": "enospc_after=0"}
+        self.check("rivulet-coordinator", ["init", "--dir", "{new}"], FAILED, "{new}", environment=full)
+        assert not (self.fleet.folder / "new").exists()
+        self.run_daemon("coordinator", FAILED, "{coordinator}", environment=full)
+        self.run_daemon("node", FAILED, "{node}", environment=full)
+        self.check("rivulet-node", ["ingest", "--dir", "{node}", "{data}", "--label", "label"], FAILED, "{node}", environment=full)
+        self.run_daemon("node", WRONG, "RIVULET_FAULT_FS", environment={"RIVULET_FAULT_FS": "rain"})
+        self.run_daemon("coordinator", WRONG, "RIVULET_CRASH_AT", environment={"RIVULET_CRASH_AT": "nowhere"})
+
+    def check_lost_output(self, program, arguments):
+        """An answer that cannot be written is not a success."""
+        with open("/dev/full", "w") as full:
+            command = [self.fleet.programs / program, *[part.format(**self.paths) for part in arguments]]
+            status, err = run_to(command, full)
+        self.checked += 1
+        if status != FAILED or not one_line(err, program):
+            self.faults.append(f"{program} {arguments[0]} > /dev/full: status {status}, {err!r}")
+
+
+def run_to(command, file):
+    """@return the exit status and the standard error of a program that writes to `file`."""
+    done = subprocess.run([str(part) for part in command], stdout=file, stderr=subprocess.PIPE, text=True,
+                          stdin=subprocess.DEVNULL, timeout=60, check=False)
+    return done.returncode, done.stderr
+
+
+def main():
+    [programs] = arguments_of(__doc__, ["PROGRAMS"])
+    with Fleet(programs, nodes=1, settings={"round": {"cohort": 2}, "validation": {"evaluators": 2}}) as fleet:
+        fleet.found()
+        fleet.write_spec()
+        (fleet.folder / "empty").mkdir()
+        (fleet.folder / "file").write_text("rubbish\n")
+        assert fleet.coordinator.start()
+        token = fleet.token(uses=2)
+        fleet.join(fleet.nodes[0], token)
+        test = UsageTest(fleet)
+        test.paths = {"coordinator": str(fleet.directory), "node": str(fleet.directory_of(fleet.nodes[0])),
+                      "new": str(fleet.folder / "new"), "empty": str(fleet.folder / "empty"),
+                      "file": str(fleet.folder / "file"), "data": str(fleet.folder / "test.csv"),
+                      "spec": str(fleet.folder / "digits.toml"), "token": token,
+                      "release_key": str(fleet.directory / "offline/release.key")}
+        assert fleet.nodes[0].start()
+        test.check_daemons_in_use()
+        for program, arguments in [("rivulet", ["--dir", "{coordinator}", "status", "--json"]),
+                                   ("rivulet-node", ["status", "--dir", "{node}", "--json"]),
+                                   ("rivulet-node", ["ingest", "--dir", "{node}", "{data}", "--label", "label"])]:
+            test.check_lost_output(program, arguments)
+        assert fleet.nodes[0].stop() == 0 and fleet.coordinator.stop() == 0
+
+        for cases, wanted in [(WRONG_USAGE, WRONG), (FAILING, FAILED)]:
+            for program, arguments, word in cases:
+                test.check(program, arguments, wanted, word)
+        new = fleet.folder / "new"
+        kept = sorted(path.name for path in new.iterdir()) if new.exists() else []
+        assert kept in ([], ["LOCK", "node.key"]), kept  # A join that nobody answered keeps its key for the next one.
+        shutil.rmtree(new, ignore_errors=True)
+        test.check_settings("coordinator", fleet.directory / "coordinator.toml", WRONG_COORDINATOR_SETTINGS)
+        node_folder = fleet.directory_of(fleet.nodes[0])
+        test.check_settings("node", node_folder / "node.toml", WRONG_NODE_SETTINGS)
+        test.check_modes("coordinator", fleet.directory, ["coordinator.key", "admin.token"])
+        test.check_modes("node", node_folder, ["node.key", "api.token"])
+        test.check_full_disk()
+        assert not test.faults, f"{len(test.faults)} of {test.checked} commands:\n" + "\n".join(test.faults)
+
+        # After all of that both start as if nothing had been.
+        assert fleet.coordinator.start() and fleet.nodes[0].start()
+        print(f"{test.checked} commands answered in one line each")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
