@@ -9,6 +9,16 @@ constexpr std::string_view hex_digits = "0123456789abcdef";
 constexpr std::string_view base64_digits =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
+/// The six bits that each character stands for; -1: none.
+constexpr std::array<std::int8_t, 256> base64_values = [] {
+  std::array<std::int8_t, 256> values{};
+  values.fill(-1);
+  for (std::size_t i = 0; i < base64_digits.size(); ++i) {
+    values[static_cast<unsigned char>(base64_digits[i])] = static_cast<std::int8_t>(i);
+  }
+  return values;
+}();
+
 int hex_value(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
@@ -60,11 +70,12 @@ std::string to_base64url(ByteSpan bytes) {
 
 std::optional<Bytes> from_base64url(std::string_view text) {
   Bytes bytes;
+  bytes.reserve(text.size() / 4 * 3 + 2);
   std::uint32_t buffer = 0;
   int bits = 0;
   for (const char c : text) {
-    const auto value = base64_digits.find(c);
-    if (value == std::string_view::npos) return std::nullopt;
+    const int value = base64_values[static_cast<unsigned char>(c)];
+    if (value < 0) return std::nullopt;
     buffer = (buffer << 6) | static_cast<std::uint32_t>(value);
     bits += 6;
     if (bits >= 8) {

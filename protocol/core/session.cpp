@@ -7,6 +7,9 @@
 namespace rivulet::core {
 namespace {
 
+/// Between two looks for credit that other sessions may have given back.
+constexpr std::chrono::milliseconds credit_interval{50};
+
 template <typename T, typename... Kinds>
 constexpr bool is_one_of = (std::is_same_v<T, Kinds> || ...);
 
@@ -161,7 +164,7 @@ MonotonicTime Session::next_deadline() const {
     next = std::min<MonotonicTime>(next, incoming_->window_start + limits_.progress_window);
     // Credit may come free at any moment, by another session's end.
     if (incoming_->step == Incoming::Step::waiting_for_credit) {
-      next = std::min<MonotonicTime>(next, last_received_ + std::chrono::milliseconds(50));
+      next = std::min<MonotonicTime>(next, incoming_->credit_asked + credit_interval);
     }
   }
   return next;
@@ -258,6 +261,7 @@ void Session::begin_receiving(Now now) {
   const std::uint64_t rest = in.receiver->list().length - in.receiver->received();
   const std::uint64_t wanted = std::min<std::uint64_t>(limits_.transfer_window, rest);
   in.window = credit_.acquire(wanted, std::min<std::uint64_t>(wanted, limits_.chunk_data_bytes_max));
+  in.credit_asked = now.monotonic;
   if (in.window == 0) return;
   in.step = Incoming::Step::receiving;
   in.in_flight = in.window;

@@ -17,7 +17,7 @@ namespace rivulet {
 namespace {
 
 /// After this much without a pause other connections get their turn.
-constexpr std::size_t turn_bytes = 256 * 1024;
+constexpr std::size_t turn_bytes = 64 * 1024;
 /// A peer that keeps sending while we close is not listened to for longer.
 constexpr std::size_t drain_bytes_max = 1 << 20;
 

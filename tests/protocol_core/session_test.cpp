@@ -340,6 +340,8 @@ TEST_CASE("a transfer that hardly moves is cut, one that waits for our credit is
     receive(message::ContentList{content_id_of(other), chunk_list_of(other)});
     for (int i = 0; i < 4; ++i) {
       tick(29s);
+      // It looks for credit now and then, and does not spin.
+      CHECK(pair.coordinator.session->next_deadline() == pair.coordinator.now.monotonic + 50ms);
       receive(message::Heartbeat{});
     }
     CHECK_FALSE(pair.coordinator.closed);
