@@ -98,7 +98,7 @@ struct AgentDriver::Impl final : private ConnectionUser {
   bool disk_full = false;
   bool stopping = false;
   std::optional<Error> broken;
-  std::function<void()> on_stop;
+  std::function<void(bool)> on_stop;
   std::uint64_t connection_number = 0;
   std::shared_ptr<Connection> connection;  // Shared with the coroutine that runs it.
   std::optional<effect::Fetch> fetch;
@@ -269,7 +269,7 @@ struct AgentDriver::Impl final : private ConnectionUser {
 
   void begin_stop() {
     if (std::exchange(stopping, true)) return;
-    if (on_stop) on_stop();
+    if (on_stop) on_stop(broken.has_value());
     handle(event::ShuttingDown{});
     if (training) *training->stop = true;
     trainer.stop();
@@ -525,7 +525,7 @@ AgentDriver::AgentDriver(NodeFolder& folder, State state, Inference& inference, 
 
 AgentDriver::~AgentDriver() = default;
 
-Status AgentDriver::run(std::function<void()> on_stop) {
+Status AgentDriver::run(std::function<void(bool)> on_stop) {
   impl_->on_stop = std::move(on_stop);
   return impl_->run();
 }

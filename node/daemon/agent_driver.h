@@ -26,7 +26,7 @@ class AgentDriver {
   /// On the calling thread, until a signal or stop().
   /// @param on_stop called when the end begins. @return storage when the disk failed: what is not promised
   /// is lost, and a restart tells what the disk kept.
-  Status run(std::function<void()> on_stop = {});
+  Status run(std::function<void(bool disk_failed)> on_stop = {});
   /// From any thread.
   void stop();
   /// The disk failed elsewhere; run() ends with the error. From any thread.

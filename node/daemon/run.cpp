@@ -46,8 +46,8 @@ class RunFile {
 };
 
 /// Work that cannot be interrupted must not keep the process: what was promised is on disk already.
-void end_soon() {
-  ::signal(SIGALRM, [](int) { ::_exit(0); });
+void end_soon(bool disk_failed) {
+  ::signal(SIGALRM, disk_failed ? [](int) { ::_exit(1); } : [](int) { ::_exit(0); });
   ::alarm(end_seconds_max);
 }
 
@@ -101,7 +101,7 @@ Status run_daemon(const std::filesystem::path& path) {
   std::printf("%s\n", nlohmann::json{{"ready", true}, {"api", (*api)->address()}}.dump().c_str());
   std::fflush(stdout);
 
-  Status status = driver.run([] { end_soon(); });
+  Status status = driver.run(end_soon);
   (*api)->stop();
   const auto synced = (*folder)->samples->sync();
   log_event(LogLevel::info, "stopped");

@@ -1,8 +1,4 @@
-#include <fcntl.h>
-#include <signal.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <nlohmann/json.hpp>
@@ -13,87 +9,13 @@
 #include "protocol/token.h"
 #include "storage/rocksdb_store.h"
 #include "tests/catch.h"
+#include "tests/node_daemon/program.h"
 #include "tests/temporary_folder.h"
 
 namespace rivulet::node {
 namespace {
 
 using Json = nlohmann::json;
-
-/// The real program; killed if it outlives the object.
-class Program {
- public:
-  explicit Program(std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), NODE_PROGRAM);
-    std::vector<char*> words;
-    for (std::string& argument : arguments) words.push_back(argument.data());
-    words.push_back(nullptr);
-    int out[2], err[2];
-    REQUIRE(::pipe2(out, O_CLOEXEC) == 0);
-    REQUIRE(::pipe2(err, O_CLOEXEC) == 0);
-    pid_ = ::fork();
-    REQUIRE(pid_ >= 0);
-    if (pid_ == 0) {
-      ::dup2(out[1], STDOUT_FILENO);
-      ::dup2(err[1], STDERR_FILENO);
-      ::execv(words[0], words.data());
-      ::_exit(127);
-    }
-    ::close(out[1]);
-    ::close(err[1]);
-    out_ = out[0];
-    err_ = err[0];
-  }
-  ~Program() {
-    if (pid_ > 0) {
-      ::kill(pid_, SIGKILL);
-      ::waitpid(pid_, nullptr, 0);
-    }
-    ::close(out_);
-    ::close(err_);
-  }
-  Program(const Program&) = delete;
-  Program& operator=(const Program&) = delete;
-
-  std::string read_line() {
-    std::string line;
-    char c = 0;
-    while (::read(out_, &c, 1) == 1 && c != '\n') line += c;
-    return line;
-  }
-  void send(int signal) const { ::kill(pid_, signal); }
-
-  struct End {
-    int status = -1;
-    std::string out;
-    std::string err;
-  };
-  End wait() {
-    End end;
-    end.err = read_all(err_);
-    end.out = read_all(out_);
-    int status = 0;
-    ::waitpid(pid_, &status, 0);
-    pid_ = 0;
-    end.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    return end;
-  }
-
- private:
-  static std::string read_all(int fd) {
-    std::string text;
-    char block[4096];
-    for (ssize_t got = 0; (got = ::read(fd, block, sizeof block)) > 0;) text.append(block, static_cast<std::size_t>(got));
-    return text;
-  }
-  pid_t pid_ = 0;
-  int out_ = -1;
-  int err_ = -1;
-};
-
-Program::End run(std::vector<std::string> arguments) { return Program(std::move(arguments)).wait(); }
-
-bool is_one_line(const std::string& text) { return !text.empty() && text.find('\n') == text.size() - 1; }
 
 /// A folder as a join leaves it, of a fleet whose coordinator is nowhere.
 void make_joined_folder(const std::filesystem::path& folder) {
@@ -126,7 +48,7 @@ TEST_CASE("the daemon serves its API without a coordinator, holds its folder, an
   const TemporaryFolder folder;
   make_joined_folder(folder.path);
   const std::string dir = folder.path.string();
-  Program daemon({"run", "--dir", dir, "--log-format", "json"});
+  Program daemon(NODE_PROGRAM, {"run", "--dir", dir, "--log-format", "json"});
   const Json ready = Json::parse(daemon.read_line(), nullptr, false);
   REQUIRE(ready.is_object());
   CHECK(ready["ready"] == true);
@@ -135,20 +57,20 @@ TEST_CASE("the daemon serves its API without a coordinator, holds its folder, an
   CHECK(Json::parse(text_of(*run_json))["api"] == ready["api"]);
 
   // A second daemon has no business here.
-  const auto second = run({"run", "--dir", dir});
+  const auto second = run_node({"run", "--dir", dir});
   CHECK(second.status == 1);
   CHECK(second.err.find("in use by another process") != std::string::npos);
 
   // Commands talk to the daemon.
-  const auto ingested = run({"ingest", "--dir", dir, "data/digits/digits.csv.gz", "--label", "65", "--json"});
+  const auto ingested = run_node({"ingest", "--dir", dir, "data/digits/digits.csv.gz", "--label", "65", "--json"});
   CHECK(ingested.status == 0);
   CHECK(Json::parse(ingested.out)["stored"] == 1797);
-  const auto running = run({"status", "--dir", dir, "--json"});
+  const auto running = run_node({"status", "--dir", dir, "--json"});
   CHECK(running.status == 0);
   const Json document = Json::parse(running.out);
   CHECK(document["running"] == true);
   CHECK(document["samples"].get<int>() + document["holdout_samples"].get<int>() == 1797);
-  const auto infer = run({"infer", "--dir", dir, "data/digits/digits.csv.gz", "--label", "65"});
+  const auto infer = run_node({"infer", "--dir", dir, "data/digits/digits.csv.gz", "--label", "65"});
   CHECK(infer.status == 1);
   CHECK(is_one_line(infer.err));
 
@@ -162,9 +84,9 @@ TEST_CASE("the daemon serves its API without a coordinator, holds its folder, an
   CHECK(end.err.find(std::string(64, 'a')) == std::string::npos);
 
   // What was ingested is still there, without a daemon.
-  const auto stopped = run({"status", "--dir", dir, "--json"});
+  const auto stopped = run_node({"status", "--dir", dir, "--json"});
   CHECK(Json::parse(stopped.out)["running"] == false);
-  const auto again = run({"ingest", "--dir", dir, "data/digits/digits.csv.gz", "--label", "65"});
+  const auto again = run_node({"ingest", "--dir", dir, "data/digits/digits.csv.gz", "--label", "65"});
   CHECK(again.status == 0);
   CHECK(again.out.starts_with("stored 0\nduplicate 1797\nrefused 0\n"));
 }
@@ -174,19 +96,19 @@ TEST_CASE("a daemon that was killed leaves a folder that starts again", "[node][
   make_joined_folder(folder.path);
   const std::string dir = folder.path.string();
   {
-    Program daemon({"run", "--dir", dir});
+    Program daemon(NODE_PROGRAM, {"run", "--dir", dir});
     REQUIRE_FALSE(daemon.read_line().empty());
-    CHECK(run({"ingest", "--dir", dir, "data/digits/digits.csv.gz", "--label", "65"}).status == 0);
+    CHECK(run_node({"ingest", "--dir", dir, "data/digits/digits.csv.gz", "--label", "65"}).status == 0);
     daemon.send(SIGKILL);
     CHECK(daemon.wait().status == 128 + SIGKILL);
   }
   CHECK(std::filesystem::exists(folder.path / "run.json"));  // It says nothing now.
-  const auto status = run({"status", "--dir", dir, "--json"});
+  const auto status = run_node({"status", "--dir", dir, "--json"});
   REQUIRE(status.status == 0);
   const Json document = Json::parse(status.out);
   CHECK(document["running"] == false);
   CHECK(document["samples"].get<int>() + document["holdout_samples"].get<int>() == 1797);
-  Program daemon({"run", "--dir", dir});
+  Program daemon(NODE_PROGRAM, {"run", "--dir", dir});
   CHECK_FALSE(daemon.read_line().empty());
   daemon.send(SIGINT);
   CHECK(daemon.wait().status == 0);
@@ -203,18 +125,18 @@ TEST_CASE("wrong usage and wrong folders are told in one line with the right sta
                                                                      {"infer", "--dir", dir, "data/digits/digits.csv.gz"},
                                                                      {"ingest", "--dir", dir, "data/digits/digits.csv.gz"},
                                                                      {"join", "nonsense", "--dir", dir}}) {
-    const auto end = run(arguments);
+    const auto end = run_node(arguments);
     CAPTURE(arguments, end.err);
     CHECK(end.status == 2);
     CHECK(is_one_line(end.err));
     CHECK(end.out.empty());
   }
   CHECK_FALSE(std::filesystem::exists(dir));
-  CHECK(run({"--help"}).status == 0);
+  CHECK(run_node({"--help"}).status == 0);
 
   make_joined_folder(folder.path);
   REQUIRE(::chmod((folder.path / "node.key").c_str(), 0644) == 0);
-  const auto loose = run({"run", "--dir", folder.path.string()});
+  const auto loose = run_node({"run", "--dir", folder.path.string()});
   CHECK(loose.status == 1);
   CHECK(loose.err.find("node.key") != std::string::npos);
 }
@@ -226,19 +148,19 @@ TEST_CASE("joining keeps its key when nobody answers, and leaves a joined folder
   token.address = "127.0.0.1:1";  // Nobody listens there.
   token.root = SecretKey::generate().public_key();
   token.expires = std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now()) + std::chrono::hours(1);
-  const auto first = run({"join", to_text(token), "--dir", dir});
+  const auto first = run_node({"join", to_text(token), "--dir", dir});
   CHECK(first.status == 1);
   CHECK(is_one_line(first.err));
   const auto key = SecretKey::load(folder.path / "n" / "node.key");
   REQUIRE(key);
-  CHECK(run({"join", to_text(token), "--dir", dir}).status == 1);
+  CHECK(run_node({"join", to_text(token), "--dir", dir}).status == 1);
   const auto again = SecretKey::load(folder.path / "n" / "node.key");
   REQUIRE(again);
   CHECK(again->public_key() == key->public_key());
   CHECK_FALSE(std::filesystem::exists(folder.path / "n" / "node.toml"));
 
   make_joined_folder(folder.path);
-  const auto used = run({"join", to_text(token), "--dir", folder.path.string()});
+  const auto used = run_node({"join", to_text(token), "--dir", folder.path.string()});
   CHECK(used.status == 2);
   CHECK(used.err.find("has joined a fleet already") != std::string::npos);
 }
