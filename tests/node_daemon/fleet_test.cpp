@@ -6,7 +6,6 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <sstream>
-#include <thread>
 
 #include "models/dataset/dataset.h"
 #include "models/package/release.h"
@@ -35,8 +34,7 @@ template <typename Condition>
 bool eventually(Condition&& condition, std::chrono::seconds patience = 60s) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
   while (std::chrono::steady_clock::now() < deadline) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(20ms);
+    if (condition()) return true;  // Each look is a request to a program, which keeps this loop slow.
   }
   return false;
 }

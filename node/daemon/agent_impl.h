@@ -1,0 +1,118 @@
+#pragma once
+
+// Includes Asio: only for the .cpp files of the driver.
+#include <asio/io_context.hpp>
+#include <asio/post.hpp>
+#include <asio/signal_set.hpp>
+#include <asio/steady_timer.hpp>
+
+#include "link/connection.h"
+#include "node/daemon/agent_driver.h"
+#include "node/daemon/torch_engine.h"
+#include "node/daemon/worker.h"
+#include "node/work/tasks.h"
+#include "storage/commit_queue.h"
+
+namespace rivulet::node {
+
+constexpr int training_nice = 10;
+
+struct AgentDriver::Impl final : private ConnectionUser {
+  Impl(NodeFolder& where, State recovered, Inference& answering, Metrics& counting);
+
+  NodeFolder& folder;
+  State state;
+  Inference& inference;
+  Metrics& metrics;
+  const Limits limits;
+  core::CreditPool credit;
+  std::optional<TlsContext> tls;
+  TorchEngine training_engine;          // of the training thread
+  TorchEngine judging_engine;           // of the judging thread, as is what serves:
+  std::optional<Activation> activated;  // for the comparison with the next version
+
+  asio::io_context io{1};
+  asio::signal_set signals;
+  asio::steady_timer wake;            // the agent's next deadline
+  asio::steady_timer retry;           // of a commit on a full disk
+  asio::steady_timer period;          // housekeeping
+  asio::steady_timer training_limit;  // NodeConfig::training_time_max
+  TaskGroup tasks;
+  CommitQueue<Effect> commits;
+  bool pumping = false;
+  bool disk_full = false;
+  bool stopping = false;
+  std::optional<Error> broken;
+  std::function<void(bool)> on_stop;
+  std::uint64_t connection_number = 0;
+  std::shared_ptr<Connection> connection;  // Shared with the coroutine that runs it.
+  std::optional<effect::Fetch> fetch;
+  SampleCounts told_counts;
+  std::uint64_t told_inferences = 0;
+  std::uint64_t told_errors = 0;
+  int periods = 0;
+
+  struct Training {
+    TaskId task;
+    std::shared_ptr<std::atomic<bool>> stop;  // Shared with the training thread.
+    bool too_long = false;
+  };
+  std::optional<Training> training;
+
+  // Last, so that the threads end before what they use.
+  Worker storage{Worker::AtEnd::finish};
+  Worker trainer{Worker::AtEnd::discard, training_nice};
+  Worker judge{Worker::AtEnd::discard};
+
+  // agent_driver.cpp: events and commits, start and end
+  template <typename Function>
+  void post(Function function) {
+    asio::post(io, std::move(function));
+  }
+  void handle(Event event);
+  void pump();
+  void release();
+  /// @param writes shared by the two threads, one after the other.
+  void commit(std::shared_ptr<WriteBatch> writes);
+  void committed(const std::shared_ptr<WriteBatch>& writes, const Status& status);
+  void break_down(const Error& error);
+  void wake_at_deadline();
+  void keep_house();
+  /// On the storage thread.
+  void care_for_samples(bool expire);
+  void tell_counts();
+  Status run();
+  void begin_stop();
+  asio::awaitable<void> say_goodbye();
+  void carry_out(effect::SealUpdate& effect);
+  void carry_out(effect::SealReport& effect);
+  void carry_out(effect::Notice& effect);
+
+  // agent_link.cpp: the connection and what comes over it
+  asio::awaitable<void> dial(std::uint64_t number);
+  void drop_connection(Reason reason, const std::string& detail);
+  void deliver(Connection& from, Message message) override;
+  void finish_fetch(Connection&, const ContentId& content) override;
+  void fetch_failed(Connection& from, const ContentId& content, Error error) override;
+  void content_failed(const ContentId& content, const Error& error);
+  void fetch_done(const ContentId& content);
+  std::optional<ChunkList> chunk_list(const ContentId& content) override;
+  void count_sent(std::uint64_t bytes) override;
+  void count_received(std::uint64_t bytes) override;
+  void carry_out(effect::Connect& effect);
+  void carry_out(effect::Disconnect& effect);
+  void carry_out(effect::Send& effect);
+  void carry_out(effect::Fetch& effect);
+  void carry_out(effect::DropContent& effect);
+
+  // agent_work.cpp: training, evaluation, activation
+  void carry_out(effect::Train& effect);
+  void trained(const TaskId& task, std::optional<Event> event, double seconds);
+  void carry_out(effect::Evaluate& effect);
+  void carry_out(effect::StopTask& effect);
+  void carry_out(effect::Activate& effect);
+  /// On the judging thread.
+  Status activate(const effect::Activate& effect);
+};
+
+}  // namespace rivulet::node
