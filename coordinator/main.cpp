@@ -1,3 +1,4 @@
+#include <malloc.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -72,6 +73,9 @@ int run(const RunArguments& arguments) {
                     wrong_usage);
   }
   if (!config) return complain(config.error(), config.error().code == Errc::invalid ? wrong_usage : failed);
+  // What is as large as a model goes back to the system when it is freed. By default glibc raises this
+  // threshold with every large block, and then keeps models' worth of memory for good.
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
   use_one_thread();
   if (const Status status = check_blas(); !status) log_event(LogLevel::warning, "slow_blas", {{"detail", status.error().detail}});
 

@@ -43,8 +43,12 @@ void put(Response& response, const Result<AdminAnswer>& answer) {
 }
 
 /// @return too_large, or corrupt for a body that ends too early.
-Result<std::string> read_body(const httplib::ContentReader& reader, const Response& response, std::uint64_t bytes_max) {
+Result<std::string> read_body(const Request& request, const httplib::ContentReader& reader, const Response& response,
+                              std::uint64_t bytes_max) {
   std::string body;
+  // Growing by doubling would take a large one twice.
+  const std::uint64_t announced = std::strtoull(request.get_header_value("Content-Length").c_str(), nullptr, 10);
+  body.reserve(std::min(announced, bytes_max));
   std::uint64_t arrived = 0;
   const bool whole = reader([&](const char* data, std::size_t size) {
     arrived += size;
@@ -145,7 +149,7 @@ void AdminApi::Impl::post(const AdminRoute& route) {
                                                                    const httplib::ContentReader& reader) {
     // Nothing of a stranger's body is kept.
     const Status allowed = authorize(request);
-    auto body = read_body(reader, response, allowed ? bytes_max : 0);
+    auto body = read_body(request, reader, response, allowed ? bytes_max : 0);
     if (!allowed) return put(response, error_answer(allowed.error()));
     if (!body) return put(response, error_answer(body.error()));
     AdminRequest asked{{}, std::move(*body)};
@@ -182,7 +186,7 @@ void AdminApi::Impl::add_monitoring() {
 void AdminApi::Impl::refuse_the_rest() {
   // Without these the library would read a stranger's body into memory before it says 404.
   const auto refuse = [](const Request& request, Response& response, const httplib::ContentReader& reader) {
-    std::ignore = read_body(reader, response, 0);
+    std::ignore = read_body(request, reader, response, 0);
     put(response, error_answer({Errc::not_found, "there is no " + request.method + " " + request.path}));
   };
   server.Post(".*", refuse);

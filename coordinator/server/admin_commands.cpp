@@ -89,21 +89,21 @@ Result<std::uint64_t> number_of(const std::string& text, const char* what) {
 }
 
 template <json (*view)(const State&)>
-Result<AdminAnswer> show(AdminDesk& desk, const AdminRequest&) {
+Result<AdminAnswer> show(AdminDesk& desk, AdminRequest&) {
   return answer(desk.ask<json>([](Driver& driver) -> Result<json> { return view(driver.state()); }));
 }
 
-Result<AdminAnswer> show_status(AdminDesk& desk, const AdminRequest&) {
+Result<AdminAnswer> show_status(AdminDesk& desk, AdminRequest&) {
   return answer(desk.ask<json>([](Driver& driver) -> Result<json> { return status_view(driver.state(), driver.now()); }));
 }
 
-Result<AdminAnswer> show_round(AdminDesk& desk, const AdminRequest& request) {
+Result<AdminAnswer> show_round(AdminDesk& desk, AdminRequest& request) {
   const auto number = number_of(request.parameters.at(0), "round");
   if (!number) return std::unexpected(number.error());
   return answer(desk.ask<json>([round = *number](Driver& driver) { return round_view(driver.state(), round); }));
 }
 
-Result<AdminAnswer> show_version(AdminDesk& desk, const AdminRequest& request) {
+Result<AdminAnswer> show_version(AdminDesk& desk, AdminRequest& request) {
   const auto number = number_of(request.parameters.at(0), "version");
   if (!number) return std::unexpected(number.error());
   return answer(desk.ask<json>([version = *number](Driver& driver) { return version_view(driver.state(), version); }));
@@ -116,7 +116,7 @@ struct StoredVersion {
   const BlobStore* blobs = nullptr;
 };
 
-Result<AdminAnswer> version_weights(AdminDesk& desk, const AdminRequest& request) {
+Result<AdminAnswer> version_weights(AdminDesk& desk, AdminRequest& request) {
   const auto number = number_of(request.parameters.at(0), "version");
   if (!number) return std::unexpected(number.error());
   const auto stored = desk.ask<StoredVersion>([version = *number](Driver& driver) -> Result<StoredVersion> {
@@ -150,7 +150,7 @@ json releases_view(const State& state) {
   return out;
 }
 
-Result<AdminAnswer> show_release(AdminDesk& desk, const AdminRequest& request) {
+Result<AdminAnswer> show_release(AdminDesk& desk, AdminRequest& request) {
   const auto id = ReleaseId::from_hex(request.parameters.at(0));
   const auto envelope = desk.ask<Envelope>([id](Driver& driver) -> Result<Envelope> {
     const auto& releases = driver.state().registry.releases;
@@ -162,8 +162,8 @@ Result<AdminAnswer> show_release(AdminDesk& desk, const AdminRequest& request) {
   return octets(encode(*envelope));
 }
 
-Result<AdminAnswer> import_release(AdminDesk& desk, const AdminRequest& request) {
-  auto upload = parse_release_body(request.body);
+Result<AdminAnswer> import_release(AdminDesk& desk, AdminRequest& request) {
+  auto upload = parse_release_body(std::move(request.body));
   if (!upload) return std::unexpected(upload.error());
   return answer(desk.import_release(std::move(*upload)));
 }
@@ -184,13 +184,13 @@ json trust_view(const State& state) {
           {"signed", to_json(state.trust_chain.back())}};
 }
 
-Result<AdminAnswer> change_trust(AdminDesk& desk, const AdminRequest& request) {
+Result<AdminAnswer> change_trust(AdminDesk& desk, AdminRequest& request) {
   auto trust = parse_record<SignedTrust>(bytes_of(request.body));
   if (!trust) return fail(Errc::invalid, "the body is no signed trust document: " + trust.error().detail);
   return answer(desk.command([trust = *trust](RequestId id) { return event::TrustChanged{id, trust}; }));
 }
 
-Result<AdminAnswer> create_token(AdminDesk& desk, const AdminRequest& request) {
+Result<AdminAnswer> create_token(AdminDesk& desk, AdminRequest& request) {
   const auto body = parse_body(request.body, {"expires_s", "uses"});
   if (!body) return std::unexpected(body.error());
   const auto expires_s = integer(*body, "expires_s", 3600, 1, 366 * 86400);
@@ -229,18 +229,18 @@ Result<PublicKey> find_node(const State& state, std::string prefix) {
   return *found;
 }
 
-Result<PublicKey> find_node(AdminDesk& desk, const AdminRequest& request) {
+Result<PublicKey> find_node(AdminDesk& desk, AdminRequest& request) {
   return desk.ask<PublicKey>([&](Driver& driver) { return find_node(driver.state(), request.parameters.at(0)); });
 }
 
 template <typename NodeEvent>
-Result<AdminAnswer> change_node(AdminDesk& desk, const AdminRequest& request) {
+Result<AdminAnswer> change_node(AdminDesk& desk, AdminRequest& request) {
   const auto key = find_node(desk, request);
   if (!key) return std::unexpected(key.error());
   return answer(desk.command([key = *key](RequestId id) { return NodeEvent{id, key}; }));
 }
 
-Result<AdminAnswer> tag_node(AdminDesk& desk, const AdminRequest& request) {
+Result<AdminAnswer> tag_node(AdminDesk& desk, AdminRequest& request) {
   const auto body = parse_body(request.body, {"tags"});
   if (!body) return std::unexpected(body.error());
   const auto tags = body->find("tags");
@@ -272,7 +272,7 @@ class Waiting {
   int place_;
 };
 
-Result<AdminAnswer> start_rounds(AdminDesk& desk, const AdminRequest& request) {
+Result<AdminAnswer> start_rounds(AdminDesk& desk, AdminRequest& request) {
   const auto body = parse_body(request.body, {"count", "wait", "timeout_s"});
   if (!body) return std::unexpected(body.error());
   const auto count = integer(*body, "count", 1, 1, 1'000'000);

@@ -28,7 +28,8 @@ struct AdminRoute {
   std::string_view method;   ///< "GET" or "POST".
   std::string_view pattern;  ///< A regular expression over the whole path.
   bool takes_release = false;  ///< Whether its body may have body_bytes_max.
-  Result<AdminAnswer> (*handle)(AdminDesk& desk, const AdminRequest& request);
+  /// May take from the request what it would otherwise copy.
+  Result<AdminAnswer> (*handle)(AdminDesk& desk, AdminRequest& request);
 };
 
 /// All but /healthz, /readyz, /metrics and /v1/audit.

@@ -14,15 +14,17 @@ std::unexpected<Error> wrong(const char* key, const char* what) {
   return fail(Errc::invalid, fmt::format("\"{}\" {}", key, what));
 }
 
-Result<Bytes> base64(const json& object, const char* key) {
+/// Takes the text out of `object`: a model is not kept in two forms for longer than it must.
+Result<Bytes> base64(json& object, const char* key) {
   const auto found = object.find(key);
   if (found == object.end() || !found->is_string()) return wrong(key, "must be there, a text of Base64url");
-  auto bytes = from_base64url(found->get_ref<const std::string&>());
+  const std::string text = std::move(found->get_ref<std::string&>());
+  auto bytes = from_base64url(text);
   if (!bytes) return wrong(key, "is not Base64url");
   return std::move(*bytes);
 }
 
-Result<std::vector<float>> floats(const json& object, const char* key) {
+Result<std::vector<float>> floats(json& object, const char* key) {
   const auto bytes = base64(object, key);
   if (!bytes) return std::unexpected(bytes.error());
   if (bytes->size() % sizeof(float) != 0) return wrong(key, "does not have 4 bytes a number");
@@ -31,7 +33,7 @@ Result<std::vector<float>> floats(const json& object, const char* key) {
   return numbers;
 }
 
-Result<std::vector<float>> inputs_of(const json& data) {
+Result<std::vector<float>> inputs_of(json& data) {
   const auto found = data.find("inputs");
   if (found == data.end() || !found->is_array()) return floats(data, "inputs");
   std::vector<float> numbers;
@@ -45,7 +47,7 @@ Result<std::vector<float>> inputs_of(const json& data) {
   return numbers;
 }
 
-Result<ScoringData> data_of(const json& data) {
+Result<ScoringData> data_of(json& data) {
   if (!data.is_object()) return wrong("holdout\" or \"test", "must be an object");
   ScoringData out;
   auto inputs = inputs_of(data);
@@ -62,8 +64,9 @@ Result<ScoringData> data_of(const json& data) {
 
 }  // namespace
 
-Result<ReleaseUpload> parse_release_body(std::string_view body) {
-  const json object = json::parse(body, nullptr, false);
+Result<ReleaseUpload> parse_release_body(std::string body) {
+  json object = json::parse(body, nullptr, false);
+  std::string().swap(body);
   if (!object.is_object()) return fail(Errc::invalid, "the body is not a JSON object");
   ReleaseUpload upload;
   const auto release = base64(object, "release");

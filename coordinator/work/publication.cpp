@@ -75,15 +75,17 @@ Result<std::vector<float>> read_snapshot(const BlobStore& blobs, const ContentId
 Result<VariantInfo> derive_variant(const std::string& recipe, const Release& release, std::span<const float> weights,
                                    const ScoringData* test, ModelRunner& runner, BlobStore& blobs) {
   const SnapshotForm form = recipe == "int8" ? SnapshotForm::int8 : SnapshotForm::fp32;
-  const auto bytes = encode_snapshot(form, release.layout, weights);
+  auto bytes = encode_snapshot(form, release.layout, weights);
   if (!bytes) return std::unexpected(bytes.error());
   const auto content = store(blobs, *bytes);
   if (!content) return std::unexpected(content.error());
   const auto served = decode_snapshot(form, release.layout, *bytes);
   if (!served) return std::unexpected(served.error());
+  const std::uint64_t size = bytes->size();
+  *bytes = Bytes();  // The network that comes now is as large.
   auto answers = runner.answers(release, *served, release.known_inputs);
   if (!answers) return std::unexpected(answers.error());
-  VariantInfo variant{recipe, *content, bytes->size(), std::move(*answers), answer_tolerance, std::nullopt};
+  VariantInfo variant{recipe, *content, size, std::move(*answers), answer_tolerance, std::nullopt};
   if (test != nullptr) {
     const auto metrics = runner.score(release, *served, *test);
     if (!metrics) return std::unexpected(metrics.error());
@@ -112,10 +114,11 @@ Result<ContentId> store_weights(BlobStore& blobs, std::span<const float> weights
 
 Result<CandidateBuilt> build_candidate(const effect::Aggregate& task, const Release& release, const SecretKey& key,
                                        std::size_t threads, BlobStore& blobs) {
-  const auto delta = mean_delta(task, release.layout, threads, blobs);
+  auto delta = mean_delta(task, release.layout, threads, blobs);
   if (!delta) return std::unexpected(delta.error());
   const auto master = step_master(task, release.layout, *delta, blobs);
   if (!master) return std::unexpected(master.error());
+  *delta = std::vector<float>();  // As large as all that follows.
   const auto initial = read_weights(blobs, release.initial_weights, release.layout);
   if (!initial) return fail_at("the release's first weights", initial.error());
   const auto snapshot = encode_snapshot(release.snapshot, release.layout, *master);
