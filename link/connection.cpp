@@ -15,6 +15,9 @@ using std::chrono_literals::operator""ms;
 /// What was queued before the end, such as a refusal, gets this long to leave.
 constexpr auto flush_patience = 2000ms;
 
+/// A peer that asks and does not read the answers is not heard while more than this waits for it.
+constexpr std::size_t queued_bytes_max = 1 << 20;
+
 constexpr auto quietly = asio::experimental::as_tuple(asio::use_awaitable);
 
 }  // namespace
@@ -25,6 +28,7 @@ Connection::Connection(std::unique_ptr<FrameStream> stream, core::Role role, con
       user_(user),
       host_(role, limits, credit, blobs, *this, system_now()),
       written_(stream_->executor(), asio::steady_timer::time_point::max()),
+      may_read_(stream_->executor(), asio::steady_timer::time_point::max()),
       wake_(stream_->executor()),
       ended_(stream_->executor(), asio::steady_timer::time_point::max()),
       tasks_(stream_->executor(), [](std::string_view what) {
@@ -49,6 +53,11 @@ asio::awaitable<void> Connection::run() {
 
 asio::awaitable<void> Connection::read_all() {
   while (!finished_) {
+    if (being_judged_ || queued_bytes_ > queued_bytes_max) {
+      if (co_await is_cancelled()) co_return;
+      std::ignore = co_await may_read_.async_wait(quietly);
+      continue;
+    }
     auto frame = co_await stream_->read_frame(host_.frame_bytes_max());
     if (finished_) co_return;
     if (!frame) {
@@ -58,7 +67,7 @@ asio::awaitable<void> Connection::read_all() {
       } else if (frame.error().code == Errc::corrupt) {
         host_.close(Reason::malformed_frame, frame.error().detail, system_now());
       } else if (frame.error().code == Errc::timeout) {
-        host_.close(Reason::too_slow, frame.error().detail, system_now());
+        host_.close(host_.open() ? Reason::too_slow : Reason::handshake_timeout, frame.error().detail, system_now());
       } else {
         host_.close(Reason::none, frame.error().detail, system_now());
       }
@@ -80,12 +89,15 @@ asio::awaitable<void> Connection::write_all() {
     const ByteSpan body(frame);
     const auto status = co_await stream_->write_frame(body);
     if (!status) {
+      const bool slow = status.error().code == Errc::timeout;
+      if (!finished_) host_.close(slow ? Reason::too_slow : Reason::none, status.error().detail, system_now());
       frames_.clear();
-      if (!finished_) host_.close(Reason::none, status.error().detail, system_now());
       ended_.cancel();
       co_return;
     }
     frames_.pop_front();
+    queued_bytes_ -= frame.size();
+    may_read_.cancel();
     if (frames_.empty() && finished_) {
       ended_.cancel();
       co_return;
@@ -116,6 +128,10 @@ void Connection::rearm() {
 
 void Connection::send(Message message) {
   host_.send(std::move(message), system_now());
+  if (being_judged_ && host_.open()) {
+    being_judged_ = false;
+    may_read_.cancel();
+  }
   rearm();
 }
 
@@ -128,11 +144,15 @@ void Connection::close(Reason reason, std::string detail) { host_.close(reason, 
 
 void Connection::write_frame(Bytes frame) {
   if (finished_) return;
+  queued_bytes_ += frame.size();
   frames_.push_back(std::move(frame));
   written_.cancel();
 }
 
-void Connection::deliver(Message message) { user_.deliver(*this, std::move(message)); }
+void Connection::deliver(Message message) {
+  being_judged_ = std::holds_alternative<message::Hello>(message) || std::holds_alternative<message::Enrol>(message);
+  user_.deliver(*this, std::move(message));
+}
 
 void Connection::finish_fetch(const ContentId& content) { user_.finish_fetch(*this, content); }
 
@@ -144,6 +164,7 @@ void Connection::closed(Reason reason, const std::string& detail) {
   finished_ = true;
   end_ = {reason, detail};
   written_.cancel();
+  may_read_.cancel();
   wake_.cancel();
   ended_.cancel();
 }

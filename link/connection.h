@@ -58,6 +58,8 @@ class Connection final : private SessionOwner {
   [[nodiscard]] const PublicKey& peer_key() const { return stream_->peer_key(); }
   [[nodiscard]] const std::string& remote() const { return stream_->remote(); }
   [[nodiscard]] bool open() const { return host_.open(); }
+  /// Whether it has ended, but for what was said before that is still on its way.
+  [[nodiscard]] bool ended() const { return finished_; }
 
  private:
   void write_frame(Bytes frame) override;
@@ -79,6 +81,9 @@ class Connection final : private SessionOwner {
   SessionHost host_;
   std::deque<Bytes> frames_;
   asio::steady_timer written_;  // never expires; cancelled when there is something to write
+  asio::steady_timer may_read_;  // never expires; cancelled when there may be room, or a judgement
+  std::size_t queued_bytes_ = 0;  // of frames_
+  bool being_judged_ = false;     // Has greeted: no more is read, under a stranger's limits, until it is known.
   asio::steady_timer wake_;     // the session's next deadline
   asio::steady_timer ended_;    // cancelled when the session has ended, and when its last frame is out
   bool finished_ = false;       // no more frames are queued; what is queued still goes out

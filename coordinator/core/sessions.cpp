@@ -21,23 +21,6 @@ std::optional<Refusal> judge_fleet(const State& state, const FleetId& fleet) {
   return Refusal{Reason::wrong_fleet, "this coordinator serves fleet " + state.trust.fleet.hex() + ", not " + fleet.hex()};
 }
 
-/// Answers with Backoff while no promise can be kept. @return whether it did.
-bool shed(Step& step, SessionId session) {
-  const LimitsConfig& limits = step.state.config.limits;
-  message::Backoff backoff;
-  if (step.state.shutting_down) {
-    backoff = {Reason::shutting_down, static_cast<std::uint32_t>(limits.shutdown_backoff.count())};
-  } else if (step.state.storage_failed || step.state.storage_full) {
-    backoff = {step.state.storage_failed ? Reason::storage_failed : Reason::storage_full,
-               static_cast<std::uint32_t>(limits.storage_backoff.count())};
-  } else {
-    return false;
-  }
-  step.notice(Level::warning, "backoff", std::string(name(backoff.reason)), {{"session", std::to_string(session)}});
-  step.send(session, backoff);
-  return true;
-}
-
 /// Tells the node of updates that it waits for, and of those it does not know were accepted.
 void send_verdicts(Step& step, const Node& node, const message::Ready& ready) {
   const PublicKey& key = node.record.key;
@@ -87,6 +70,22 @@ void send_assignment(Step& step, const Node& node) {
 
 }  // namespace
 
+bool shed(Step& step, SessionId session) {
+  const LimitsConfig& limits = step.state.config.limits;
+  message::Backoff backoff;
+  if (step.state.shutting_down) {
+    backoff = {Reason::shutting_down, static_cast<std::uint32_t>(limits.shutdown_backoff.count())};
+  } else if (step.state.storage_failed || step.state.storage_full) {
+    backoff = {step.state.storage_failed ? Reason::storage_failed : Reason::storage_full,
+               static_cast<std::uint32_t>(limits.storage_backoff.count())};
+  } else {
+    return false;
+  }
+  step.notice(Level::warning, "backoff", std::string(name(backoff.reason)), {{"session", std::to_string(session)}});
+  step.send(session, backoff);
+  return true;
+}
+
 void on(Step& step, const event::HelloReceived& event) {
   State& state = step.state;
   if (state.shutting_down) {
@@ -107,6 +106,7 @@ void on(Step& step, const event::HelloReceived& event) {
     return refuse(step, event.session, "hello_refused", event.key, {Reason::revoked, "this node was revoked"});
   }
   if (node->session != 0 && node->session != event.session) {
+    step.notice(Level::info, "session_replaced", std::string(name(Reason::replaced)), {{"node", event.key.hex()}});
     step.emit(effect::Close{node->session, Reason::replaced, "the node opened a newer session"});
   }
   set_session(state.fleet, *node, event.session);

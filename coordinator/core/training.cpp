@@ -158,8 +158,11 @@ void on(Step& step, const event::UpdateRejected& event) {
 }
 
 void on(Step& step, const event::UpdateTransferFailed& event) {
-  if (!take_incoming(step.state, event.task, event.content)) return;
+  const auto incoming = take_incoming(step.state, event.task, event.content);
+  if (!incoming) return;
   step.notice(Level::info, "transfer_failed", "", {{"task", event.task.hex()}, {"detail", event.detail}});
+  // The node still waits for an answer; it offers anew when it comes back.
+  shed(step, incoming->session);
 }
 
 bool advance(Step& step, Training& phase) {

@@ -121,7 +121,7 @@ Connections::Peer* Connections::find(SessionId session) const {
 
 void Connections::send(SessionId session, Message message) {
   Peer* peer = find(session);
-  if (peer == nullptr) return;
+  if (peer == nullptr || peer->connection().ended()) return;
   if (std::holds_alternative<message::Backoff>(message)) peer->set_counted();
   peer->connection().send(std::move(message));
 }
@@ -133,11 +133,13 @@ void Connections::welcome(SessionId session, message::Welcome welcome) {
   peer->connection().send(std::move(welcome));
 }
 
-void Connections::close(SessionId session, Reason reason, std::string detail) {
+bool Connections::close(SessionId session, Reason reason, std::string detail) {
   Peer* peer = find(session);
-  if (peer == nullptr) return;
+  // One that was cut off may still be saying goodbye, and is counted for what it did.
+  if (peer == nullptr || peer->connection().ended()) return false;
   peer->set_counted();
   peer->connection().close(reason, std::move(detail));
+  return true;
 }
 
 bool Connections::fetch(SessionId session, const ContentId& content, std::uint64_t bytes_max) {

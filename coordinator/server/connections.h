@@ -28,7 +28,7 @@ class Connections final : public Links {
 
   void send(SessionId session, Message message) override;
   void welcome(SessionId session, message::Welcome welcome) override;
-  void close(SessionId session, Reason reason, std::string detail) override;
+  bool close(SessionId session, Reason reason, std::string detail) override;
   bool fetch(SessionId session, const ContentId& content, std::uint64_t bytes_max) override;
   [[nodiscard]] bool open(SessionId session) const override;
   void show(ServerMetrics::Gauges& gauges) const override;

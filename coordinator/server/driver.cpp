@@ -71,7 +71,7 @@ void Driver::handle(Event event) {
   }
   auto transition = step(*state_, event, at);
   const bool may_pass = transition.writes.empty() && std::ranges::all_of(transition.effects, promises_nothing);
-  if (waiting_for_room_ && may_pass) {
+  if (state_->storage_full && queue_.in_flight() && may_pass) {
     // Nodes are sent away now, not when there is room again.
     for (Effect& effect : transition.effects) std::visit([this](auto& value) { carry_out(value); }, effect);
   } else {

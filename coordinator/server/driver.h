@@ -26,7 +26,8 @@ class Links {
   virtual void send(SessionId session, Message message) = 0;
   /// The peer has proven to belong to the fleet.
   virtual void welcome(SessionId session, message::Welcome welcome) = 0;
-  virtual void close(SessionId session, Reason reason, std::string detail) = 0;
+  /// @return false if it had ended before.
+  virtual bool close(SessionId session, Reason reason, std::string detail) = 0;
   /// @return false if the session is over.
   virtual bool fetch(SessionId session, const ContentId& content, std::uint64_t bytes_max) = 0;
   [[nodiscard]] virtual bool open(SessionId session) const = 0;

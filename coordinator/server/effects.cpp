@@ -47,8 +47,9 @@ void Driver::carry_out(effect::SendWelcome& effect) {
 }
 
 void Driver::carry_out(effect::Close& effect) {
-  parts_.metrics.count_refusal(rivulet::name(effect.reason));
-  links_->close(effect.session, effect.reason, std::move(effect.detail));
+  if (links_->close(effect.session, effect.reason, std::move(effect.detail))) {
+    parts_.metrics.count_refusal(rivulet::name(effect.reason));
+  }
 }
 
 void Driver::carry_out(effect::FetchUpdate& effect) { uploads_->want(*links_, effect); }

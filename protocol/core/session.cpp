@@ -288,17 +288,22 @@ void Session::on_chunk(message::Chunk chunk, Now) {
     end(Reason::corrupt_content, status.error().detail, true);
     return;
   }
+  in.unwritten += chunk.data.size();
   emit(AppendPart{in.content, offset, std::move(chunk.data)});
-  if (in.receiver->complete()) {
-    in.step = Incoming::Step::finished;
-    release_window();
-    emit(FinishPart{in.content});
-  }
 }
 
 SessionEffects Session::part_written(std::uint32_t bytes, Now now) {
   if (!incoming_ || incoming_->step != Incoming::Step::receiving) return take();
   Incoming& in = *incoming_;
+  in.unwritten -= std::min<std::uint64_t>(bytes, in.unwritten);
+  if (in.receiver->complete()) {
+    // Not before the last byte is kept, which a full disk may refuse.
+    if (in.unwritten > 0) return take();
+    in.step = Incoming::Step::finished;
+    release_window();
+    emit(FinishPart{in.content});
+    return take();
+  }
   in.written += bytes;
   const std::uint64_t rest = in.receiver->list().length - in.receiver->received();
   const std::uint64_t grant = std::min(in.written, rest > in.in_flight ? rest - in.in_flight : 0);

@@ -128,6 +128,7 @@ class Session {
     std::optional<ContentReceiver> receiver;
     std::uint64_t window = 0;    // held from the pool
     std::uint64_t in_flight = 0;  // granted and not yet arrived
+    std::uint64_t unwritten = 0;  // arrived and not yet written
     std::uint64_t written = 0;    // arrived and written, to be granted again
     MonotonicTime credit_asked{};  // when the pool last had none for it
     std::uint64_t window_received = 0;
