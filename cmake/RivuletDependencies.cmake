@@ -38,7 +38,10 @@ if(NOT ASIO_INCLUDE_DIR)
 endif()
 add_library(rivulet_asio INTERFACE)
 target_include_directories(rivulet_asio SYSTEM INTERFACE ${ASIO_INCLUDE_DIR})
-target_compile_definitions(rivulet_asio INTERFACE ASIO_STANDALONE ASIO_NO_DEPRECATED)
+# Asio 1.22 decides on std::aligned_alloc by what was included before it, so that one file would allocate with it
+# and another free with operator delete: nowhere, then.
+target_compile_definitions(rivulet_asio INTERFACE
+  ASIO_STANDALONE ASIO_NO_DEPRECATED ASIO_DISABLE_STD_ALIGNED_ALLOC)
 target_link_libraries(rivulet_asio INTERFACE Threads::Threads)
 # GCC 12 takes the frames of Asio's coroutines, which come from Asio's own operator new, for wrongly freed.
 target_compile_options(rivulet_asio INTERFACE -Wno-mismatched-new-delete)
