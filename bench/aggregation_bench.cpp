@@ -76,9 +76,8 @@ void measure(Codec codec, std::size_t updates, std::size_t entries) {
   print("memcpy of the wire forms", copied);
   print("inspect (decode and norm)", inspected);
   for (const std::size_t threads : {1u, 2u}) {
-    const double aggregated = fastest([&] {
-      RIVULET_ASSERT(aggregate_in_parallel(*rule, round.sealed, entries, threads).has_value());
-    });
+    const double aggregated = fastest(
+        [&] { RIVULET_ASSERT(aggregate_in_parallel(*rule, round.sealed, entries, threads).has_value()); });
     print(fmt::format("decode and mean, {} thread{}", threads, threads == 1 ? "" : "s"), aggregated);
   }
 }

@@ -12,7 +12,6 @@
 #include "protocol/assert.h"
 #include "protocol/now.h"
 
-
 namespace rivulet {
 namespace {
 
@@ -144,8 +143,8 @@ Result<TomlReader> TomlReader::parse(std::string_view text, const std::filesyste
     document->root = toml::parse(text, source.string());
   } catch (const toml::parse_error& error) {
     const auto at = error.source().begin;
-    return fail(Errc::invalid,
-                fmt::format("{}:{}:{}: not TOML: {}", source.string(), at.line, at.column, error.description()));
+    return fail(Errc::invalid, fmt::format("{}:{}:{}: not TOML: {}", source.string(), at.line, at.column,
+                                           error.description()));
   }
   document->add(&document->root, "");
   return TomlReader(std::move(document), 0);
@@ -159,8 +158,8 @@ Result<TomlReader> TomlReader::read_file(const std::filesystem::path& file) {
   }
   if (error) return fail(Errc::storage, fmt::format("{}: {}", file.string(), error.message()));
   if (size > file_bytes_max) {
-    return fail(Errc::too_large, fmt::format("{}: {} bytes; a configuration has at most {}", file.string(), size,
-                                             file_bytes_max));
+    return fail(Errc::too_large, fmt::format("{}: {} bytes; a configuration has at most {}", file.string(),
+                                             size, file_bytes_max));
   }
   std::ifstream stream(file, std::ios::binary);
   std::ostringstream text;
@@ -237,7 +236,8 @@ bool TomlReader::flag(std::string_view key, bool otherwise) {
   return otherwise;
 }
 
-std::int64_t TomlReader::integer(std::string_view key, std::int64_t otherwise, std::int64_t min, std::int64_t max) {
+std::int64_t TomlReader::integer(std::string_view key, std::int64_t otherwise, std::int64_t min,
+                                 std::int64_t max) {
   const toml::node* found = document_->take(section_, key);
   if (found == nullptr) return otherwise;
   const auto* value = found->as_integer();
@@ -320,8 +320,10 @@ std::vector<std::int64_t> TomlReader::integers(std::string_view key, std::vector
   return values;
 }
 
-std::vector<double> TomlReader::numbers(std::string_view key, std::vector<double> otherwise, double min, double max) {
-  auto values = document_->list<double>(section_, key, std::move(otherwise), "an array of numbers", as_number);
+std::vector<double> TomlReader::numbers(std::string_view key, std::vector<double> otherwise, double min,
+                                        double max) {
+  auto values =
+      document_->list<double>(section_, key, std::move(otherwise), "an array of numbers", as_number);
   for (const double value : values) {
     if (const auto why = why_not(value, min, max)) reject(key, "has an element that " + *why);
   }
@@ -329,24 +331,26 @@ std::vector<double> TomlReader::numbers(std::string_view key, std::vector<double
 }
 
 std::vector<std::string> TomlReader::texts(std::string_view key, std::vector<std::string> otherwise) {
-  return document_->list<std::string>(
-      section_, key, std::move(otherwise), "an array of strings", [](const toml::node& element) {
-        const auto* value = element.as_string();
-        return value == nullptr ? std::nullopt : std::optional(value->get());
-      });
+  return document_->list<std::string>(section_, key, std::move(otherwise), "an array of strings",
+                                      [](const toml::node& element) {
+                                        const auto* value = element.as_string();
+                                        return value == nullptr ? std::nullopt : std::optional(value->get());
+                                      });
 }
 
 bool TomlReader::require(std::string_view key) {
   if (has(key)) return true;
   if (!document_->missing) {
     const auto& section = document_->sections[section_];
-    document_->missing =
-        Error{Errc::invalid, fmt::format("{}: {}{} is missing", document_->source.string(), section.prefix, key)};
+    document_->missing = Error{
+        Errc::invalid, fmt::format("{}: {}{} is missing", document_->source.string(), section.prefix, key)};
   }
   return false;
 }
 
-void TomlReader::reject(std::string_view key, const std::string& why) { document_->reject(section_, key, why); }
+void TomlReader::reject(std::string_view key, const std::string& why) {
+  document_->reject(section_, key, why);
+}
 
 Status TomlReader::finish() const {
   if (document_->wrong) return std::unexpected(*document_->wrong);
@@ -368,7 +372,8 @@ Status TomlReader::finish() const {
 }
 
 std::string TomlReader::where(std::string_view key) const {
-  return document_->where(document_->node(section_, key), document_->sections[section_].prefix + std::string(key));
+  return document_->where(document_->node(section_, key),
+                          document_->sections[section_].prefix + std::string(key));
 }
 
 }  // namespace rivulet

@@ -51,14 +51,15 @@ class TomlReader {
   double number(std::string_view key, double otherwise, double min = -number_max, double max = number_max);
   std::string text(std::string_view key, std::string_view otherwise);
   /// One of `allowed`.
-  std::string choice(std::string_view key, std::string_view otherwise, const std::vector<std::string>& allowed);
+  std::string choice(std::string_view key, std::string_view otherwise,
+                     const std::vector<std::string>& allowed);
   /// Like "90s", "15m", "12h" or "365d" (parse_duration).
   std::chrono::seconds duration(std::string_view key, std::chrono::seconds otherwise,
                                 std::chrono::seconds min = std::chrono::seconds{0});
   /// A path; a relative one is taken from the file's folder. Empty only if `otherwise` is.
   std::filesystem::path path(std::string_view key, const std::filesystem::path& otherwise);
-  std::vector<std::int64_t> integers(std::string_view key, std::vector<std::int64_t> otherwise, std::int64_t min = 0,
-                                     std::int64_t max = integer_max);
+  std::vector<std::int64_t> integers(std::string_view key, std::vector<std::int64_t> otherwise,
+                                     std::int64_t min = 0, std::int64_t max = integer_max);
   std::vector<double> numbers(std::string_view key, std::vector<double> otherwise, double min = -number_max,
                               double max = number_max);
   std::vector<std::string> texts(std::string_view key, std::vector<std::string> otherwise);

@@ -39,7 +39,8 @@ int init(const InitArguments& arguments) {
   if (!listen) return complain({Errc::invalid, "--listen: " + listen.error().detail}, wrong_usage);
   const auto admin = parse_endpoint(arguments.admin);
   if (!admin) return complain({Errc::invalid, "--admin: " + admin.error().detail}, wrong_usage);
-  const Status status = coordinator::init_folder({arguments.folder, arguments.fleet, *listen, *admin}, system_now());
+  const Status status =
+      coordinator::init_folder({arguments.folder, arguments.fleet, *listen, *admin}, system_now());
   if (!status) {
     const bool usage = status.error().code == Errc::conflict || status.error().code == Errc::invalid;
     return complain(status.error(), usage ? wrong_usage : failed);
@@ -69,15 +70,17 @@ int run(const RunArguments& arguments) {
   const std::filesystem::path folder = arguments.folder;
   const auto config = coordinator::load_config(folder / "coordinator.toml");
   if (!config && config.error().code == Errc::not_found) {
-    return complain({Errc::not_found, folder.string() + " is no coordinator's folder: run `rivulet-coordinator init`"},
-                    wrong_usage);
+    return complain(
+        {Errc::not_found, folder.string() + " is no coordinator's folder: run `rivulet-coordinator init`"},
+        wrong_usage);
   }
   if (!config) return complain(config.error(), config.error().code == Errc::invalid ? wrong_usage : failed);
   // What is as large as a model goes back to the system when it is freed. By default glibc raises this
   // threshold with every large block, and then keeps models' worth of memory for good.
   ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
   use_one_thread();
-  if (const Status status = check_blas(); !status) log_event(LogLevel::warning, "slow_blas", {{"detail", status.error().detail}});
+  if (const Status status = check_blas(); !status)
+    log_event(LogLevel::warning, "slow_blas", {{"detail", status.error().detail}});
 
   auto server = coordinator::Server::open({.folder = folder,
                                            .config = *config,
@@ -97,18 +100,22 @@ int run(const RunArguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("The coordinator of a Rivulet fleet: selects nodes, aggregates their updates, publishes models.");
+  CLI::App app(
+      "The coordinator of a Rivulet fleet: selects nodes, aggregates their updates, publishes models.");
   app.require_subcommand(1);
   InitArguments init_arguments;
-  CLI::App* init_command = app.add_subcommand("init", "Found a fleet: keys, store and settings in a new folder.");
+  CLI::App* init_command =
+      app.add_subcommand("init", "Found a fleet: keys, store and settings in a new folder.");
   init_command->add_option("--dir", init_arguments.folder, "The folder, new or empty")->required();
   init_command->add_option("--fleet", init_arguments.fleet, "The fleet's name")->capture_default_str();
   init_command->add_option("--listen", init_arguments.listen, "HOST:PORT for nodes")->capture_default_str();
-  init_command->add_option("--admin", init_arguments.admin, "HOST:PORT of the admin API")->capture_default_str();
+  init_command->add_option("--admin", init_arguments.admin, "HOST:PORT of the admin API")
+      ->capture_default_str();
   RunArguments run_arguments;
   CLI::App* run_command = app.add_subcommand("run", "Serve the fleet until SIGTERM.");
   run_command->add_option("--dir", run_arguments.folder, "The folder that init made")->required();
-  run_command->add_option("--log-level", run_arguments.log_level, "debug, info, warning or error")->capture_default_str();
+  run_command->add_option("--log-level", run_arguments.log_level, "debug, info, warning or error")
+      ->capture_default_str();
   run_command->add_option("--log-format", run_arguments.log_format, "text or json")->capture_default_str();
   try {
     app.parse(argc, argv);

@@ -67,7 +67,8 @@ asio::awaitable<void> Connection::read_all() {
       } else if (frame.error().code == Errc::corrupt) {
         host_.close(Reason::malformed_frame, frame.error().detail, system_now());
       } else if (frame.error().code == Errc::timeout) {
-        host_.close(host_.open() ? Reason::too_slow : Reason::handshake_timeout, frame.error().detail, system_now());
+        host_.close(host_.open() ? Reason::too_slow : Reason::handshake_timeout, frame.error().detail,
+                    system_now());
       } else {
         host_.close(Reason::none, frame.error().detail, system_now());
       }
@@ -90,7 +91,8 @@ asio::awaitable<void> Connection::write_all() {
     const auto status = co_await stream_->write_frame(body);
     if (!status) {
       const bool slow = status.error().code == Errc::timeout;
-      if (!finished_) host_.close(slow ? Reason::too_slow : Reason::none, status.error().detail, system_now());
+      if (!finished_)
+        host_.close(slow ? Reason::too_slow : Reason::none, status.error().detail, system_now());
       frames_.clear();
       ended_.cancel();
       co_return;
@@ -112,7 +114,8 @@ asio::awaitable<void> Connection::write_all() {
 asio::awaitable<void> Connection::watch_time() {
   while (!finished_) {
     const MonotonicTime next = host_.next_deadline();
-    wake_.expires_at(asio::steady_timer::time_point(std::chrono::duration_cast<asio::steady_timer::duration>(next)));
+    wake_.expires_at(
+        asio::steady_timer::time_point(std::chrono::duration_cast<asio::steady_timer::duration>(next)));
     std::ignore = co_await wake_.async_wait(quietly);
     if (finished_ || co_await is_cancelled()) co_return;
     host_.on_time(system_now());
@@ -140,7 +143,9 @@ void Connection::fetch(const ContentId& content, std::uint64_t bytes_max) {
   rearm();
 }
 
-void Connection::close(Reason reason, std::string detail) { host_.close(reason, std::move(detail), system_now()); }
+void Connection::close(Reason reason, std::string detail) {
+  host_.close(reason, std::move(detail), system_now());
+}
 
 void Connection::write_frame(Bytes frame) {
   if (finished_) return;
@@ -150,7 +155,8 @@ void Connection::write_frame(Bytes frame) {
 }
 
 void Connection::deliver(Message message) {
-  being_judged_ = std::holds_alternative<message::Hello>(message) || std::holds_alternative<message::Enrol>(message);
+  being_judged_ =
+      std::holds_alternative<message::Hello>(message) || std::holds_alternative<message::Enrol>(message);
   user_.deliver(*this, std::move(message));
 }
 

@@ -40,8 +40,8 @@ class Connection final : private SessionOwner {
   };
 
   /// All references outlive the connection.
-  Connection(std::unique_ptr<FrameStream> stream, core::Role role, const Limits& limits, core::CreditPool& credit,
-             BlobStore& blobs, ConnectionUser& user);
+  Connection(std::unique_ptr<FrameStream> stream, core::Role role, const Limits& limits,
+             core::CreditPool& credit, BlobStore& blobs, ConnectionUser& user);
   ~Connection() override;
 
   /// Runs the session to its end. Call it once; the object outlives the task.
@@ -80,13 +80,13 @@ class Connection final : private SessionOwner {
   ConnectionUser& user_;
   SessionHost host_;
   std::deque<Bytes> frames_;
-  asio::steady_timer written_;  // never expires; cancelled when there is something to write
-  asio::steady_timer may_read_;  // never expires; cancelled when there may be room, or a judgement
+  asio::steady_timer written_;    // never expires; cancelled when there is something to write
+  asio::steady_timer may_read_;   // never expires; cancelled when there may be room, or a judgement
   std::size_t queued_bytes_ = 0;  // of frames_
-  bool being_judged_ = false;     // Has greeted: no more is read, under a stranger's limits, until it is known.
-  asio::steady_timer wake_;     // the session's next deadline
-  asio::steady_timer ended_;    // cancelled when the session has ended, and when its last frame is out
-  bool finished_ = false;       // no more frames are queued; what is queued still goes out
+  bool being_judged_ = false;  // Has greeted: no more is read, under a stranger's limits, until it is known.
+  asio::steady_timer wake_;    // the session's next deadline
+  asio::steady_timer ended_;   // cancelled when the session has ended, and when its last frame is out
+  bool finished_ = false;      // no more frames are queued; what is queued still goes out
   End end_;
   TaskGroup tasks_;
 };

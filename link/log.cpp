@@ -27,7 +27,8 @@ std::string json_text(std::string_view text) {
 }
 
 bool is_plain(std::string_view text) {
-  return std::ranges::all_of(text, [](char c) { return c > ' ' && c < 0x7f && c != '"' && c != '=' && c != '\\'; });
+  return std::ranges::all_of(text,
+                             [](char c) { return c > ' ' && c < 0x7f && c != '"' && c != '=' && c != '\\'; });
 }
 
 }  // namespace
@@ -47,10 +48,12 @@ Status setup_log(std::string_view level, LogFormat format) {
   } else if (level == "error") {
     chosen = spdlog::level::err;
   } else if (level != "info") {
-    return fail(Errc::invalid, "log level '" + std::string(level) + "' is none of debug, info, warning, error");
+    return fail(Errc::invalid,
+                "log level '" + std::string(level) + "' is none of debug, info, warning, error");
   }
   chosen_format = format;
-  auto logger = std::make_shared<spdlog::logger>("rivulet", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  auto logger =
+      std::make_shared<spdlog::logger>("rivulet", std::make_shared<spdlog::sinks::stderr_sink_mt>());
   logger->set_level(chosen);
   logger->flush_on(spdlog::level::debug);
   logger->set_pattern(format == LogFormat::json ? R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})"
@@ -80,7 +83,8 @@ std::string log_json(std::string_view event, const LogFields& fields) {
 void log_event(LogLevel level, std::string_view event, const LogFields& fields) {
   spdlog::logger* logger = spdlog::default_logger_raw();
   if (!logger->should_log(level_of(level))) return;
-  const std::string line = chosen_format == LogFormat::json ? log_json(event, fields) : log_text(event, fields);
+  const std::string line =
+      chosen_format == LogFormat::json ? log_json(event, fields) : log_text(event, fields);
   logger->log(level_of(level), spdlog::string_view_t(line.data(), line.size()));
 }
 

@@ -22,7 +22,8 @@ void SessionHost::fetch(const ContentId& content, std::uint64_t bytes_max, Now n
 }
 
 void SessionHost::enqueue(core::SessionEffects effects) {
-  queue_.insert(queue_.end(), std::make_move_iterator(effects.begin()), std::make_move_iterator(effects.end()));
+  queue_.insert(queue_.end(), std::make_move_iterator(effects.begin()),
+                std::make_move_iterator(effects.end()));
 }
 
 void SessionHost::run(core::SessionEffects effects, Now now) {

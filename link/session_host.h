@@ -32,8 +32,8 @@ class SessionOwner {
 class SessionHost {
  public:
   /// All references outlive the host.
-  SessionHost(core::Role role, const Limits& limits, core::CreditPool& credit, BlobStore& blobs, SessionOwner& owner,
-              Now now)
+  SessionHost(core::Role role, const Limits& limits, core::CreditPool& credit, BlobStore& blobs,
+              SessionOwner& owner, Now now)
       : session_(role, limits, credit, now), blobs_(blobs), owner_(owner) {}
 
   void send(Message message, Now now);

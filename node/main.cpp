@@ -109,7 +109,9 @@ int ingest(const Arguments& arguments) {
   std::fputs(text.c_str(), stdout);
   if (!status) return complain(status.error());
   const bool all_refused = report.refused > 0 && report.stored + report.duplicate == 0;
-  return all_refused ? complain({Errc::refused, "no sample was in order: the reasons stand on standard output"}) : finish_output();
+  return all_refused
+             ? complain({Errc::refused, "no sample was in order: the reasons stand on standard output"})
+             : finish_output();
 }
 
 int infer(const Arguments& arguments) {
@@ -141,7 +143,10 @@ int run_program(int argc, char** argv) {
   };
 
   CLI::App* join_command = add("join", "make a folder a node of a fleet");
-  join_command->add_option("TOKEN", arguments.token, "what 'rivulet token create' printed; - reads it from standard input")->required();
+  join_command
+      ->add_option("TOKEN", arguments.token,
+                   "what 'rivulet token create' printed; - reads it from standard input")
+      ->required();
   CLI::App* run_command = add("run", "the daemon");
   run_command->add_option("--log-level", arguments.log_level, "debug, info, warning or error");
   run_command->add_option("--log-format", arguments.log_format, "text or json");
@@ -152,7 +157,8 @@ int run_program(int argc, char** argv) {
   infer_command->add_option("FILE", arguments.file, "the file; - is standard input")->required();
   for (CLI::App* command : {ingest_command, infer_command}) {
     command->add_option("--format", arguments.format, "csv or idx; by the file's name if absent");
-    command->add_option("--label", arguments.label, "CSV: the label's column (name or number from 1); IDX: the file of labels");
+    command->add_option("--label", arguments.label,
+                        "CSV: the label's column (name or number from 1); IDX: the file of labels");
   }
   CLI::App* status_command = add("status", "what the node does and holds");
   status_command->add_flag("--json", arguments.json, "print one JSON document");

@@ -18,9 +18,7 @@ using ByteSpan = std::span<const std::byte>;
 static_assert(std::endian::native == std::endian::little,
               "wire and disk forms are little-endian and are read in place");
 
-inline ByteSpan bytes_of(std::string_view text) {
-  return std::as_bytes(std::span(text.data(), text.size()));
-}
+inline ByteSpan bytes_of(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
 
 inline std::string_view text_of(ByteSpan bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};

@@ -16,8 +16,8 @@ ContentId ChunkList::id() const {
 
 Status check(const ChunkList& list, const ContentId& expected) {
   if (list.chunks.size() != ChunkList::count(list.length)) {
-    return fail(Errc::corrupt, "the chunk list has " + std::to_string(list.chunks.size()) +
-                                   " entries for " + std::to_string(list.length) + " bytes");
+    return fail(Errc::corrupt, "the chunk list has " + std::to_string(list.chunks.size()) + " entries for " +
+                                   std::to_string(list.length) + " bytes");
   }
   if (list.id() != expected) return fail(Errc::corrupt, "the chunk list does not hash to its content id");
   return {};

@@ -33,11 +33,11 @@ Bytes encode(const UpdateHeader& header) {
 Result<UpdateHeader> decode_update_header(ByteSpan bytes) {
   return payload::read<wire::UpdateHeader>(bytes, [](wire::UpdateHeader::Reader in) -> Result<UpdateHeader> {
     UpdateHeader header;
-    for (const Status& status :
-         {payload::read_id(in.getFleet(), header.fleet, "fleet"), payload::read_id(in.getTask(), header.task, "task"),
-          payload::read_id(in.getNode(), header.node, "node"),
-          payload::read_id(in.getBaseHash(), header.base_hash, "base hash"),
-          payload::read_id(in.getContent(), header.content, "content")}) {
+    for (const Status& status : {payload::read_id(in.getFleet(), header.fleet, "fleet"),
+                                 payload::read_id(in.getTask(), header.task, "task"),
+                                 payload::read_id(in.getNode(), header.node, "node"),
+                                 payload::read_id(in.getBaseHash(), header.base_hash, "base hash"),
+                                 payload::read_id(in.getContent(), header.content, "content")}) {
       if (!status) return std::unexpected(status.error());
     }
     header.base_version = in.getBaseVersion();
@@ -75,7 +75,8 @@ Result<EvaluationReport> decode_evaluation_report(ByteSpan bytes) {
   return payload::read<wire::EvaluationReport>(bytes, [](In in) -> Result<EvaluationReport> {
     EvaluationReport report;
     for (const Status& status :
-         {payload::read_id(in.getFleet(), report.fleet, "fleet"), payload::read_id(in.getTask(), report.task, "task"),
+         {payload::read_id(in.getFleet(), report.fleet, "fleet"),
+          payload::read_id(in.getTask(), report.task, "task"),
           payload::read_id(in.getNode(), report.node, "node"),
           payload::read_id(in.getParentHash(), report.parent_hash, "parent hash"),
           payload::read_id(in.getCandidateHash(), report.candidate_hash, "candidate hash")}) {

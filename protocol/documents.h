@@ -13,12 +13,12 @@ struct UpdateHeader {
   TaskId task;
   PublicKey node;
   VersionNumber base_version = 0;
-  Digest base_hash;                 ///< Of the float32 weights that were trained from.
-  std::uint16_t codec = 0;          ///< protocol/codec/codec.h
+  Digest base_hash;                   ///< Of the float32 weights that were trained from.
+  std::uint16_t codec = 0;            ///< protocol/codec/codec.h
   std::uint64_t parameter_count = 0;  ///< The length of the flat vector.
   std::uint64_t sample_count = 0;
-  double loss_first = 0;            ///< Mean training loss of the first epoch.
-  double loss_last = 0;             ///< … and of the last.
+  double loss_first = 0;  ///< Mean training loss of the first epoch.
+  double loss_last = 0;   ///< … and of the last.
   ContentId content;
   std::uint64_t content_bytes = 0;
   UtcTime time;
@@ -34,7 +34,7 @@ struct EvaluationReport {
   Digest parent_hash;
   Digest candidate_hash;
   std::uint64_t both_right = 0;
-  std::uint64_t parent_only = 0;     ///< Samples that only the parent has right.
+  std::uint64_t parent_only = 0;  ///< Samples that only the parent has right.
   std::uint64_t candidate_only = 0;
   std::uint64_t both_wrong = 0;
   double parent_loss_sum = 0;
@@ -42,7 +42,9 @@ struct EvaluationReport {
   UtcTime time;
 
   bool operator==(const EvaluationReport&) const = default;
-  [[nodiscard]] std::uint64_t samples() const { return both_right + parent_only + candidate_only + both_wrong; }
+  [[nodiscard]] std::uint64_t samples() const {
+    return both_right + parent_only + candidate_only + both_wrong;
+  }
 };
 
 /// The coordinator's clock, for nodes that have none.

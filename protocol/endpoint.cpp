@@ -16,15 +16,14 @@ bool only_from(std::string_view text, std::string_view allowed) {
 
 constexpr std::string_view letters_digits = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 
-bool is_name_or_ipv4(std::string_view host) {
-  return only_from(host, std::string(letters_digits) + ".-_");
-}
+bool is_name_or_ipv4(std::string_view host) { return only_from(host, std::string(letters_digits) + ".-_"); }
 
 /// Only the characters are checked (RFC 4007 puts a zone after '%'); the resolver judges the rest.
 bool is_like_ipv6(std::string_view host) {
   const std::size_t zone = std::min(host.find('%'), host.size());
   const std::string_view address = host.substr(0, zone);
-  if (address.find(':') == std::string_view::npos || !only_from(address, "0123456789abcdefABCDEF:.")) return false;
+  if (address.find(':') == std::string_view::npos || !only_from(address, "0123456789abcdefABCDEF:."))
+    return false;
   if (zone == host.size()) return true;
   return zone + 1 < host.size() && is_name_or_ipv4(host.substr(zone + 1));
 }
@@ -33,7 +32,8 @@ bool is_like_ipv6(std::string_view host) {
 
 Result<Endpoint> parse_endpoint(std::string_view text) {
   const auto bad = [&](std::string_view why) {
-    return fail(Errc::invalid, fmt::format("'{}' is not an address like host:7443 or [::1]:7443: {}", text, why));
+    return fail(Errc::invalid,
+                fmt::format("'{}' is not an address like host:7443 or [::1]:7443: {}", text, why));
   };
   const bool bracketed = text.starts_with('[');
   std::string_view host;
@@ -59,7 +59,8 @@ Result<Endpoint> parse_endpoint(std::string_view text) {
   Endpoint endpoint{std::string(host), 0};
   const char* const end = digits.data() + digits.size();
   const auto [stop, error] = std::from_chars(digits.data(), end, endpoint.port);
-  if (digits.empty() || error != std::errc() || stop != end) return bad("the port is no number from 0 to 65535");
+  if (digits.empty() || error != std::errc() || stop != end)
+    return bad("the port is no number from 0 to 65535");
   return endpoint;
 }
 

@@ -16,7 +16,8 @@ struct Endpoint {
   bool operator==(const Endpoint&) const = default;
 };
 
-/// Reads "HOST:PORT"; an IPv6 address stands in brackets, "[::1]:7443". Port 0 means "pick one" to a listener.
+/// Reads "HOST:PORT"; an IPv6 address stands in brackets, "[::1]:7443". Port 0 means "pick one" to a
+/// listener.
 /// @return invalid, saying what is wrong with the text. Whether the host exists is not asked.
 Result<Endpoint> parse_endpoint(std::string_view text);
 

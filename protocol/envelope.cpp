@@ -51,7 +51,8 @@ Status verify_envelope(const PublicKey& key, Context context, const Envelope& en
 }
 
 Bytes encode(const Envelope& envelope) {
-  capnp::MallocMessageBuilder builder(static_cast<unsigned>(envelope.payload.size() / sizeof(capnp::word) + 32));
+  capnp::MallocMessageBuilder builder(
+      static_cast<unsigned>(envelope.payload.size() / sizeof(capnp::word) + 32));
   auto out = builder.initRoot<wire::Envelope>();
   out.setPayload(payload::data(envelope.payload));
   out.setSignature(payload::data(envelope.signature));

@@ -68,11 +68,11 @@ Result<SecretKey> SecretKey::load(const std::filesystem::path& path) {
     return fail(errno == ENOENT ? Errc::not_found : Errc::permission,
                 "key file " + path.string() + ": " + reason());
   }
-  struct stat info {};
+  struct stat info{};
   if (::fstat(file.descriptor, &info) != 0) return fail(Errc::storage, path.string() + ": " + reason());
   if ((info.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
-    return fail(Errc::permission, "key file " + path.string() +
-                                      " can be touched by others than its owner: chmod 600 it");
+    return fail(Errc::permission,
+                "key file " + path.string() + " can be touched by others than its owner: chmod 600 it");
   }
   std::unique_ptr<std::byte[], Wipe> text(guarded(key_file_bytes));
   const ssize_t size = ::read(file.descriptor, text.get(), key_file_bytes);
@@ -84,7 +84,8 @@ Result<SecretKey> SecretKey::load(const std::filesystem::path& path) {
       sodium_hex2bin(raw(seed.get()), seed_bytes, reinterpret_cast<const char*>(text.get()), seed_bytes * 2,
                      nullptr, &decoded, nullptr) != 0 ||
       decoded != seed_bytes) {
-    return fail(Errc::corrupt, "key file " + path.string() + " does not hold 64 hexadecimal digits and a line feed");
+    return fail(Errc::corrupt,
+                "key file " + path.string() + " does not hold 64 hexadecimal digits and a line feed");
   }
   return from_seed(std::span<const std::byte, 32>(seed.get(), seed_bytes));
 }
@@ -110,7 +111,8 @@ Status SecretKey::save(const std::filesystem::path& path) const {
 
 Signature SecretKey::sign(ByteSpan message) const {
   Signature signature;
-  crypto_sign_detached(raw(signature.bytes.data()), nullptr, raw(message), message.size(), raw(secret_.get()));
+  crypto_sign_detached(raw(signature.bytes.data()), nullptr, raw(message), message.size(),
+                       raw(secret_.get()));
   return signature;
 }
 
@@ -120,7 +122,8 @@ std::span<const std::byte, 32> SecretKey::seed() const {
 
 bool verify(const PublicKey& key, ByteSpan message, const Signature& signature) {
   start_sodium();
-  return crypto_sign_verify_detached(raw(signature.span()), raw(message), message.size(), raw(key.span())) == 0;
+  return crypto_sign_verify_detached(raw(signature.span()), raw(message), message.size(), raw(key.span())) ==
+         0;
 }
 
 Bytes random_bytes(std::size_t size) {

@@ -184,11 +184,12 @@ struct Activation {
 namespace rivulet {
 
 using Message =
-    std::variant<message::TrustChain, message::TrustRequest, message::Hello, message::Enrol, message::Enrolled,
-                 message::Welcome, message::Refused, message::Backoff, message::Ready, message::Assignment,
-                 message::Task, message::TaskCancelled, message::Fetch, message::ContentList, message::Chunk,
-                 message::Credit, message::NoContent, message::Offer, message::Receipt, message::Verdicts,
-                 message::Evaluation, message::Heartbeat, message::Telemetry, message::Activation>;
+    std::variant<message::TrustChain, message::TrustRequest, message::Hello, message::Enrol,
+                 message::Enrolled, message::Welcome, message::Refused, message::Backoff, message::Ready,
+                 message::Assignment, message::Task, message::TaskCancelled, message::Fetch,
+                 message::ContentList, message::Chunk, message::Credit, message::NoContent, message::Offer,
+                 message::Receipt, message::Verdicts, message::Evaluation, message::Heartbeat,
+                 message::Telemetry, message::Activation>;
 
 /// One frame's body, without the length before it.
 Bytes encode(const Message& message);

@@ -41,7 +41,8 @@ Status read_ids(capnp::List<capnp::Data>::Reader in, std::vector<Id>& out, const
   if (auto status = check_count(in, field); !status) return status;
   out.reserve(in.size());
   for (const auto element : in) {
-    if (element.size() != Id::size) return fail(Errc::corrupt, std::string("an entry of ") + field + " has a wrong size");
+    if (element.size() != Id::size)
+      return fail(Errc::corrupt, std::string("an entry of ") + field + " has a wrong size");
     out.push_back(*Id::from_bytes(payload::span(element)));
   }
   return {};
@@ -55,7 +56,8 @@ Result<Message> read(wire::TrustChain::Reader in) {
   for (const auto document : in.getDocuments()) {
     SignedTrust& trust = out.documents.emplace_back();
     trust.payload = copy_of(payload::span(document.getPayload()));
-    if (document.getSignatures().size() > 4) return fail(Errc::corrupt, "a trust document has more than 4 signatures");
+    if (document.getSignatures().size() > 4)
+      return fail(Errc::corrupt, "a trust document has more than 4 signatures");
     for (const auto signature : document.getSignatures()) {
       auto& entry = trust.signatures.emplace_back();
       fields(read_id(signature.getKey(), entry.key, "key"));
@@ -120,7 +122,8 @@ Result<Message> read(wire::Task::Reader in) {
   Fields fields;
   fields(read_id(in.getId(), out.id, "task id"));
   if (in.getType() != wire::TaskType::TRAIN && in.getType() != wire::TaskType::EVALUATE) {
-    return fail(Errc::unsupported, "a task of unknown type " + std::to_string(static_cast<int>(in.getType())));
+    return fail(Errc::unsupported,
+                "a task of unknown type " + std::to_string(static_cast<int>(in.getType())));
   }
   out.type = static_cast<message::TaskType>(in.getType());
   out.round = in.getRound();
@@ -166,7 +169,8 @@ Result<Message> read(wire::Receipt::Reader in) {
   message::Receipt out;
   Fields fields;
   fields(read_id(in.getTask(), out.task, "task"));
-  if (in.getOutcome() > 2) return fail(Errc::corrupt, "a receipt has the unknown outcome " + std::to_string(in.getOutcome()));
+  if (in.getOutcome() > 2)
+    return fail(Errc::corrupt, "a receipt has the unknown outcome " + std::to_string(in.getOutcome()));
   out.outcome = static_cast<message::ReceiptOutcome>(in.getOutcome());
   out.reason = static_cast<Reason>(in.getReason());
   fields(read_text(in.getDetail(), out.detail, "detail"));
@@ -190,8 +194,8 @@ Result<Message> read(wire::Verdicts::Reader in) {
 }
 
 Result<Message> read(wire::Telemetry::Reader in) {
-  return Message(message::Telemetry{in.getServes(), in.getSamples(), in.getHoldoutSamples(), in.getInferences(),
-                                    in.getInferenceErrors()});
+  return Message(message::Telemetry{in.getServes(), in.getSamples(), in.getHoldoutSamples(),
+                                    in.getInferences(), in.getInferenceErrors()});
 }
 
 Result<Message> read(wire::Activation::Reader in) {
@@ -216,7 +220,8 @@ Result<Message> read_root(wire::Message::Reader in) {
   Fields fields;
   switch (in.which()) {
     case wire::Message::TRUST_CHAIN: return read(in.getTrustChain());
-    case wire::Message::TRUST_REQUEST: return Message(message::TrustRequest{in.getTrustRequest().getFromVersion()});
+    case wire::Message::TRUST_REQUEST:
+      return Message(message::TrustRequest{in.getTrustRequest().getFromVersion()});
     case wire::Message::HELLO: return read(in.getHello());
     case wire::Message::ENROL: return read(in.getEnrol());
     case wire::Message::ENROLLED: {

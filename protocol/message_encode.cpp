@@ -79,10 +79,13 @@ void write(wire::Message::Builder out, const message::Ready& in) {
   ready.setSamples(in.samples);
   ready.setHoldoutSamples(in.holdout_samples);
   write_ids(ready.initOpenTasks(static_cast<unsigned>(in.open_tasks.size())), in.open_tasks);
-  write_ids(ready.initAwaitingVerdict(static_cast<unsigned>(in.awaiting_verdict.size())), in.awaiting_verdict);
+  write_ids(ready.initAwaitingVerdict(static_cast<unsigned>(in.awaiting_verdict.size())),
+            in.awaiting_verdict);
 }
 
-void write(wire::Message::Builder out, const message::Assignment& in) { write(out.initAssignment(), in.manifest); }
+void write(wire::Message::Builder out, const message::Assignment& in) {
+  write(out.initAssignment(), in.manifest);
+}
 
 void write(wire::TrainingPlan::Builder out, const message::TrainingPlan& in) {
   out.setEpochs(in.epochs);
@@ -166,7 +169,9 @@ void write(wire::Message::Builder out, const message::Verdicts& in) {
   }
 }
 
-void write(wire::Message::Builder out, const message::Evaluation& in) { write(out.initEvaluation(), in.report); }
+void write(wire::Message::Builder out, const message::Evaluation& in) {
+  write(out.initEvaluation(), in.report);
+}
 
 void write(wire::Message::Builder out, const message::Heartbeat&) { out.setHeartbeat(); }
 
@@ -195,7 +200,8 @@ std::size_t words_for(const Message& message) {
   if (const auto* task = std::get_if<message::Task>(&message)) {
     bytes += task->base.payload.size() + task->candidate.payload.size();
   }
-  if (const auto* assignment = std::get_if<message::Assignment>(&message)) bytes += assignment->manifest.payload.size();
+  if (const auto* assignment = std::get_if<message::Assignment>(&message))
+    bytes += assignment->manifest.payload.size();
   return bytes / sizeof(capnp::word);
 }
 
@@ -210,9 +216,10 @@ Bytes encode(const Message& message) {
 
 std::string_view name(const Message& message) {
   constexpr std::string_view names[] = {
-      "trust_chain", "trust_request", "hello",  "enrol",      "enrolled", "welcome",    "refused",   "backoff",
-      "ready",       "assignment",    "task",   "cancelled",  "fetch",    "chunk_list", "chunk",     "credit",
-      "no_content",  "offer",         "receipt", "verdicts",  "evaluation", "heartbeat", "telemetry", "activation"};
+      "trust_chain", "trust_request", "hello",      "enrol",      "enrolled",   "welcome",
+      "refused",     "backoff",       "ready",      "assignment", "task",       "cancelled",
+      "fetch",       "chunk_list",    "chunk",      "credit",     "no_content", "offer",
+      "receipt",     "verdicts",      "evaluation", "heartbeat",  "telemetry",  "activation"};
   static_assert(std::size(names) == std::variant_size_v<Message>);
   return names[message.index()];
 }

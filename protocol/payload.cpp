@@ -60,7 +60,8 @@ Result<std::unique_ptr<Reader>> Reader::open(ByteSpan bytes) {
   reader->words_ = kj::heapArray<capnp::word>(words);
   std::memcpy(reader->words_.begin(), bytes.data() + table_bytes, words * sizeof(capnp::word));
   reader->segment_ = reader->words_.asPtr();
-  reader->reader_ = std::make_unique<capnp::SegmentArrayMessageReader>(kj::arrayPtr(&reader->segment_, 1), options);
+  reader->reader_ =
+      std::make_unique<capnp::SegmentArrayMessageReader>(kj::arrayPtr(&reader->segment_, 1), options);
   return reader;
 }
 

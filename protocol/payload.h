@@ -65,8 +65,8 @@ Status read_id(capnp::Data::Reader source, Id& out, const char* field) {
   }
   const auto id = Id::from_bytes(span(source));
   if (!id) {
-    return fail(Errc::corrupt, std::string(field) + " has " + std::to_string(source.size()) + " bytes instead of " +
-                                   std::to_string(Id::size));
+    return fail(Errc::corrupt, std::string(field) + " has " + std::to_string(source.size()) +
+                                   " bytes instead of " + std::to_string(Id::size));
   }
   out = *id;
   return {};

@@ -10,21 +10,21 @@ namespace rivulet {
 
 /// What kind of failure it was, chosen by what the caller can do about it.
 enum class Errc {
-  invalid,        ///< The caller's input is wrong (usage, configuration): mend it.
-  corrupt,        ///< Bytes do not say what they claim to: discard them.
-  refused,        ///< The other side, or a rule, says no: don't repeat unchanged.
-  not_found,      ///< What was named does not exist.
-  conflict,       ///< It exists already, or is in use.
-  too_large,      ///< A limit would be exceeded.
-  timeout,        ///< A deadline passed.
-  disconnected,   ///< The peer is gone: reconnect.
-  busy,           ///< Load is shed: retry later.
-  storage,        ///< The disk failed: stop promising durability.
-  storage_full,   ///< The disk or a quota is full: retry when there is room.
-  unsupported,    ///< A version, format or feature that this build lacks.
-  permission,     ///< File modes or credentials forbid it.
-  cancelled,      ///< Shutdown.
-  internal,       ///< A library failed in a way that we did not foresee.
+  invalid,       ///< The caller's input is wrong (usage, configuration): mend it.
+  corrupt,       ///< Bytes do not say what they claim to: discard them.
+  refused,       ///< The other side, or a rule, says no: don't repeat unchanged.
+  not_found,     ///< What was named does not exist.
+  conflict,      ///< It exists already, or is in use.
+  too_large,     ///< A limit would be exceeded.
+  timeout,       ///< A deadline passed.
+  disconnected,  ///< The peer is gone: reconnect.
+  busy,          ///< Load is shed: retry later.
+  storage,       ///< The disk failed: stop promising durability.
+  storage_full,  ///< The disk or a quota is full: retry when there is room.
+  unsupported,   ///< A version, format or feature that this build lacks.
+  permission,    ///< File modes or credentials forbid it.
+  cancelled,     ///< Shutdown.
+  internal,      ///< A library failed in a way that we did not foresee.
 };
 
 /// The name of `code` as it stands in logs and error bodies, e.g. "storage_full".
@@ -64,7 +64,8 @@ using Result = std::expected<T, Error>;
 using Status = Result<void>;
 
 /// `return fail(Errc::corrupt, "…");` in a function that returns a Result or a Status.
-[[nodiscard]] inline std::unexpected<Error> fail(Errc code, std::string detail, Reason reason = Reason::none) {
+[[nodiscard]] inline std::unexpected<Error> fail(Errc code, std::string detail,
+                                                 Reason reason = Reason::none) {
   return std::unexpected(Error{code, std::move(detail), reason});
 }
 

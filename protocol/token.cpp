@@ -29,9 +29,11 @@ std::string to_text(const JoinToken& token) {
 }
 
 Result<JoinToken> parse_token(std::string_view text) {
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) text.remove_suffix(1);
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' '))
+    text.remove_suffix(1);
   if (!text.starts_with(prefix)) {
-    return fail(Errc::invalid, "a join token starts with '" + std::string(prefix) + "': copy it from 'rivulet token create'");
+    return fail(Errc::invalid, "a join token starts with '" + std::string(prefix) +
+                                   "': copy it from 'rivulet token create'");
   }
   const auto decoded = from_base64url(text.substr(prefix.size()));
   if (!decoded || decoded->size() < fixed_bytes + checksum_bytes) {

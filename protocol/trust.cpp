@@ -36,24 +36,27 @@ Bytes encode(const TrustDocument& document) {
 }
 
 Result<TrustDocument> decode_trust(ByteSpan bytes) {
-  return payload::read<wire::TrustDocument>(bytes, [](wire::TrustDocument::Reader in) -> Result<TrustDocument> {
-    TrustDocument document;
-    for (const Status& status : {payload::read_id(in.getFleet(), document.fleet, "fleet"),
-                                 payload::read_text(in.getName(), document.name, "fleet name"),
-                                 payload::read_id(in.getRootKey(), document.root, "root key"),
-                                 payload::read_id(in.getCoordinatorKey(), document.coordinator, "coordinator key")}) {
-      if (!status) return std::unexpected(status.error());
-    }
-    document.version = in.getVersion();
-    document.created = UtcTime(std::chrono::milliseconds(in.getCreated()));
-    document.expires = UtcTime(std::chrono::milliseconds(in.getExpires()));
-    if (in.getReleaseKeys().size() > release_keys_max) return fail(Errc::corrupt, "too many release keys");
-    for (const auto key : in.getReleaseKeys()) {
-      const auto status = payload::read_id(key, document.release_keys.emplace_back(), "release key");
-      if (!status) return std::unexpected(status.error());
-    }
-    return document;
-  });
+  return payload::read<wire::TrustDocument>(
+      bytes, [](wire::TrustDocument::Reader in) -> Result<TrustDocument> {
+        TrustDocument document;
+        for (const Status& status :
+             {payload::read_id(in.getFleet(), document.fleet, "fleet"),
+              payload::read_text(in.getName(), document.name, "fleet name"),
+              payload::read_id(in.getRootKey(), document.root, "root key"),
+              payload::read_id(in.getCoordinatorKey(), document.coordinator, "coordinator key")}) {
+          if (!status) return std::unexpected(status.error());
+        }
+        document.version = in.getVersion();
+        document.created = UtcTime(std::chrono::milliseconds(in.getCreated()));
+        document.expires = UtcTime(std::chrono::milliseconds(in.getExpires()));
+        if (in.getReleaseKeys().size() > release_keys_max)
+          return fail(Errc::corrupt, "too many release keys");
+        for (const auto key : in.getReleaseKeys()) {
+          const auto status = payload::read_id(key, document.release_keys.emplace_back(), "release key");
+          if (!status) return std::unexpected(status.error());
+        }
+        return document;
+      });
 }
 
 SignedTrust sign_trust(const TrustDocument& document, const SecretKey& root, const SecretKey* former_root) {
@@ -61,12 +64,14 @@ SignedTrust sign_trust(const TrustDocument& document, const SecretKey& root, con
   trust.payload = encode(document);
   trust.signatures.push_back({root.public_key(), sign_payload(root, Context::trust, trust.payload)});
   if (former_root != nullptr) {
-    trust.signatures.push_back({former_root->public_key(), sign_payload(*former_root, Context::trust, trust.payload)});
+    trust.signatures.push_back(
+        {former_root->public_key(), sign_payload(*former_root, Context::trust, trust.payload)});
   }
   return trust;
 }
 
-Result<TrustDocument> follow_trust(const TrustAnchor& anchor, const std::vector<SignedTrust>& chain, UtcTime utc) {
+Result<TrustDocument> follow_trust(const TrustAnchor& anchor, const std::vector<SignedTrust>& chain,
+                                   UtcTime utc) {
   if (chain.empty()) return fail(Errc::refused, "the trust chain is empty");
   PublicKey root = anchor.root;
   std::optional<TrustDocument> latest = anchor.document;
@@ -77,17 +82,20 @@ Result<TrustDocument> follow_trust(const TrustAnchor& anchor, const std::vector<
       // Only a document that says to be by another root can be the end of a chain that we lack.
       const bool other_root = document->root != root && signed_by(link, document->root);
       return fail(other_root ? Errc::not_found : Errc::refused,
-                  "trust document " + std::to_string(document->version) + " is not signed by root key " + short_hex(root));
+                  "trust document " + std::to_string(document->version) + " is not signed by root key " +
+                      short_hex(root));
     }
     if (!signed_by(link, document->root)) {
       return fail(Errc::refused, "trust document " + std::to_string(document->version) + " names root key " +
                                      short_hex(document->root) + " without its signature");
     }
     if (latest) {
-      if (document->fleet != latest->fleet) return fail(Errc::refused, "a trust document is of another fleet");
+      if (document->fleet != latest->fleet)
+        return fail(Errc::refused, "a trust document is of another fleet");
       if (document->version < latest->version) {
         return fail(Errc::refused, "trust document " + std::to_string(document->version) +
-                                       " is older than the known " + std::to_string(latest->version) + ": rolled back");
+                                       " is older than the known " + std::to_string(latest->version) +
+                                       ": rolled back");
       }
       if (document->version == latest->version && *document != *latest) {
         return fail(Errc::refused, "two different trust documents " + std::to_string(document->version));

@@ -42,7 +42,8 @@ Bytes encode(const TrustDocument& document);
 Result<TrustDocument> decode_trust(ByteSpan payload);
 
 /// @param former_root given when `document` changes the root: both roots sign.
-SignedTrust sign_trust(const TrustDocument& document, const SecretKey& root, const SecretKey* former_root = nullptr);
+SignedTrust sign_trust(const TrustDocument& document, const SecretKey& root,
+                       const SecretKey* former_root = nullptr);
 
 /// What a node knows about whom to trust, and how it learns more. Pure.
 struct TrustAnchor {
@@ -56,6 +57,7 @@ struct TrustAnchor {
 /// must not have expired at `utc`, and must be of the anchor's fleet.
 /// @return refused with the kind of attack or mistake in words. not_found if the last document is
 /// signed by a root that the given chain does not lead to: ask for the whole chain.
-Result<TrustDocument> follow_trust(const TrustAnchor& anchor, const std::vector<SignedTrust>& chain, UtcTime utc);
+Result<TrustDocument> follow_trust(const TrustAnchor& anchor, const std::vector<SignedTrust>& chain,
+                                   UtcTime utc);
 
 }  // namespace rivulet

@@ -46,7 +46,8 @@ Result<sim::Overrides> overrides_of(const RunArguments& arguments) {
 double mebibytes(std::uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
 void draw_progress(const sim::RoundLine& line, std::uint32_t rounds) {
-  std::fprintf(stderr, "round %4llu/%u  accuracy %.4f  loss %.4f  %3llu nodes  up %.2f MiB  down %.2f MiB  %.1f s\n",
+  std::fprintf(stderr,
+               "round %4llu/%u  accuracy %.4f  loss %.4f  %3llu nodes  up %.2f MiB  down %.2f MiB  %.1f s\n",
                static_cast<unsigned long long>(line.round), rounds, line.accuracy, line.loss,
                static_cast<unsigned long long>(line.participants), mebibytes(line.upload_bytes),
                mebibytes(line.download_bytes), line.virtual_seconds);
@@ -70,9 +71,11 @@ int run(const RunArguments& arguments) {
   if (!summary) {
     return complain(summary.error().detail, summary.error().code == Errc::invalid ? wrong_usage : failed);
   }
-  std::printf("%llu rounds, final accuracy %.4f, up %.2f MiB, down %.2f MiB, %.1f virtual s, %.1f s; results in %s\n",
-              static_cast<unsigned long long>(summary->rounds), summary->final_accuracy, mebibytes(summary->upload_bytes),
-              mebibytes(summary->download_bytes), summary->virtual_seconds, summary->wall_seconds, arguments.folder.c_str());
+  std::printf(
+      "%llu rounds, final accuracy %.4f, up %.2f MiB, down %.2f MiB, %.1f virtual s, %.1f s; results in %s\n",
+      static_cast<unsigned long long>(summary->rounds), summary->final_accuracy,
+      mebibytes(summary->upload_bytes), mebibytes(summary->download_bytes), summary->virtual_seconds,
+      summary->wall_seconds, arguments.folder.c_str());
   if (!summary->stopped.empty()) return complain("the rounds stopped early: " + summary->stopped, failed);
   return done;
 }
@@ -92,12 +95,20 @@ int run_program(int argc, char** argv) {
   app.require_subcommand(1);
   RunArguments arguments;
   CLI::App* run_command = app.add_subcommand("run", "run an experiment");
-  run_command->add_option("FILE", arguments.experiment, "an experiment's TOML file, or the name of a bundled one")->required();
-  run_command->add_option("--out", arguments.folder, "the folder for rounds.jsonl, summary.json and model.npz")->required();
-  run_command->add_option("--seed", arguments.seed, "replaces the experiment's seed")->check(CLI::NonNegativeNumber);
-  run_command->add_option("--set", arguments.settings, "key=value, replaces a key of the experiment; may be repeated")
+  run_command
+      ->add_option("FILE", arguments.experiment, "an experiment's TOML file, or the name of a bundled one")
+      ->required();
+  run_command
+      ->add_option("--out", arguments.folder, "the folder for rounds.jsonl, summary.json and model.npz")
+      ->required();
+  run_command->add_option("--seed", arguments.seed, "replaces the experiment's seed")
+      ->check(CLI::NonNegativeNumber);
+  run_command
+      ->add_option("--set", arguments.settings,
+                   "key=value, replaces a key of the experiment; may be repeated")
       ->take_all();
-  run_command->add_option("--threads", arguments.threads, "that compute; the results are the same with any number")
+  run_command
+      ->add_option("--threads", arguments.threads, "that compute; the results are the same with any number")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   CLI::App* list_command = app.add_subcommand("list", "the bundled experiments");

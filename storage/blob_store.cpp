@@ -19,7 +19,8 @@ Result<ChunkList> hash_blob(const BlobStore& blobs, const ContentId& id) {
   if (!length) return std::unexpected(length.error());
   ChunkHasher hasher;
   for (std::uint64_t offset = 0; offset < *length; offset += chunk_bytes) {
-    const auto piece = blobs.read(id, offset, static_cast<std::size_t>(std::min(chunk_bytes, *length - offset)));
+    const auto piece =
+        blobs.read(id, offset, static_cast<std::size_t>(std::min(chunk_bytes, *length - offset)));
     if (!piece) return std::unexpected(piece.error());
     hasher.update(*piece);
   }

@@ -22,7 +22,9 @@ class CommitQueue {
   }
 
   /// Whether start() has something to do.
-  [[nodiscard]] bool ready() const { return !in_flight_ && (!waiting_writes_.empty() || !waiting_effects_.empty()); }
+  [[nodiscard]] bool ready() const {
+    return !in_flight_ && (!waiting_writes_.empty() || !waiting_effects_.empty());
+  }
 
   /// Takes all that waits. @return what to commit, synced, before finish(); may be empty, then there is
   /// nothing to wait for.

@@ -33,13 +33,14 @@ Result<Target> parse(std::string_view text) {
     const std::string_view digits = text.substr(point.size() + 1);
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), target.visit);
     if (error != std::errc{} || end != digits.data() + digits.size() || target.visit == 0) {
-      return fail(Errc::invalid, fmt::format("RIVULET_CRASH_AT={}: behind the colon stands a number from 1", text));
+      return fail(Errc::invalid,
+                  fmt::format("RIVULET_CRASH_AT={}: behind the colon stands a number from 1", text));
     }
   }
   const auto found = std::ranges::find(crash_point_names, point);
   if (found == crash_point_names.end()) {
-    return fail(Errc::invalid, fmt::format("RIVULET_CRASH_AT={}: there is no such crash point; there are {}", text,
-                                           fmt::join(crash_point_names, ", ")));
+    return fail(Errc::invalid, fmt::format("RIVULET_CRASH_AT={}: there is no such crash point; there are {}",
+                                           text, fmt::join(crash_point_names, ", ")));
   }
   target.index = static_cast<std::size_t>(found - crash_point_names.begin());
   return target;
@@ -79,7 +80,8 @@ Status check_crash_point_env() {
   for (const char* name : {"RIVULET_CRASH_AT", "RIVULET_FAULT_FS"}) {
     if (const char* text = std::getenv(name); text != nullptr && *text != '\0') {
       return fail(Errc::invalid, fmt::format("{} is set, but this build has no crash points: build with "
-                                             "-DRIVULET_TESTS=ON, or unset it", name));
+                                             "-DRIVULET_TESTS=ON, or unset it",
+                                             name));
     }
   }
   return {};

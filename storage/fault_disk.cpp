@@ -193,8 +193,10 @@ Result<EnvFaults> parse(std::string_view text) {
     } else if (name == "eio_after" && has_number) {
       faults.operations = number;
     } else {
-      return fail(Errc::invalid, fmt::format("RIVULET_FAULT_FS: there is no fault \"{}\"; there are forget_unsynced, "
-                                             "lie_about_sync, enospc_after=BYTES and eio_after=COUNT", word));
+      return fail(Errc::invalid,
+                  fmt::format("RIVULET_FAULT_FS: there is no fault \"{}\"; there are forget_unsynced, "
+                              "lie_about_sync, enospc_after=BYTES and eio_after=COUNT",
+                              word));
     }
   }
   return faults;
@@ -237,7 +239,8 @@ class FaultyFileOperations final : public FileOperations {
     return real_->open(path);
   }
 
-  Status write(const FileDescriptor& file, const fs::path& path, std::uint64_t offset, ByteSpan bytes) override {
+  Status write(const FileDescriptor& file, const fs::path& path, std::uint64_t offset,
+               ByteSpan bytes) override {
     const auto grant = disk_->grant_write(path, offset, bytes.size());
     if (auto done = real_->write(file, path, offset, bytes.first(grant.bytes)); !done) return done;
     return grant.error == 0 ? Status{} : Status(fail_errno("write", path, grant.error));

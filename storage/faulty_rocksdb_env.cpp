@@ -28,12 +28,16 @@ class FaultyWritableFile final : public rocksdb::FSWritableFileOwnerWrapper {
  public:
   FaultyWritableFile(std::unique_ptr<FSWritableFile> file, std::string path, std::uint64_t length,
                      std::shared_ptr<FaultDisk> disk)
-      : FSWritableFileOwnerWrapper(std::move(file)), path_(std::move(path)), length_(length), disk_(std::move(disk)) {}
+      : FSWritableFileOwnerWrapper(std::move(file)),
+        path_(std::move(path)),
+        length_(length),
+        disk_(std::move(disk)) {}
 
   IOStatus Append(const Slice& data, const IOOptions& options, IODebugContext* context) override {
     const auto grant = disk_->grant_write(path_, length_, data.size());
     if (grant.bytes > 0) {
-      const auto written = FSWritableFileOwnerWrapper::Append(Slice(data.data(), grant.bytes), options, context);
+      const auto written =
+          FSWritableFileOwnerWrapper::Append(Slice(data.data(), grant.bytes), options, context);
       if (!written.ok()) return written;
     }
     length_ += grant.bytes;
@@ -67,9 +71,15 @@ class FaultyDirectory final : public FSDirectory {
       : folder_(std::move(folder)), path_(std::move(path)), disk_(std::move(disk)) {
     while (path_.size() > 1 && path_.back() == '/') path_.pop_back();
   }
-  IOStatus Fsync(const IOOptions&, IODebugContext*) override { return io_status(disk_->syncing_folder(path_)); }
-  IOStatus Close(const IOOptions& options, IODebugContext* context) override { return folder_->Close(options, context); }
-  std::size_t GetUniqueId(char* id, std::size_t max_size) const override { return folder_->GetUniqueId(id, max_size); }
+  IOStatus Fsync(const IOOptions&, IODebugContext*) override {
+    return io_status(disk_->syncing_folder(path_));
+  }
+  IOStatus Close(const IOOptions& options, IODebugContext* context) override {
+    return folder_->Close(options, context);
+  }
+  std::size_t GetUniqueId(char* id, std::size_t max_size) const override {
+    return folder_->GetUniqueId(id, max_size);
+  }
 
  private:
   const std::unique_ptr<FSDirectory> folder_;
@@ -88,7 +98,8 @@ class FaultyFileSystem final : public rocksdb::FileSystemWrapper {
                            std::unique_ptr<FSWritableFile>* result, IODebugContext* context) override {
     if (const int error = disk_->opening(path, true)) return io_status(error);
     std::unique_ptr<FSWritableFile> file;
-    if (auto made = FileSystemWrapper::NewWritableFile(path, options, &file, context); !made.ok()) return made;
+    if (auto made = FileSystemWrapper::NewWritableFile(path, options, &file, context); !made.ok())
+      return made;
     *result = std::make_unique<FaultyWritableFile>(std::move(file), path, 0, disk_);
     return IOStatus::OK();
   }
@@ -96,13 +107,14 @@ class FaultyFileSystem final : public rocksdb::FileSystemWrapper {
                               std::unique_ptr<FSWritableFile>* result, IODebugContext* context) override {
     if (const int error = disk_->opening(path, ::access(path.c_str(), F_OK) != 0)) return io_status(error);
     std::unique_ptr<FSWritableFile> file;
-    if (auto made = FileSystemWrapper::ReopenWritableFile(path, options, &file, context); !made.ok()) return made;
+    if (auto made = FileSystemWrapper::ReopenWritableFile(path, options, &file, context); !made.ok())
+      return made;
     const std::uint64_t length = file->GetFileSize(IOOptions(), nullptr);
     *result = std::make_unique<FaultyWritableFile>(std::move(file), path, length, disk_);
     return IOStatus::OK();
   }
-  IOStatus NewDirectory(const std::string& path, const IOOptions& options, std::unique_ptr<FSDirectory>* result,
-                        IODebugContext* context) override {
+  IOStatus NewDirectory(const std::string& path, const IOOptions& options,
+                        std::unique_ptr<FSDirectory>* result, IODebugContext* context) override {
     std::unique_ptr<FSDirectory> folder;
     if (auto made = FileSystemWrapper::NewDirectory(path, options, &folder, context); !made.ok()) return made;
     *result = std::make_unique<FaultyDirectory>(std::move(folder), path, disk_);

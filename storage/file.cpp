@@ -45,11 +45,13 @@ Result<FileDescriptor> open_file(const fs::path& path, int flags, mode_t mode) {
   }
 }
 
-Result<Bytes> read_at(const FileDescriptor& file, const fs::path& path, std::uint64_t offset, std::size_t size) {
+Result<Bytes> read_at(const FileDescriptor& file, const fs::path& path, std::uint64_t offset,
+                      std::size_t size) {
   Bytes bytes(size);
   std::size_t done = 0;
   while (done < size) {
-    const ssize_t got = ::pread(file.get(), bytes.data() + done, size - done, static_cast<off_t>(offset + done));
+    const ssize_t got =
+        ::pread(file.get(), bytes.data() + done, size - done, static_cast<off_t>(offset + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return fail_errno("read", path, errno);
     if (got == 0) break;
@@ -74,12 +76,12 @@ Status write_at(const FileDescriptor& file, const fs::path& path, std::uint64_t 
 Result<Bytes> read_file(const fs::path& path, std::uint64_t bytes_max) {
   auto file = open_file(path, O_RDONLY);
   if (!file) return std::unexpected(file.error());
-  struct stat info {};
+  struct stat info{};
   if (::fstat(file->get(), &info) != 0) return fail_errno("examine", path, errno);
   if (!S_ISREG(info.st_mode)) return fail(Errc::invalid, path.string() + " is not a regular file");
   if (static_cast<std::uint64_t>(info.st_size) > bytes_max) {
-    return fail(Errc::too_large,
-                fmt::format("{} has {} bytes; at most {} are allowed", path.string(), info.st_size, bytes_max));
+    return fail(Errc::too_large, fmt::format("{} has {} bytes; at most {} are allowed", path.string(),
+                                             info.st_size, bytes_max));
   }
   return read_at(*file, path, 0, static_cast<std::size_t>(info.st_size));
 }
@@ -98,7 +100,9 @@ Status write_and_rename(const fs::path& temporary, const fs::path& path, ByteSpa
   return {};
 }
 
-fs::path parent_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
+fs::path parent_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
 
 }  // namespace
 
@@ -143,8 +147,9 @@ Result<FolderLock> lock_folder(const fs::path& folder) {
     const auto holder = read_at(*file, path, 0, 20);
     const std::string_view text = holder ? text_of(*holder) : std::string_view();
     const std::string_view number = text.substr(0, text.find('\n'));
-    return fail(Errc::conflict, fmt::format("{} is in use by another process{}: stop it first", folder.string(),
-                                            number.empty() ? "" : fmt::format(" ({})", number)));
+    return fail(Errc::conflict,
+                fmt::format("{} is in use by another process{}: stop it first", folder.string(),
+                            number.empty() ? "" : fmt::format(" ({})", number)));
   }
   const std::string number = fmt::format("{}\n", ::getpid());
   // The number only helps people: a full disk must not keep a program from starting.
@@ -160,12 +165,15 @@ Result<std::uint32_t> open_format(const fs::path& folder, std::string_view kind,
     for (const auto& entry : fs::directory_iterator(folder, error)) {
       const fs::path found = entry.path().filename();
       if (found == "LOCK" || found == "FORMAT.new") continue;
-      return fail(Errc::corrupt, fmt::format("{} is missing, though {} holds other files: restore it from a backup, "
-                                             "or name an empty folder", path.string(), folder.string()));
+      return fail(Errc::corrupt,
+                  fmt::format("{} is missing, though {} holds other files: restore it from a backup, "
+                              "or name an empty folder",
+                              path.string(), folder.string()));
     }
     if (error) return fail_errno("list", folder, error.value());
     const std::string text = fmt::format("rivulet {} {}\n", kind, newest);
-    if (auto written = write_file_durably(path, bytes_of(text)); !written) return std::unexpected(written.error());
+    if (auto written = write_file_durably(path, bytes_of(text)); !written)
+      return std::unexpected(written.error());
     return newest;
   }
   if (!content) return std::unexpected(content.error());
@@ -179,12 +187,16 @@ Result<std::uint32_t> open_format(const fs::path& folder, std::string_view kind,
     if (error != std::errc{} || std::string_view(end, digits.data() + digits.size()) != "\n") number = 0;
   }
   if (number == 0) {
-    return fail(Errc::corrupt, fmt::format("{} is not the format file of a {} folder: restore it from a backup, or "
-                                           "name another folder", path.string(), kind));
+    return fail(Errc::corrupt,
+                fmt::format("{} is not the format file of a {} folder: restore it from a backup, or "
+                            "name another folder",
+                            path.string(), kind));
   }
   if (number > newest) {
-    return fail(Errc::unsupported, fmt::format("{} says format {}, and this program reads formats up to {}: install "
-                                               "a newer one", path.string(), number, newest));
+    return fail(Errc::unsupported,
+                fmt::format("{} says format {}, and this program reads formats up to {}: install "
+                            "a newer one",
+                            path.string(), number, newest));
   }
   return number;
 }

@@ -32,7 +32,9 @@ struct Part {
   bool gone = false;
 };
 
-UtcTime utc_now() { return std::chrono::time_point_cast<std::chrono::milliseconds>(std::chrono::system_clock::now()); }
+UtcTime utc_now() {
+  return std::chrono::time_point_cast<std::chrono::milliseconds>(std::chrono::system_clock::now());
+}
 
 class FileBlobStore final : public BlobStore {
  public:
@@ -102,8 +104,10 @@ class FileBlobStore final : public BlobStore {
   }
   Status check_writable() const {
     if (!failed_) return {};
-    return fail(Errc::storage, fmt::format("an earlier write to {} failed, so it is only read: mend the disk and "
-                                           "start again", folder_.string()));
+    return fail(Errc::storage,
+                fmt::format("an earlier write to {} failed, so it is only read: mend the disk and "
+                            "start again",
+                            folder_.string()));
   }
   /// A failed write or sync leaves the disk in doubt; a full disk does not.
   Status in_doubt(Status outcome) {
@@ -146,7 +150,7 @@ Status FileBlobStore::load() {
     const auto id = ContentId::from_hex(std::string_view(name).substr(0, 64));
     if (!id || id->hex() != std::string_view(name).substr(0, 64)) continue;
     const std::string_view suffix = std::string_view(name).substr(64);
-    struct stat info {};
+    struct stat info{};
     if (::lstat(entry.path().c_str(), &info) != 0) return fail_errno("examine", entry.path(), errno);
     if (!S_ISREG(info.st_mode)) continue;
     const auto length = static_cast<std::uint64_t>(info.st_size);
@@ -171,9 +175,10 @@ Status FileBlobStore::load() {
 Status FileBlobStore::take_room(std::uint64_t bytes) {
   const std::lock_guard lock(mutex_);
   if (used_bytes_ > bytes_max_ || bytes > bytes_max_ - used_bytes_) {
-    return fail(Errc::storage_full, fmt::format("{} holds {} of its {} bytes, which leaves no room for {} more: raise "
-                                                "the quota, or erase blobs", folder_.string(), used_bytes_,
-                                                bytes_max_, bytes));
+    return fail(Errc::storage_full,
+                fmt::format("{} holds {} of its {} bytes, which leaves no room for {} more: raise "
+                            "the quota, or erase blobs",
+                            folder_.string(), used_bytes_, bytes_max_, bytes));
   }
   used_bytes_ += bytes;
   return {};
@@ -226,8 +231,8 @@ Status FileBlobStore::append_part(const ContentId& id, std::uint64_t offset, Byt
   }
   const std::lock_guard held(part->mutex);
   if (offset != part->length) {
-    return fail(Errc::conflict, fmt::format("part {} has {} bytes, so bytes at offset {} cannot be added", id.hex(),
-                                            part->length, offset));
+    return fail(Errc::conflict, fmt::format("part {} has {} bytes, so bytes at offset {} cannot be added",
+                                            id.hex(), part->length, offset));
   }
   const auto forget_if_unborn = [&] {
     if (part->length > 0 || part->file.is_open()) return;
@@ -263,7 +268,8 @@ Status FileBlobStore::truncate_part(const ContentId& id, std::uint64_t length) {
   if (!part) return fail(Errc::not_found, fmt::format("there is no part {}", id.hex()));
   const std::lock_guard held(part->mutex);
   if (length > part->length) {
-    return fail(Errc::invalid, fmt::format("part {} has {} bytes and cannot be cut to {}", id.hex(), part->length, length));
+    return fail(Errc::invalid,
+                fmt::format("part {} has {} bytes and cannot be cut to {}", id.hex(), part->length, length));
   }
   if (auto opened = open_part_file(id, *part); !opened) return opened;
   if (auto cut = in_doubt(operations_->truncate(part->file, part_path(id), length)); !cut) return cut;
@@ -298,7 +304,8 @@ Result<Bytes> FileBlobStore::read_part(const ContentId& id, std::uint64_t offset
   if (!part) return fail(Errc::not_found, fmt::format("there is no part {}", id.hex()));
   const std::lock_guard held(part->mutex);
   if (part->gone) return fail(Errc::not_found, fmt::format("there is no part {}", id.hex()));
-  if (offset > part->length) return fail(Errc::invalid, fmt::format("offset {} is behind the end of part {}", offset, id.hex()));
+  if (offset > part->length)
+    return fail(Errc::invalid, fmt::format("offset {} is behind the end of part {}", offset, id.hex()));
   const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(size, part->length - offset));
   if (part->file.is_open()) return read_at(part->file, part_path(id), offset, wanted);
   const auto file = open_file(part_path(id), O_RDONLY);
@@ -373,7 +380,8 @@ Status FileBlobStore::put(const ContentId& id, ByteSpan content) {
     const auto file = operations_->open(path);
     if (!file) return std::unexpected(file.error());
     if (auto empty = operations_->truncate(*file, path, 0); !empty) return in_doubt(std::move(empty));
-    if (auto written = operations_->write(*file, path, 0, content); !written) return in_doubt(std::move(written));
+    if (auto written = operations_->write(*file, path, 0, content); !written)
+      return in_doubt(std::move(written));
     return sync_and_rename(*file, path, blob_path(id));
   };
   auto stored = write_new();
@@ -390,10 +398,12 @@ Status FileBlobStore::put(const ContentId& id, ByteSpan content) {
 Result<Bytes> FileBlobStore::read(const ContentId& id, std::uint64_t offset, std::size_t size) const {
   const auto length = this->size(id);
   if (!length) return std::unexpected(length.error());
-  if (offset > *length) return fail(Errc::invalid, fmt::format("offset {} is behind the end of {}", offset, id.hex()));
+  if (offset > *length)
+    return fail(Errc::invalid, fmt::format("offset {} is behind the end of {}", offset, id.hex()));
   const auto file = open_file(blob_path(id), O_RDONLY);
   if (!file) return std::unexpected(file.error());
-  return read_at(*file, blob_path(id), offset, static_cast<std::size_t>(std::min<std::uint64_t>(size, *length - offset)));
+  return read_at(*file, blob_path(id), offset,
+                 static_cast<std::size_t>(std::min<std::uint64_t>(size, *length - offset)));
 }
 
 Status FileBlobStore::erase(const ContentId& id) {
@@ -414,7 +424,8 @@ Result<std::unique_ptr<BlobStore>> open_file_blob_store(const fs::path& folder, 
   if (auto made = make_folder(folder); !made) return std::unexpected(made.error());
   auto lock = lock_folder(folder);
   if (!lock) return std::unexpected(lock.error());
-  if (const auto format = open_format(folder, "blobs", blob_format); !format) return std::unexpected(format.error());
+  if (const auto format = open_format(folder, "blobs", blob_format); !format)
+    return std::unexpected(format.error());
 #ifdef RIVULET_CRASH_POINTS
   if (const auto disk = FaultDisk::from_env(); disk && !options.operations) {
     options.operations = make_faulty_file_operations(disk);

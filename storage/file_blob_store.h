@@ -12,8 +12,8 @@ namespace rivulet {
 struct FileBlobOptions {
   /// The quota over all blobs and parts.
   std::uint64_t bytes_max = std::numeric_limits<std::uint64_t>::max();
-  /// Parts whose files stay open between appends; the least recently used one is closed for another. More than
-  /// the 128 uploads that Limits lets move at once, or else every append would open its file anew.
+  /// Parts whose files stay open between appends; the least recently used one is closed for another. More
+  /// than the 128 uploads that Limits lets move at once, or else every append would open its file anew.
   std::size_t open_parts_max = 160;
   /// None: the operating system's. Shared with the test that lets them fail.
   std::shared_ptr<FileOperations> operations = nullptr;

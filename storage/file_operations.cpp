@@ -15,7 +15,8 @@ class PosixFileOperations final : public FileOperations {
  public:
   Result<FileDescriptor> open(const fs::path& path) override { return open_file(path, O_RDWR | O_CREAT); }
 
-  Status write(const FileDescriptor& file, const fs::path& path, std::uint64_t offset, ByteSpan bytes) override {
+  Status write(const FileDescriptor& file, const fs::path& path, std::uint64_t offset,
+               ByteSpan bytes) override {
     return write_at(file, path, offset, bytes);
   }
 

@@ -33,8 +33,9 @@ class MemoryBlobStore final : public BlobStore {
     auto part = disk_->parts.find(id);
     const std::uint64_t length = part == disk_->parts.end() ? 0 : part->second.content.size();
     if (offset != length) {
-      return fail(Errc::conflict, "part " + id.hex() + " has " + std::to_string(length) + " bytes, so bytes at offset " +
-                                      std::to_string(offset) + " cannot be added");
+      return fail(Errc::conflict, "part " + id.hex() + " has " + std::to_string(length) +
+                                      " bytes, so bytes at offset " + std::to_string(offset) +
+                                      " cannot be added");
     }
     if (auto room = take_room(bytes.size()); !room) return room;
     if (part == disk_->parts.end()) part = disk_->parts.try_emplace(id).first;
@@ -155,7 +156,8 @@ class MemoryBlobStore final : public BlobStore {
     return fail(Errc::storage, "the simulated machine has crashed: open the blob store again");
   }
   Status check_writable() const {
-    if (failed_) return fail(Errc::storage, "an earlier sync failed, so the blob store only reads: open it again");
+    if (failed_)
+      return fail(Errc::storage, "an earlier sync failed, so the blob store only reads: open it again");
     return check_up();
   }
   Status take_fault() {
@@ -168,8 +170,9 @@ class MemoryBlobStore final : public BlobStore {
   Status take_room(std::uint64_t bytes) {
     if (auto fault = take_fault(); !fault) return fault;
     if (disk_->used_bytes <= bytes_max_ && bytes <= bytes_max_ - disk_->used_bytes) return {};
-    return fail(Errc::storage_full, "the blob quota of " + std::to_string(bytes_max_) + " bytes leaves no room for " +
-                                        std::to_string(bytes) + " more: raise it, or erase blobs");
+    return fail(Errc::storage_full, "the blob quota of " + std::to_string(bytes_max_) +
+                                        " bytes leaves no room for " + std::to_string(bytes) +
+                                        " more: raise it, or erase blobs");
   }
 
   void drop_part(const ContentId& id) {

@@ -83,7 +83,8 @@ void MemoryDisk::crash(Rng& rng) {
   state.erased.clear();
   for (auto entry = state.blobs.begin(); entry != state.blobs.end();) {
     State::Blob& blob = entry->second;
-    if (!blob.durable) {  // Renamed, but its bytes never reached the disk: absent, or torn under its final name.
+    if (!blob.durable) {  // Renamed, but its bytes never reached the disk: absent, or torn under its final
+                          // name.
       const std::uint64_t length = uniform_below(rng, blob.content->size() + 1);
       if (uniform_below(rng, 2) == 0) {
         entry = state.blobs.erase(entry);

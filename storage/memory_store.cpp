@@ -21,7 +21,8 @@ class MemoryStore final : public Store {
     const std::lock_guard lock(disk_->mutex);
     if (auto writable = check_writable(); !writable) return writable;
     for (const Write& write : batch) {
-      const auto& family = std::visit([](const auto& one) -> const std::string& { return one.family; }, write);
+      const auto& family =
+          std::visit([](const auto& one) -> const std::string& { return one.family; }, write);
       if (auto known = check_family(family); !known) return known;
     }
     if (const auto fault = std::exchange(disk_->commit_fault, std::nullopt)) {
@@ -92,7 +93,8 @@ class MemoryStore final : public Store {
     return fail(Errc::storage, "the simulated machine has crashed: open the store again");
   }
   Status check_writable() const {
-    if (failed_) return fail(Errc::storage, "an earlier write failed, so the store only reads: open it again");
+    if (failed_)
+      return fail(Errc::storage, "an earlier write failed, so the store only reads: open it again");
     return check_up();
   }
   Status check_family(std::string_view name) const {

@@ -25,7 +25,9 @@
 #ifdef __SANITIZE_THREAD__
 // The system's RocksDB is not instrumented, so ThreadSanitizer sees its memory copies and not its atomics.
 extern "C" const char* __tsan_default_suppressions();
-extern "C" const char* __tsan_default_suppressions() { return "called_from_lib:librocksdb.so\nrace:rocksdb::\n"; }
+extern "C" const char* __tsan_default_suppressions() {
+  return "called_from_lib:librocksdb.so\nrace:rocksdb::\n";
+}
 #endif
 
 namespace rivulet {
@@ -61,11 +63,13 @@ class SyncWatch final : public rocksdb::EventListener {
 
   void OnIOError(const rocksdb::IOErrorInfo& info) override {
     using rocksdb::FileOperationType;
-    if (info.operation == FileOperationType::kSync || info.operation == FileOperationType::kFsync) failed_ = true;
+    if (info.operation == FileOperationType::kSync || info.operation == FileOperationType::kFsync)
+      failed_ = true;
   }
 
   /// When the log itself met the full disk, the next commit opens the database again.
-  void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason reason, rocksdb::Status, bool* auto_recovery) override {
+  void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason reason, rocksdb::Status,
+                            bool* auto_recovery) override {
     if (reason == rocksdb::BackgroundErrorReason::kWriteCallback) *auto_recovery = false;
   }
 
@@ -132,8 +136,12 @@ struct Database {
 
 class RocksDbStore final : public Store {
  public:
-  RocksDbStore(fs::path folder, FolderLock lock, std::vector<std::string> families, std::shared_ptr<rocksdb::Env> env)
-      : folder_(std::move(folder)), lock_(std::move(lock)), families_(std::move(families)), env_(std::move(env)) {}
+  RocksDbStore(fs::path folder, FolderLock lock, std::vector<std::string> families,
+               std::shared_ptr<rocksdb::Env> env)
+      : folder_(std::move(folder)),
+        lock_(std::move(lock)),
+        families_(std::move(families)),
+        env_(std::move(env)) {}
 
   /// Before anybody else sees the object.
   Status open();
@@ -156,8 +164,10 @@ class RocksDbStore final : public Store {
   Result<std::shared_ptr<Database>> open_database(bool read_only);
   Status check_writable() const {
     if (!failed_) return {};
-    return fail(Errc::storage, fmt::format("an earlier write to {} failed, so it is only read: mend the disk and "
-                                           "start again", folder_.string()));
+    return fail(Errc::storage,
+                fmt::format("an earlier write to {} failed, so it is only read: mend the disk and "
+                            "start again",
+                            folder_.string()));
   }
   Status conclude(const rocksdb::Status& status);
   Status open_again();
@@ -184,8 +194,9 @@ Status check_not_headless(const fs::path& files) {
   for (const auto& entry : fs::directory_iterator(files, error)) {
     const auto kind = entry.path().extension();
     if (kind == ".sst" || kind == ".log") {
-      return fail(Errc::corrupt, fmt::format("{} is missing, though {} holds data: restore the folder from a backup",
-                                             (files / "CURRENT").string(), files.string()));
+      return fail(Errc::corrupt,
+                  fmt::format("{} is missing, though {} holds data: restore the folder from a backup",
+                              (files / "CURRENT").string(), files.string()));
     }
   }
   return {};
@@ -218,9 +229,9 @@ Result<std::shared_ptr<Database>> RocksDbStore::open_database(bool read_only) {
   auto database = std::make_shared<Database>();
   rocksdb::DB* opened = nullptr;
   const auto status =
-      read_only
-          ? rocksdb::DB::OpenForReadOnly(options, files_.string(), descriptors, &database->owned_handles, &opened)
-          : rocksdb::DB::Open(options, files_.string(), descriptors, &database->owned_handles, &opened);
+      read_only ? rocksdb::DB::OpenForReadOnly(options, files_.string(), descriptors,
+                                               &database->owned_handles, &opened)
+                : rocksdb::DB::Open(options, files_.string(), descriptors, &database->owned_handles, &opened);
   if (!status.ok()) return fail_rocksdb(folder_, status);
   database->db.reset(opened);
   for (std::size_t i = 0; i < names.size(); ++i) {
@@ -232,7 +243,8 @@ Result<std::shared_ptr<Database>> RocksDbStore::open_database(bool read_only) {
 
 Result<RocksDbStore::Family> RocksDbStore::find(std::string_view family) const {
   const std::lock_guard lock(mutex_);
-  if (!database_) return fail(Errc::storage, fmt::format("{} could not be opened again: start again", folder_.string()));
+  if (!database_)
+    return fail(Errc::storage, fmt::format("{} could not be opened again: start again", folder_.string()));
   const auto found = database_->handles.find(family);
   if (found != database_->handles.end()) return Family{database_, found->second};
   return fail(Errc::invalid, fmt::format("{} has no family \"{}\"", folder_.string(), family));
@@ -248,10 +260,12 @@ Result<std::optional<Bytes>> RocksDbStore::get(std::string_view family, ByteSpan
   return copy_of(span_of(value));
 }
 
-Status RocksDbStore::scan(std::string_view family, ByteSpan prefix, const Visitor& visit, ByteSpan from) const {
+Status RocksDbStore::scan(std::string_view family, ByteSpan prefix, const Visitor& visit,
+                          ByteSpan from) const {
   const auto found = find(family);
   if (!found) return std::unexpected(found.error());
-  const std::unique_ptr<rocksdb::Iterator> cursor(found->db().NewIterator(rocksdb::ReadOptions(), found->handle));
+  const std::unique_ptr<rocksdb::Iterator> cursor(
+      found->db().NewIterator(rocksdb::ReadOptions(), found->handle));
   const bool skips = std::ranges::lexicographical_compare(prefix, from);
   for (cursor->Seek(slice_of(skips ? from : prefix)); cursor->Valid(); cursor->Next()) {
     if (!cursor->key().starts_with(slice_of(prefix))) break;
@@ -264,7 +278,8 @@ Status RocksDbStore::scan(std::string_view family, ByteSpan prefix, const Visito
 Result<std::optional<Entry>> RocksDbStore::last(std::string_view family, ByteSpan prefix) const {
   const auto found = find(family);
   if (!found) return std::unexpected(found.error());
-  const std::unique_ptr<rocksdb::Iterator> cursor(found->db().NewIterator(rocksdb::ReadOptions(), found->handle));
+  const std::unique_ptr<rocksdb::Iterator> cursor(
+      found->db().NewIterator(rocksdb::ReadOptions(), found->handle));
   Bytes end = copy_of(prefix);  // The first key behind all that begin with the prefix.
   while (!end.empty() && end.back() == std::byte{0xff}) end.pop_back();
   if (end.empty()) {
@@ -294,12 +309,13 @@ Status RocksDbStore::conclude(const rocksdb::Status& status) {
   return error;
 }
 
-/// After a full disk the log may end in half a record, which RocksDB 7.8 never writes behind again (DB::Resume
-/// begins a new log only if a memtable has something to flush). Opening the database anew reads the log up to
-/// there and begins another.
+/// After a full disk the log may end in half a record, which RocksDB 7.8 never writes behind again
+/// (DB::Resume begins a new log only if a memtable has something to flush). Opening the database anew reads
+/// the log up to there and begins another.
 Status RocksDbStore::open_again() {
   const auto full = [&](std::string_view why) {
-    return fail(Errc::storage_full, fmt::format("{}: the disk was full, and {}: make room", folder_.string(), why));
+    return fail(Errc::storage_full,
+                fmt::format("{}: the disk was full, and {}: make room", folder_.string(), why));
   };
   // Opening writes what the logs hold into a table, so it needs room for as much, and some for its own files.
   std::uint64_t needed = 1 << 20;
@@ -372,11 +388,14 @@ Result<std::unique_ptr<Store>> open_rocksdb_store(const fs::path& folder, std::v
   if (auto made = make_folder(folder); !made) return std::unexpected(made.error());
   auto lock = lock_folder(folder);
   if (!lock) return std::unexpected(lock.error());
-  if (const auto format = open_format(folder, "store", store_format); !format) return std::unexpected(format.error());
+  if (const auto format = open_format(folder, "store", store_format); !format)
+    return std::unexpected(format.error());
 #ifdef RIVULET_CRASH_POINTS
-  if (const auto disk = FaultDisk::from_env(); disk && !options.env) options.env = make_faulty_rocksdb_env(disk);
+  if (const auto disk = FaultDisk::from_env(); disk && !options.env)
+    options.env = make_faulty_rocksdb_env(disk);
 #endif
-  auto store = std::make_unique<RocksDbStore>(folder, std::move(*lock), std::move(families), std::move(options.env));
+  auto store =
+      std::make_unique<RocksDbStore>(folder, std::move(*lock), std::move(families), std::move(options.env));
   if (auto opened = store->open(); !opened) return std::unexpected(opened.error());
   return store;
 }

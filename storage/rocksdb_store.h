@@ -26,7 +26,8 @@ struct RocksDbOptions {
 /// @return conflict if another process (or object) holds the folder; unsupported if its format is newer;
 /// corrupt, permission, storage, storage_full.
 Result<std::unique_ptr<Store>> open_rocksdb_store(const std::filesystem::path& folder,
-                                                  std::vector<std::string> families, RocksDbOptions options = {});
+                                                  std::vector<std::string> families,
+                                                  RocksDbOptions options = {});
 
 /// The newest form of such a folder.
 inline constexpr std::uint32_t store_format = 1;

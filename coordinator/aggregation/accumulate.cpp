@@ -14,7 +14,8 @@ HWY_BEFORE_NAMESPACE();
 namespace rivulet::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-void accumulate_vectors(double* HWY_RESTRICT sums, const float* HWY_RESTRICT values, std::size_t size, float factor) {
+void accumulate_vectors(double* HWY_RESTRICT sums, const float* HWY_RESTRICT values, std::size_t size,
+                        float factor) {
   std::size_t i = 0;
   const auto add_one = [&] {
     sums[i] += static_cast<double>(factor) * static_cast<double>(values[i]);

@@ -43,7 +43,8 @@ std::unique_ptr<AggregationRule> make_weighted_mean(std::vector<CoordinateRange>
 /// @param updates  in any order.
 /// @return conflict if two updates have one id; invalid for a weight or scale out of its interval or
 ///         a delta of another length, naming the update; else as AggregationRule::aggregate.
-Result<std::vector<float>> aggregate_in_parallel(const AggregationRule& rule, std::vector<SealedUpdate> updates,
-                                                 std::size_t entries, std::size_t threads);
+Result<std::vector<float>> aggregate_in_parallel(const AggregationRule& rule,
+                                                 std::vector<SealedUpdate> updates, std::size_t entries,
+                                                 std::size_t threads);
 
 }  // namespace rivulet

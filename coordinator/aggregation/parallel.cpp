@@ -24,7 +24,8 @@ Status check(std::span<const SealedUpdate> updates, std::size_t entries) {
       return refuse(Errc::invalid, fmt::format("its scale {} is not in [0, 1]", update.scale));
     }
     if (update.delta->entries() != entries) {
-      return refuse(Errc::invalid, fmt::format("it has {} entries, the model {}", update.delta->entries(), entries));
+      return refuse(Errc::invalid,
+                    fmt::format("it has {} entries, the model {}", update.delta->entries(), entries));
     }
     if (&update != updates.data() && (&update)[-1].id == update.id) {
       return refuse(Errc::conflict, "it is in the sealed set twice");
@@ -35,8 +36,9 @@ Status check(std::span<const SealedUpdate> updates, std::size_t entries) {
 
 }  // namespace
 
-Result<std::vector<float>> aggregate_in_parallel(const AggregationRule& rule, std::vector<SealedUpdate> updates,
-                                                 std::size_t entries, std::size_t threads) {
+Result<std::vector<float>> aggregate_in_parallel(const AggregationRule& rule,
+                                                 std::vector<SealedUpdate> updates, std::size_t entries,
+                                                 std::size_t threads) {
   RIVULET_ASSERT(threads > 0);
   std::ranges::sort(updates, {}, &SealedUpdate::id);
   const Status sound = check(updates, entries);

@@ -62,8 +62,8 @@ class WeightedMean final : public AggregationRule {
     const float scaled = static_cast<float>(static_cast<double>(weight) * update.scale);
     std::size_t done = segment.begin;
     const auto add_until = [&](std::size_t end, float factor) {
-      accumulate(sums.subspan(done - segment.begin, end - done), decoded.subspan(done - segment.begin, end - done),
-                 factor);
+      accumulate(sums.subspan(done - segment.begin, end - done),
+                 decoded.subspan(done - segment.begin, end - done), factor);
       done = end;
     };
     for_each_overlap(statistics_, segment, [&](CoordinateRange part) {

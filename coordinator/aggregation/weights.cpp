@@ -9,7 +9,8 @@
 
 namespace rivulet {
 
-std::vector<double> capped_weights(std::span<const std::uint64_t> sample_counts, std::uint64_t sample_count_max) {
+std::vector<double> capped_weights(std::span<const std::uint64_t> sample_counts,
+                                   std::uint64_t sample_count_max) {
   RIVULET_ASSERT(sample_count_max > 0);
   if (sample_counts.empty()) return {};
   std::vector<std::uint64_t> capped(sample_counts.begin(), sample_counts.end());

@@ -18,7 +18,8 @@ inline constexpr double norm_refusal_factor = 4.0;
 /// 4 times the median of the capped counts. Of an even number of counts the median is the lower of
 /// the two in the middle: in a cohort of two, the smaller count bounds the larger one.
 /// @param sample_counts  of the sealed updates, each above 0. @return in the same order.
-std::vector<double> capped_weights(std::span<const std::uint64_t> sample_counts, std::uint64_t sample_count_max);
+std::vector<double> capped_weights(std::span<const std::uint64_t> sample_counts,
+                                   std::uint64_t sample_count_max);
 
 /// The factor that brings a decoded delta down to the task's norm bound, min(1, bound / norm).
 /// Rounding can lift a clipped delta slightly above the bound; more than 4 times is no accident.

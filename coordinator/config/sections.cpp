@@ -35,7 +35,8 @@ void read_round(TomlReader section, RoundConfig& out) {
   // Small cohorts keep their minimum within reach without naming it.
   out.cohort_min = read_u32(section, "cohort_min", std::min(out.cohort_min, std::max(out.cohort, 1U)));
   const std::uint32_t goal = out.goal == 0 ? out.cohort : out.goal;
-  out.updates_min = read_u32(section, "updates_min", std::min({out.updates_min, out.cohort_min, std::max(goal, 1U)}));
+  out.updates_min =
+      read_u32(section, "updates_min", std::min({out.updates_min, out.cohort_min, std::max(goal, 1U)}));
   out.selection_patience = read_seconds(section, "selection_patience_s", out.selection_patience);
   out.selection_deadline = read_seconds(section, "selection_deadline_s", out.selection_deadline);
   out.deadline = read_seconds(section, "deadline_s", out.deadline);

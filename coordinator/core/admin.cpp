@@ -16,7 +16,9 @@ std::unexpected<Error> unknown_node(const PublicKey& key) {
 }
 
 json node_json(const Node& node) {
-  return {{"key", node.record.key.hex()}, {"state", std::string(name(node.record.state))}, {"tags", node.record.tags}};
+  return {{"key", node.record.key.hex()},
+          {"state", std::string(name(node.record.state))},
+          {"tags", node.record.tags}};
 }
 
 /// A change of a node's state, told and recorded.
@@ -31,15 +33,17 @@ void change_state(Step& step, Node& node, NodeState to, const char* event) {
 
 void on(Step& step, const event::CreateToken& event) {
   if (event.uses == 0) return step.reply(event.request, fail(Errc::invalid, "uses must be at least 1"));
-  if (event.expires <= step.now.utc) return step.reply(event.request, fail(Errc::invalid, "the token would have expired"));
+  if (event.expires <= step.now.utc)
+    return step.reply(event.request, fail(Errc::invalid, "the token would have expired"));
   if (step.state.fleet.tokens.contains(event.secret_hash)) {
     return step.reply(event.request, fail(Errc::conflict, "a token with this secret exists: try again"));
   }
   const TokenRecord token{event.secret_hash, step.now.utc, event.expires, event.uses, 0};
   step.state.fleet.tokens[event.secret_hash] = token;
   step.put("tokens", event.secret_hash.span(), to_json(token));
-  step.audit(operator_actor, "token_created",
-             {{"token", event.secret_hash.hex()}, {"expires", to_rfc3339(event.expires)}, {"uses", event.uses}});
+  step.audit(
+      operator_actor, "token_created",
+      {{"token", event.secret_hash.hex()}, {"expires", to_rfc3339(event.expires)}, {"uses", event.uses}});
   step.reply(event.request, json{{"expires", to_rfc3339(event.expires)}, {"uses", event.uses}});
 }
 
@@ -102,7 +106,8 @@ void on(Step& step, const event::TagNode& event) {
 void on(Step& step, const event::StartRounds& event) {
   State& state = step.state;
   if (event.count == 0) return step.reply(event.request, fail(Errc::invalid, "count must be at least 1"));
-  if (state.shutting_down) return step.reply(event.request, fail(Errc::cancelled, "the coordinator shuts down"));
+  if (state.shutting_down)
+    return step.reply(event.request, fail(Errc::cancelled, "the coordinator shuts down"));
   if (const Status status = may_publish(state, step.now); !status) {
     return step.reply(event.request, std::unexpected(status.error()));
   }
@@ -137,7 +142,8 @@ void on(Step& step, const event::TrustChanged& event) {
                 {"coordinator", document->coordinator.hex()}});
     step.notice(Level::info, "trust_changed", "", {{"version", std::to_string(document->version)}});
   }
-  step.reply(event.request, json{{"version", state.trust.version}, {"expires", to_rfc3339(state.trust.expires)}});
+  step.reply(event.request,
+             json{{"version", state.trust.version}, {"expires", to_rfc3339(state.trust.expires)}});
 }
 
 void on(Step&, const event::Tick&) {}
@@ -167,7 +173,8 @@ void on(Step& step, const event::ShuttingDown&) {
     set_session(state.fleet, node, 0);
   }
   for (const Waiter& waiter : state.waiters) {
-    step.reply(waiter.request, fail(Errc::cancelled, "the coordinator shuts down; the rounds go on when it is back"));
+    step.reply(waiter.request,
+               fail(Errc::cancelled, "the coordinator shuts down; the rounds go on when it is back"));
   }
   state.waiters.clear();
 }

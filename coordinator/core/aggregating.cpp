@@ -30,9 +30,9 @@ bool advance(Step& step, Aggregating& phase) {
   const VersionRecord* parent = state.registry.find(plan.base);
   const auto release = state.registry.releases.find(plan.release);
   RIVULET_ASSERT(parent != nullptr && release != state.registry.releases.end());
-  step.emit(effect::Aggregate{plan.round, phase.sealed.attempt, plan.release, release->second.content, plan.base,
-                              plan.base_hash, parent->master, parent->optimizer_state, plan.aggregation,
-                              phase.sealed.entries});
+  step.emit(effect::Aggregate{plan.round, phase.sealed.attempt, plan.release, release->second.content,
+                              plan.base, plan.base_hash, parent->master, parent->optimizer_state,
+                              plan.aggregation, phase.sealed.entries});
   return false;
 }
 
@@ -45,8 +45,9 @@ void on(Step& step, const event::Aggregated& event) {
   const double limit = state.registry.releases.at(state.round.plan.release).release.limits.max_distance;
   if (!(candidate.distance <= limit)) {
     end_round(step, Ending::refused,
-              fmt::format("the candidate is {:.6g} away from the release's first weights; the release allows {:.6g}",
-                          candidate.distance, limit));
+              fmt::format(
+                  "the candidate is {:.6g} away from the release's first weights; the release allows {:.6g}",
+                  candidate.distance, limit));
     return step.erase_unreferenced(contents);
   }
   SealedSet sealed = std::move(phase->sealed);
@@ -59,7 +60,8 @@ void on(Step& step, const event::AggregationFailed& event) {
   if (event.error.code == Errc::storage_full) {
     phase->requested = false;  // Asked again once StorageState tells of room.
     step.state.storage_full = true;
-    step.notice(effect::Level::warning, "aggregation_failed", name(event.error.code), {{"detail", event.error.detail}});
+    step.notice(effect::Level::warning, "aggregation_failed", name(event.error.code),
+                {{"detail", event.error.detail}});
     return;
   }
   end_round(step, Ending::failed, "aggregation: " + event.error.detail);

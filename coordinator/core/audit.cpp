@@ -6,7 +6,9 @@
 namespace rivulet::coordinator {
 namespace {
 
-Digest hash_of(const nlohmann::json& entry_without_hash) { return sha256(bytes_of(audit_text(entry_without_hash))); }
+Digest hash_of(const nlohmann::json& entry_without_hash) {
+  return sha256(bytes_of(audit_text(entry_without_hash)));
+}
 
 }  // namespace
 
@@ -19,7 +21,8 @@ nlohmann::json append_audit(AuditHead& head, UtcTime utc, std::string_view actor
                             nlohmann::json details) {
   nlohmann::json entry = details.is_null() ? nlohmann::json::object() : std::move(details);
   RIVULET_ASSERT(entry.is_object());
-  for (const char* key : {"seq", "time", "actor", "event", "previous", "hash"}) RIVULET_ASSERT(!entry.contains(key));
+  for (const char* key : {"seq", "time", "actor", "event", "previous", "hash"})
+    RIVULET_ASSERT(!entry.contains(key));
   entry["seq"] = head.seq + 1;
   entry["time"] = to_rfc3339(utc);
   entry["actor"] = std::string(actor);
@@ -34,16 +37,19 @@ std::optional<AuditFault> AuditVerifier::add(std::string_view text) {
   const std::uint64_t expected = head_.seq + 1;
   nlohmann::json entry = nlohmann::json::parse(text, nullptr, false);
   const auto is_text = [&](const char* key) { return entry.contains(key) && entry[key].is_string(); };
-  if (!entry.is_object() || !entry.contains("seq") || !entry["seq"].is_number_unsigned() || !is_text("previous") ||
-      !is_text("hash")) {
+  if (!entry.is_object() || !entry.contains("seq") || !entry["seq"].is_number_unsigned() ||
+      !is_text("previous") || !is_text("hash")) {
     return AuditFault{expected, "is not an audit entry"};
   }
-  if (entry["seq"] != expected) return AuditFault{expected, "is missing: entry " + entry["seq"].dump() + " follows"};
-  if (entry["previous"] != head_.hash.hex()) return AuditFault{expected, "does not name the hash of the entry before it"};
+  if (entry["seq"] != expected)
+    return AuditFault{expected, "is missing: entry " + entry["seq"].dump() + " follows"};
+  if (entry["previous"] != head_.hash.hex())
+    return AuditFault{expected, "does not name the hash of the entry before it"};
   const std::string claimed = entry["hash"];
   entry.erase("hash");
   const Digest actual = hash_of(entry);
-  if (claimed != actual.hex()) return AuditFault{expected, "was changed: its text does not have the hash that it names"};
+  if (claimed != actual.hex())
+    return AuditFault{expected, "was changed: its text does not have the hash that it names"};
   head_ = AuditHead{expected, actual};
   return std::nullopt;
 }

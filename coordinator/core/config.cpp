@@ -22,16 +22,18 @@ Status check_waits(const Config& config) {
     milliseconds least;
   };
   const RoundConfig& round = config.round;
-  for (const Wait& wait : {Wait{"[round] selection_patience_s", round.selection_patience, milliseconds(0)},
-                           Wait{"[round] selection_deadline_s", round.selection_deadline, milliseconds(1)},
-                           Wait{"[round] deadline_s", round.deadline, milliseconds(1)},
-                           Wait{"[round] failure_pause_s", round.failure_pause, milliseconds(0)},
-                           Wait{"[validation] deadline_s", config.validation.deadline, milliseconds(1)},
-                           Wait{"[limits] heartbeat_s", config.limits.heartbeat, milliseconds(1)},
-                           Wait{"[limits] storage_backoff", config.limits.storage_backoff, milliseconds(1)},
-                           Wait{"[limits] shutdown_backoff", config.limits.shutdown_backoff, milliseconds(1)}}) {
+  for (const Wait& wait :
+       {Wait{"[round] selection_patience_s", round.selection_patience, milliseconds(0)},
+        Wait{"[round] selection_deadline_s", round.selection_deadline, milliseconds(1)},
+        Wait{"[round] deadline_s", round.deadline, milliseconds(1)},
+        Wait{"[round] failure_pause_s", round.failure_pause, milliseconds(0)},
+        Wait{"[validation] deadline_s", config.validation.deadline, milliseconds(1)},
+        Wait{"[limits] heartbeat_s", config.limits.heartbeat, milliseconds(1)},
+        Wait{"[limits] storage_backoff", config.limits.storage_backoff, milliseconds(1)},
+        Wait{"[limits] shutdown_backoff", config.limits.shutdown_backoff, milliseconds(1)}}) {
     if (wait.value < wait.least || wait.value > wait_max) {
-      return fail(Errc::invalid, std::string(wait.key) + " must be " + (wait.least.count() > 0 ? "above" : "at least") +
+      return fail(Errc::invalid, std::string(wait.key) + " must be " +
+                                     (wait.least.count() > 0 ? "above" : "at least") +
                                      " 0 and at most 366 days");
     }
   }
@@ -41,7 +43,8 @@ Status check_waits(const Config& config) {
 Status check_round(const RoundConfig& round) {
   const std::uint32_t goal = round.goal == 0 ? round.cohort : round.goal;
   for (const Status& status : {
-           require(round.cohort >= 1 && round.cohort <= 1'000'000, "[round] cohort must be between 1 and 1000000"),
+           require(round.cohort >= 1 && round.cohort <= 1'000'000,
+                   "[round] cohort must be between 1 and 1000000"),
            require(round.over_selection >= 1.0 && round.over_selection <= 10.0,
                    "[round] over_selection must be between 1 and 10"),
            require(goal <= std::ceil(round.cohort * round.over_selection),
@@ -65,19 +68,23 @@ Status check_training(const Config& config) {
   const auto within = [](double value, double least, double most) { return value >= least && value <= most; };
   for (const Status& status : {
            // As nodes see it: beyond these they refuse the task.
-           require(training.epochs >= 1 && training.epochs <= 10'000, "[training] epochs must be between 1 and 10000"),
+           require(training.epochs >= 1 && training.epochs <= 10'000,
+                   "[training] epochs must be between 1 and 10000"),
            require(training.batch_size >= 1 && training.batch_size <= 1U << 20,
                    "[training] batch_size must be between 1 and 2^20"),
            require(training.learning_rate > 0 && training.learning_rate <= 100,
                    "[training] learning_rate must be above 0 and at most 100"),
            require(within(training.momentum, 0, 1), "[training] momentum must be between 0 and 1"),
-           require(within(training.weight_decay, 0, 1e6), "[training] weight_decay must be between 0 and 1e6"),
+           require(within(training.weight_decay, 0, 1e6),
+                   "[training] weight_decay must be between 0 and 1e6"),
            require(within(training.proximal_mu, 0, 1e6), "[training] proximal_mu must be between 0 and 1e6"),
-           require(within(config.delta.norm_bound, 0, 1e30), "[delta] norm_bound must be between 0 (none) and 1e30"),
+           require(within(config.delta.norm_bound, 0, 1e30),
+                   "[delta] norm_bound must be between 0 (none) and 1e30"),
            require(config.aggregation.rule == "mean", "[aggregation] rule must be \"mean\""),
            require(config.aggregation.optimizer == "fedavg", "[aggregation] optimizer must be \"fedavg\""),
-           require(config.aggregation.server_learning_rate > 0 && config.aggregation.server_learning_rate <= 100,
-                   "[aggregation] server_learning_rate must be above 0 and at most 100"),
+           require(
+               config.aggregation.server_learning_rate > 0 && config.aggregation.server_learning_rate <= 100,
+               "[aggregation] server_learning_rate must be above 0 and at most 100"),
        }) {
     if (!status) return status;
   }
@@ -96,7 +103,8 @@ Status check_validation(const ValidationConfig& validation, const LimitsConfig& 
                    "[validation] holdout_max must be between 1 and 2^30"),
            require(validation.tolerance >= 0 && validation.tolerance <= 1,
                    "[validation] tolerance must be a fraction between 0 and 1"),
-           require(limits.versions_kept >= 2, "[limits] versions_kept must be at least 2: a version and its fallback"),
+           require(limits.versions_kept >= 2,
+                   "[limits] versions_kept must be at least 2: a version and its fallback"),
            require(limits.verdict_rounds >= 1, "[limits] verdict_rounds must be at least 1"),
        }) {
     if (!status) return status;
@@ -121,13 +129,15 @@ Result<ValidationMode> parse_validation_mode(std::string_view text) {
        {ValidationMode::federated, ValidationMode::central, ValidationMode::both, ValidationMode::none}) {
     if (text == name(mode)) return mode;
   }
-  return fail(Errc::invalid, "validation mode '" + std::string(text) + "' is none of federated, central, both, none");
+  return fail(Errc::invalid,
+              "validation mode '" + std::string(text) + "' is none of federated, central, both, none");
 }
 
 Result<std::uint16_t> optimizer_number(std::string_view text) {
   if (text == "sgd") return std::uint16_t{0};
   if (text == "adam") return std::uint16_t{1};
-  return fail(Errc::invalid, "[training] optimizer must be \"sgd\" or \"adam\", not \"" + std::string(text) + "\"");
+  return fail(Errc::invalid,
+              "[training] optimizer must be \"sgd\" or \"adam\", not \"" + std::string(text) + "\"");
 }
 
 Status check(const Config& config) {

@@ -12,17 +12,17 @@ namespace rivulet::coordinator {
 
 /// [round] Who is asked, and when a round closes.
 struct RoundConfig {
-  std::uint32_t cohort = 10;         ///< Updates that a round wants.
-  double over_selection = 1.3;       ///< Times the cohort is how many nodes are asked.
-  std::uint32_t goal = 0;            ///< Closes at this many accepted updates; 0: at the cohort.
-  std::uint32_t cohort_min = 2;      ///< Fewer eligible nodes than this start no training.
-  std::uint32_t updates_min = 2;     ///< Fewer accepted updates than this fail the round.
+  std::uint32_t cohort = 10;                     ///< Updates that a round wants.
+  double over_selection = 1.3;                   ///< Times the cohort is how many nodes are asked.
+  std::uint32_t goal = 0;                        ///< Closes at this many accepted updates; 0: at the cohort.
+  std::uint32_t cohort_min = 2;                  ///< Fewer eligible nodes than this start no training.
+  std::uint32_t updates_min = 2;                 ///< Fewer accepted updates than this fail the round.
   std::chrono::seconds selection_patience{5};    ///< How long a full cohort is waited for.
   std::chrono::seconds selection_deadline{600};  ///< Then a round without the minimum cohort fails.
   std::chrono::seconds deadline{600};            ///< For training and upload.
   std::chrono::seconds failure_pause{5};         ///< Between a failed round and the next one.
-  std::uint64_t samples_min = 1;             ///< A node with fewer labelled samples isn't asked.
-  std::uint64_t sample_count_max = 100'000;  ///< An update that claims more is refused.
+  std::uint64_t samples_min = 1;                 ///< A node with fewer labelled samples isn't asked.
+  std::uint64_t sample_count_max = 100'000;      ///< An update that claims more is refused.
   std::uint32_t refusals_max = 3;  ///< Refused candidates in a row after which the schedule stops.
 
   bool operator==(const RoundConfig&) const = default;
@@ -35,7 +35,7 @@ struct TrainingConfig {
   double learning_rate = 0.1;
   double momentum = 0.0;
   double weight_decay = 0.0;
-  double proximal_mu = 0.0;     ///< FedProx (arXiv:1812.06127); 0: none.
+  double proximal_mu = 0.0;       ///< FedProx (arXiv:1812.06127); 0: none.
   std::string optimizer = "sgd";  ///< or "adam".
 
   bool operator==(const TrainingConfig&) const = default;
@@ -72,11 +72,11 @@ Result<ValidationMode> parse_validation_mode(std::string_view text);
 /// [validation] The gate between a candidate and the fleet.
 struct ValidationConfig {
   ValidationMode mode = ValidationMode::both;
-  std::uint32_t evaluators = 10;      ///< Nodes that are asked.
-  std::uint32_t evaluators_min = 2;   ///< Fewer reports than this, and nothing is published.
-  std::uint64_t holdout_min = 50;     ///< Samples, over all reports, after capping.
+  std::uint32_t evaluators = 10;       ///< Nodes that are asked.
+  std::uint32_t evaluators_min = 2;    ///< Fewer reports than this, and nothing is published.
+  std::uint64_t holdout_min = 50;      ///< Samples, over all reports, after capping.
   std::uint64_t holdout_max = 10'000;  ///< A node's samples beyond this add no weight.
-  double tolerance = 0.01;            ///< The largest fall in accuracy, as a fraction, that passes.
+  double tolerance = 0.01;             ///< The largest fall in accuracy, as a fraction, that passes.
   std::chrono::seconds deadline{600};
 
   bool operator==(const ValidationConfig&) const = default;
@@ -85,12 +85,12 @@ struct ValidationConfig {
 /// [limits] What is kept, and how nodes are paced.
 struct LimitsConfig {
   std::chrono::seconds heartbeat{60};
-  std::chrono::milliseconds storage_backoff{30'000};   ///< Asked of nodes while storage is full.
-  std::chrono::milliseconds shutdown_backoff{5'000};   ///< Asked of nodes at a shutdown.
-  std::uint32_t versions_kept = 10;      ///< Blobs of this many newest versions stay.
-  std::uint32_t verdict_rounds = 100;    ///< Rounds back for which verdicts are kept.
-  std::uint32_t rounds_listed = 1000;    ///< Finished rounds that are kept in memory for `round list`.
-  std::uint32_t overlap_below = 20;      ///< In smaller fleets an evaluator may have trained.
+  std::chrono::milliseconds storage_backoff{30'000};  ///< Asked of nodes while storage is full.
+  std::chrono::milliseconds shutdown_backoff{5'000};  ///< Asked of nodes at a shutdown.
+  std::uint32_t versions_kept = 10;                   ///< Blobs of this many newest versions stay.
+  std::uint32_t verdict_rounds = 100;                 ///< Rounds back for which verdicts are kept.
+  std::uint32_t rounds_listed = 1000;  ///< Finished rounds that are kept in memory for `round list`.
+  std::uint32_t overlap_below = 20;    ///< In smaller fleets an evaluator may have trained.
 
   bool operator==(const LimitsConfig&) const = default;
 };

@@ -50,8 +50,9 @@ struct State {
 };
 
 /// The families of the store that the core writes.
-inline const std::vector<std::string> families = {"nodes",    "tokens",   "tasks",      "rounds", "updates", "verdicts",
-                                                  "releases", "versions", "assignment", "audit",  "meta"};
+inline const std::vector<std::string> families = {"nodes",      "tokens",   "tasks",    "rounds",
+                                                  "updates",    "verdicts", "releases", "versions",
+                                                  "assignment", "audit",    "meta"};
 
 /// The first records of a new fleet. @param trust its first document, signed by its root.
 /// @param seed random. @return refused or corrupt if `trust` is not in order.

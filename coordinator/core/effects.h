@@ -103,8 +103,8 @@ enum class Level { info, warning, error };
 /// For the log (one line) and the metrics (a counter by `event` and `reason`).
 struct Notice {
   Level level = Level::info;
-  std::string event;                   ///< e.g. "update_refused".
-  std::string reason;                  ///< A name(Reason) or another fixed word; empty if there is none.
+  std::string event;   ///< e.g. "update_refused".
+  std::string reason;  ///< A name(Reason) or another fixed word; empty if there is none.
   std::vector<std::pair<std::string, std::string>> fields;
 };
 

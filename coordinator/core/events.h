@@ -173,15 +173,15 @@ struct TagNode {
 /// A signed release whose blobs and w_0 are stored. Answered once its first version is sealed.
 struct ImportRelease {
   RequestId request = 0;
-  Envelope release;            ///< Context::release.
-  ContentId release_content;   ///< The envelope as a blob.
-  ContentId snapshot;          ///< w of the first version, in the release's form.
+  Envelope release;           ///< Context::release.
+  ContentId release_content;  ///< The envelope as a blob.
+  ContentId snapshot;         ///< w of the first version, in the release's form.
   std::uint64_t snapshot_bytes = 0;
-  Digest weights_hash;         ///< Of what the snapshot decodes to.
-  ContentId master;            ///< fp32.
-  ContentId optimizer_state;   ///< Zero if there is none.
-  bool has_holdout = false;    ///< The coordinator holds samples that gate.
-  bool has_test = false;       ///< … and samples that only report.
+  Digest weights_hash;        ///< Of what the snapshot decodes to.
+  ContentId master;           ///< fp32.
+  ContentId optimizer_state;  ///< Zero if there is none.
+  bool has_holdout = false;   ///< The coordinator holds samples that gate.
+  bool has_test = false;      ///< … and samples that only report.
 };
 /// Adds `count` rounds to the schedule.
 struct StartRounds {

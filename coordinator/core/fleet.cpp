@@ -38,30 +38,34 @@ std::expected<std::uint16_t, Refusal> agree_on_protocol(std::uint16_t theirs_min
                          : "versions " + std::to_string(least) + " to " + std::to_string(most);
   };
   const bool older = theirs_max < protocol_min;
-  return std::unexpected(Refusal{Reason::unsupported_protocol,
-                                 "the node speaks protocol " + range(theirs_min, theirs_max) + ", this coordinator " +
-                                     range(protocol_min, protocol_max) + ": update the " +
-                                     (older ? "node" : "coordinator")});
+  return std::unexpected(
+      Refusal{Reason::unsupported_protocol, "the node speaks protocol " + range(theirs_min, theirs_max) +
+                                                ", this coordinator " + range(protocol_min, protocol_max) +
+                                                ": update the " + (older ? "node" : "coordinator")});
 }
 
-std::expected<Enrolment, Refusal> judge_enrolment(const Fleet& fleet, const PublicKey& key, const Digest& secret_hash,
-                                                  UtcTime utc) {
+std::expected<Enrolment, Refusal> judge_enrolment(const Fleet& fleet, const PublicKey& key,
+                                                  const Digest& secret_hash, UtcTime utc) {
   const Node* node = fleet.find(key);
   if (node != nullptr && node->record.state == NodeState::revoked) {
-    return std::unexpected(Refusal{Reason::revoked, "this node's key was revoked: make a new one to join again"});
+    return std::unexpected(
+        Refusal{Reason::revoked, "this node's key was revoked: make a new one to join again"});
   }
   if (node != nullptr && node->record.token == secret_hash) return Enrolment::again;
   const auto token = fleet.tokens.find(secret_hash);
   if (token == fleet.tokens.end()) {
-    return std::unexpected(Refusal{Reason::unknown_token, "the coordinator made no such token: ask for a new one"});
+    return std::unexpected(
+        Refusal{Reason::unknown_token, "the coordinator made no such token: ask for a new one"});
   }
   if (utc >= token->second.expires) {
     return std::unexpected(
-        Refusal{Reason::expired_token, "the token expired at " + to_rfc3339(token->second.expires) + ": ask for a new one"});
+        Refusal{Reason::expired_token,
+                "the token expired at " + to_rfc3339(token->second.expires) + ": ask for a new one"});
   }
   if (node != nullptr) return Enrolment::again;
   if (token->second.used >= token->second.uses) {
-    return std::unexpected(Refusal{Reason::used_token, "the token was good for " + std::to_string(token->second.uses) +
+    return std::unexpected(Refusal{Reason::used_token, "the token was good for " +
+                                                           std::to_string(token->second.uses) +
                                                            " nodes, which have joined: ask for a new one"});
   }
   return Enrolment::enrolled;
@@ -88,16 +92,22 @@ std::vector<PublicKey> draw(std::vector<PublicKey> pool, std::size_t count, std:
 
 Result<PublicKey> resolve_node(const Fleet& fleet, std::string_view prefix) {
   std::string digits(prefix);
-  std::ranges::transform(digits, digits.begin(), [](char c) { return c >= 'A' && c <= 'F' ? char(c + ('a' - 'A')) : c; });
-  if (digits.size() < 8 || digits.size() > 64 || digits.find_first_not_of("0123456789abcdef") != std::string::npos) {
-    return fail(Errc::invalid, "'" + std::string(prefix.substr(0, 80)) + "' is not a node's key: give 8 to 64 of its hex digits");
+  std::ranges::transform(digits, digits.begin(),
+                         [](char c) { return c >= 'A' && c <= 'F' ? char(c + ('a' - 'A')) : c; });
+  if (digits.size() < 8 || digits.size() > 64 ||
+      digits.find_first_not_of("0123456789abcdef") != std::string::npos) {
+    return fail(Errc::invalid, "'" + std::string(prefix.substr(0, 80)) +
+                                   "' is not a node's key: give 8 to 64 of its hex digits");
   }
   const auto low = PublicKey::from_hex(digits + std::string(64 - digits.size(), '0'));
-  const auto starts = [&](const auto& at) { return at != fleet.nodes.end() && at->first.hex().starts_with(digits); };
+  const auto starts = [&](const auto& at) {
+    return at != fleet.nodes.end() && at->first.hex().starts_with(digits);
+  };
   auto at = fleet.nodes.lower_bound(*low);
   if (!starts(at)) return fail(Errc::not_found, "no node's key begins with " + digits);
   const PublicKey found = at->first;
-  if (starts(++at)) return fail(Errc::conflict, "several nodes' keys begin with " + digits + ": give more digits");
+  if (starts(++at))
+    return fail(Errc::conflict, "several nodes' keys begin with " + digits + ": give more digits");
   return found;
 }
 

@@ -68,8 +68,8 @@ struct Fleet {
   std::map<PublicKey, Node> nodes;
   std::map<Digest, TokenRecord> tokens;
   std::unordered_map<SessionId, PublicKey> sessions;  ///< Those past Hello.
-  std::size_t active = 0;        ///< Nodes in state active …
-  std::size_t active_ready = 0;  ///< … of which connected and ready.
+  std::size_t active = 0;                             ///< Nodes in state active …
+  std::size_t active_ready = 0;                       ///< … of which connected and ready.
 
   Node* find(const PublicKey& key);
   [[nodiscard]] const Node* find(const PublicKey& key) const;

@@ -23,10 +23,11 @@ std::optional<GateDecision> fault_on_central(const GateEvidence& evidence, doubl
   }
   // Not "fall > tolerance": a fall that is not a number does not pass.
   if (!(parent.accuracy - candidate.accuracy <= tolerance)) {
-    return GateDecision{GateOutcome::refuse,
-                        fmt::format("accuracy on the central holdout falls from {:.4f} to {:.4f}, by more than {:.4f}",
-                                    parent.accuracy, candidate.accuracy, tolerance),
-                        {}};
+    return GateDecision{
+        GateOutcome::refuse,
+        fmt::format("accuracy on the central holdout falls from {:.4f} to {:.4f}, by more than {:.4f}",
+                    parent.accuracy, candidate.accuracy, tolerance),
+        {}};
   }
   return std::nullopt;
 }
@@ -42,10 +43,11 @@ std::optional<GateDecision> fault_on_nodes(const FederatedResult& result, const 
     return GateDecision{GateOutcome::refuse, "its loss on most nodes' holdouts is not finite", {}};
   }
   if (!(result.fall <= config.tolerance)) {
-    return GateDecision{GateOutcome::refuse,
-                        fmt::format("accuracy on the holdouts of {} nodes falls by {:.4f}, by more than {:.4f}",
-                                    result.nodes, result.fall, config.tolerance),
-                        {}};
+    return GateDecision{
+        GateOutcome::refuse,
+        fmt::format("accuracy on the holdouts of {} nodes falls by {:.4f}, by more than {:.4f}", result.nodes,
+                    result.fall, config.tolerance),
+        {}};
   }
   return std::nullopt;
 }
@@ -70,7 +72,8 @@ FederatedResult combine(std::span<const PairedCounts> reports, const ValidationC
     const PairedCounts& report = reports[k];
     const auto n = static_cast<double>(report.samples());
     result.samples += weights[k];
-    fall += weights[k] * (static_cast<double>(report.parent_only) - static_cast<double>(report.candidate_only)) / n;
+    fall += weights[k] *
+            (static_cast<double>(report.parent_only) - static_cast<double>(report.candidate_only)) / n;
     accuracy += weights[k] * static_cast<double>(report.both_right + report.candidate_only) / n;
     if (std::isfinite(report.candidate_loss_sum)) {
       loss += weights[k] * report.candidate_loss_sum / n;
@@ -113,9 +116,10 @@ GateDecision decide(const GateEvidence& evidence, const ValidationConfig& config
       }
     }
   }
-  decision.why = nodes ? fmt::format("{} nodes on {:.0f} samples: accuracy changes by {:+.4f}", result.nodes,
-                                     result.samples, -result.fall)
-                       : std::string(central ? "it holds its own on the central holdout" : "nothing is asked of it");
+  decision.why =
+      nodes ? fmt::format("{} nodes on {:.0f} samples: accuracy changes by {:+.4f}", result.nodes,
+                          result.samples, -result.fall)
+            : std::string(central ? "it holds its own on the central holdout" : "nothing is asked of it");
   return decision;
 }
 

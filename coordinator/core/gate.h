@@ -21,7 +21,9 @@ struct PairedCounts {
   double candidate_loss_sum = 0;
 
   bool operator==(const PairedCounts&) const = default;
-  [[nodiscard]] std::uint64_t samples() const { return both_right + parent_only + candidate_only + both_wrong; }
+  [[nodiscard]] std::uint64_t samples() const {
+    return both_right + parent_only + candidate_only + both_wrong;
+  }
 };
 
 /// No honest holdout is larger; keeps sums of counts from wrapping around.
@@ -30,10 +32,10 @@ inline constexpr std::uint64_t report_count_max = std::uint64_t{1} << 32;
 /// The verdict of all nodes' reports together.
 struct FederatedResult {
   std::size_t nodes = 0;
-  double samples = 0;  ///< The sum of the weights: sample counts, capped at 4 times their median.
-  double fall = 0;     ///< sum_k w_k (parent_only_k - candidate_only_k) / n_k / sum_k w_k
+  double samples = 0;   ///< The sum of the weights: sample counts, capped at 4 times their median.
+  double fall = 0;      ///< sum_k w_k (parent_only_k - candidate_only_k) / n_k / sum_k w_k
   double diverged = 0;  ///< The weight of nodes whose candidate loss is not finite; one alone can lie.
-  Metrics candidate;   ///< Weighted alike; the loss without those.
+  Metrics candidate;    ///< Weighted alike; the loss without those.
 
   bool operator==(const FederatedResult&) const = default;
 };

@@ -43,8 +43,8 @@ bool may_evaluate(const Node& node) {
 
 void invite(Step& step, Gating& phase, Node& node) {
   const State& state = step.state;
-  const TaskRecord task{task_id(state.trust.fleet, state.round.plan.round, node.record.key, TaskType::evaluate,
-                                phase.sealed.attempt),
+  const TaskRecord task{task_id(state.trust.fleet, state.round.plan.round, node.record.key,
+                                TaskType::evaluate, phase.sealed.attempt),
                         node.record.key, state.round.plan.round, TaskType::evaluate, std::nullopt};
   if (phase.evaluators.contains(task.id)) return;
   phase.evaluators[task.id] = task;
@@ -62,7 +62,8 @@ void invite_evaluators(Step& step, Gating& phase) {
   for (const auto& [key, node] : state.fleet.nodes) {
     if (may_evaluate(node)) (trainers.contains(key) ? trained : apart).push_back(key);
   }
-  const std::uint64_t seed = derive_seed(derive_seed(state.seed, plan.round), evaluators_label + phase.sealed.attempt);
+  const std::uint64_t seed =
+      derive_seed(derive_seed(state.seed, plan.round), evaluators_label + phase.sealed.attempt);
   const std::size_t wanted = evaluators_asked(plan);
   std::vector<PublicKey> chosen = draw(std::move(apart), wanted, seed);
   if (chosen.size() < wanted && state.fleet.active < state.config.limits.overlap_below) {
@@ -75,20 +76,28 @@ void invite_evaluators(Step& step, Gating& phase) {
 std::optional<Refusal> judge_report(const EvaluationReport& report, const State& state, const Gating* phase,
                                     const Node& node) {
   const PublicKey& key = node.record.key;
-  if (report.fleet != state.trust.fleet) return Refusal{Reason::wrong_fleet, "the report is for another fleet"};
-  if (report.node != key) return Refusal{Reason::bad_signature, "the report names another node than the one that signed it"};
+  if (report.fleet != state.trust.fleet)
+    return Refusal{Reason::wrong_fleet, "the report is for another fleet"};
+  if (report.node != key)
+    return Refusal{Reason::bad_signature, "the report names another node than the one that signed it"};
   if (phase == nullptr) return Refusal{Reason::round_closed, "no candidate is being judged"};
   const auto task = phase->evaluators.find(report.task);
-  if (task == phase->evaluators.end()) return Refusal{Reason::unknown_task, "no open evaluation is " + report.task.hex()};
-  if (task->second.node != key) return Refusal{Reason::not_your_task, "the evaluation was given to another node"};
-  if (report.parent_hash != state.round.plan.base_hash || report.candidate_hash != phase->candidate.weights_hash) {
+  if (task == phase->evaluators.end())
+    return Refusal{Reason::unknown_task, "no open evaluation is " + report.task.hex()};
+  if (task->second.node != key)
+    return Refusal{Reason::not_your_task, "the evaluation was given to another node"};
+  if (report.parent_hash != state.round.plan.base_hash ||
+      report.candidate_hash != phase->candidate.weights_hash) {
     return Refusal{Reason::stale_base, "the report compares other weights than those of its task"};
   }
-  for (const std::uint64_t count : {report.both_right, report.parent_only, report.candidate_only, report.both_wrong}) {
-    if (count > report_count_max) return Refusal{Reason::bad_report, "it counts more samples than a node can have"};
+  for (const std::uint64_t count :
+       {report.both_right, report.parent_only, report.candidate_only, report.both_wrong}) {
+    if (count > report_count_max)
+      return Refusal{Reason::bad_report, "it counts more samples than a node can have"};
   }
   if (report.samples() == 0) return Refusal{Reason::bad_report, "it counts no samples"};
-  if (!std::isfinite(report.parent_loss_sum)) return Refusal{Reason::bad_report, "its loss of the parent is not finite"};
+  if (!std::isfinite(report.parent_loss_sum))
+    return Refusal{Reason::bad_report, "its loss of the parent is not finite"};
   return std::nullopt;
 }
 
@@ -131,8 +140,13 @@ void leave(Step& step, Gating phase, const GateDecision& decision) {
 void enter_gating(Step& step, SealedSet sealed, CandidateBuilt candidate) {
   Round& round = step.state.round;
   round.summary.state = "gating";
-  round.phase = Gating{std::move(sealed), std::move(candidate),
-                       Deadline::after(step.now, round.plan.validation.deadline), {}, 0, std::nullopt, false};
+  round.phase = Gating{std::move(sealed),
+                       std::move(candidate),
+                       Deadline::after(step.now, round.plan.validation.deadline),
+                       {},
+                       0,
+                       std::nullopt,
+                       false};
   put_round(step);
   if (asks_nodes(round.plan)) invite_evaluators(step, std::get<Gating>(round.phase));
 }
@@ -144,7 +158,8 @@ void consider_evaluator(Step& step, Node& node) {
   if (state.storage_full || state.storage_failed) return;
   if (phase->evaluators.size() >= evaluators_asked(state.round.plan)) return;
   const bool apart = state.fleet.active >= state.config.limits.overlap_below;
-  if (apart && std::ranges::find(phase->sealed.updates, node.record.key, &UpdateRecord::node) != phase->sealed.updates.end()) {
+  if (apart && std::ranges::find(phase->sealed.updates, node.record.key, &UpdateRecord::node) !=
+                   phase->sealed.updates.end()) {
     return;
   }
   invite(step, *phase, node);
@@ -156,21 +171,23 @@ void on_evaluation(Step& step, Node& node, const Envelope& envelope) {
     step.notice(Level::warning, "report_refused", std::string(name(refusal.reason)),
                 {{"node", node.record.key.hex()}, {"task", task.hex()}, {"detail", refusal.detail}});
     const bool duplicate = refusal.reason == Reason::duplicate_content;
-    send_receipt(step, node, task, duplicate ? ReceiptOutcome::duplicate : ReceiptOutcome::refused, refusal.reason,
-                 refusal.detail);
+    send_receipt(step, node, task, duplicate ? ReceiptOutcome::duplicate : ReceiptOutcome::refused,
+                 refusal.reason, refusal.detail);
   };
   if (!verify_payload(node.record.key, Context::evaluation, envelope.payload, envelope.signature)) {
     return refuse(TaskId{}, {Reason::bad_signature, "the report is not signed by this node's key"});
   }
   const auto report = decode_evaluation_report(envelope.payload);
-  if (!report) return refuse(TaskId{}, {Reason::malformed_frame, "evaluation report: " + report.error().detail});
+  if (!report)
+    return refuse(TaskId{}, {Reason::malformed_frame, "evaluation report: " + report.error().detail});
   auto* phase = std::get_if<Gating>(&state.round.phase);
   if (const auto refusal = judge_report(*report, state, phase, node)) return refuse(report->task, *refusal);
 
   TaskRecord& task = phase->evaluators.at(report->task);
   const PairedCounts counts = counts_of(*report);
   if (task.report && *task.report != counts) {
-    return refuse(report->task, {Reason::duplicate_content, "the task has a report already: a task takes one"});
+    return refuse(report->task,
+                  {Reason::duplicate_content, "the task has a report already: a task takes one"});
   }
   if (!task.report) {
     task.report = counts;
@@ -183,7 +200,9 @@ void on_evaluation(Step& step, Node& node, const Envelope& envelope) {
 
 void on(Step& step, const event::CandidateScored& event) {
   auto* phase = std::get_if<Gating>(&step.state.round.phase);
-  if (phase == nullptr || step.state.round.plan.round != event.round || phase->sealed.attempt != event.attempt) return;
+  if (phase == nullptr || step.state.round.plan.round != event.round ||
+      phase->sealed.attempt != event.attempt)
+    return;
   phase->score = Gating::Score{event.parent_central, event.candidate_central, event.candidate_test};
 }
 

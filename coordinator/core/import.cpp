@@ -19,14 +19,17 @@ Result<ReleaseRecord> open_release(const State& state, const event::ImportReleas
   }
   auto release = decode_release(event.release.payload);
   if (!release) return std::unexpected(release.error());
-  if (release->fleet != state.trust.fleet) return fail(Errc::refused, "the release was made for another fleet");
+  if (release->fleet != state.trust.fleet)
+    return fail(Errc::refused, "the release was made for another fleet");
   if (release->limits.expires <= now.utc) {
-    return fail(Errc::refused, "the release expired at " + to_rfc3339(release->limits.expires) + ": make a new one");
+    return fail(Errc::refused,
+                "the release expired at " + to_rfc3339(release->limits.expires) + ": make a new one");
   }
   for (const auto& [id, other] : state.registry.releases) {
     if (other.release.epoch > release->epoch) {
       return fail(Errc::refused, "the release has epoch " + std::to_string(release->epoch) + ", but epoch " +
-                                     std::to_string(other.release.epoch) + " is in force: nodes would refuse it");
+                                     std::to_string(other.release.epoch) +
+                                     " is in force: nodes would refuse it");
     }
   }
   ReleaseRecord record;
@@ -62,7 +65,9 @@ void on(Step& step, const event::ImportRelease& event) {
     return step.reply(event.request, imported_json(*record, newest_version(state.registry, record->id)));
   }
   if (state.registry.releases.contains(record->id)) {
-    return step.reply(event.request, fail(Errc::conflict, "the release was imported before, and another one since: sign it anew"));
+    return step.reply(
+        event.request,
+        fail(Errc::conflict, "the release was imported before, and another one since: sign it anew"));
   }
   const auto* publishing = std::get_if<Publishing>(&state.round.phase);
   if (state.registry.pending || (publishing != nullptr && publishing->asked)) {
@@ -90,8 +95,9 @@ void finish_import(Step& step, const event::VersionSealed& event) {
   state.registry.releases[release.id] = std::move(pending.release);
   state.registry.active = release.id;
   step.put("releases", release.id.span(), to_json(release));
-  step.audit(operator_actor, "release_imported",
-             {{"release", release.id.hex()}, {"name", release.release.name}, {"epoch", release.release.epoch}});
+  step.audit(
+      operator_actor, "release_imported",
+      {{"release", release.id.hex()}, {"name", release.release.name}, {"epoch", release.release.epoch}});
   VersionRecord version;
   version.manifest = event.manifest;
   version.envelope = event.envelope;

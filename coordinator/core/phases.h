@@ -61,8 +61,8 @@ void give_verdict(Step& step, const UpdateRecord& update, Reason discarded_for, 
 void put_round(Step& step);
 /// Answers with Backoff while no promise can be kept. @return whether it did.
 bool shed(Step& step, SessionId session);
-void send_receipt(Step& step, const Node& node, const TaskId& task, message::ReceiptOutcome outcome, Reason reason,
-                  std::string detail);
+void send_receipt(Step& step, const Node& node, const TaskId& task, message::ReceiptOutcome outcome,
+                  Reason reason, std::string detail);
 /// Takes a task that is over from its node, and from the store.
 void finish_task(Step& step, const TaskId& task, const PublicKey& node);
 SealedSet seal_set(std::uint32_t attempt, std::vector<UpdateRecord> updates, const RoundPlan& plan);

@@ -90,7 +90,8 @@ void publish(Step& step, VersionRecord version) {
   step.erase_unreferenced(drop_old_versions(registry, state.config.limits.versions_kept));
 }
 
-void enter_publishing(Step& step, SealedSet sealed, CandidateBuilt candidate, std::optional<Metrics> metrics) {
+void enter_publishing(Step& step, SealedSet sealed, CandidateBuilt candidate,
+                      std::optional<Metrics> metrics) {
   State& state = step.state;
   state.round.summary.state = "publishing";
   const auto interval = state.registry.releases.at(state.round.plan.release).release.limits.min_interval;
@@ -111,8 +112,8 @@ bool advance(Step& step, Publishing& phase) {
   const RoundPlan& plan = state.round.plan;
   const ManifestParts parts{plan.round, plan.base, phase.candidate.snapshot, phase.candidate.snapshot_bytes,
                             phase.candidate.weights_hash};
-  phase.asked = next_manifest(state.registry, state.registry.releases.at(plan.release), parts, state.audit.hash,
-                              step.now.utc);
+  phase.asked = next_manifest(state.registry, state.registry.releases.at(plan.release), parts,
+                              state.audit.hash, step.now.utc);
   step.emit(effect::SealVersion{*phase.asked});
   return false;
 }
@@ -123,7 +124,8 @@ void on(Step& step, const event::VersionSealed& event) {
     return finish_import(step, event);
   }
   const auto* phase = std::get_if<Publishing>(&state.round.phase);
-  if (phase != nullptr && phase->asked && answers(*phase->asked, event.manifest)) return finish_round(step, event);
+  if (phase != nullptr && phase->asked && answers(*phase->asked, event.manifest))
+    return finish_round(step, event);
   // Of a candidate that was dropped meanwhile: nobody has seen this manifest.
   step.notice(Level::info, "sealed_version_dropped", "",
               {{"manifest_version", std::to_string(event.manifest.manifest_version)}});
@@ -144,7 +146,8 @@ void on(Step& step, const event::PublicationFailed& event) {
   if (event.error.code == Errc::storage_full) {
     phase->asked.reset();  // Asked again once StorageState tells of room.
     state.storage_full = true;
-    return step.notice(Level::warning, "publication_failed", name(event.error.code), {{"detail", event.error.detail}});
+    return step.notice(Level::warning, "publication_failed", name(event.error.code),
+                       {{"detail", event.error.detail}});
   }
   end_round(step, Ending::failed, "publication: " + event.error.detail);
 }

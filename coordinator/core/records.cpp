@@ -86,7 +86,8 @@ Result<TaskRecord> parse_record(ByteSpan text) {
     record.id = get_id<TaskId>(in, "id");
     record.node = get_id<PublicKey>(in, "node");
     record.round = get<RoundNumber>(in, "round");
-    record.type = get<std::string>(in, "type") == "evaluate" ? message::TaskType::evaluate : message::TaskType::train;
+    record.type =
+        get<std::string>(in, "type") == "evaluate" ? message::TaskType::evaluate : message::TaskType::train;
     if (const auto report = in.find("report"); report != in.end()) {
       PairedCounts counts;
       counts.both_right = get<std::uint64_t>(*report, "both_right");

@@ -32,8 +32,8 @@ class Loader {
     const Status scanned = scan_(family, [&](ByteSpan key, ByteSpan value) {
       if (!result) return;
       if (Status taken = take(key, value); !taken) {
-        result = fail(taken.error().code, "store, family " + std::string(family) + ", key " + to_hex(key) + ": " +
-                                              taken.error().detail);
+        result = fail(taken.error().code, "store, family " + std::string(family) + ", key " + to_hex(key) +
+                                              ": " + taken.error().detail);
       }
     });
     return scanned ? result : scanned;
@@ -88,7 +88,8 @@ Status take_meta(State& state, bool& founded, ByteSpan key, ByteSpan value) {
     } else if (name == "registry") {
       state.registry.head = get<VersionNumber>(*object, "head");
       state.registry.manifest_version = get<std::uint64_t>(*object, "manifest_version");
-      if (object->contains("active")) state.registry.active = json_fields::get_id<ReleaseId>(*object, "active");
+      if (object->contains("active"))
+        state.registry.active = json_fields::get_id<ReleaseId>(*object, "active");
     }
   } catch (const std::exception& error) {
     return fail(Errc::corrupt, error.what());
@@ -165,7 +166,8 @@ Status load_round(State& state, Loader& loader, Pieces& pieces) {
     pieces.last = std::move(record);
   });
   if (!status) return status;
-  status = loader.records<TaskRecord>("tasks", [&](const TaskRecord& record) { pieces.tasks.push_back(record); });
+  status =
+      loader.records<TaskRecord>("tasks", [&](const TaskRecord& record) { pieces.tasks.push_back(record); });
   if (!status) return status;
   return loader.records<UpdateRecord>("updates",
                                       [&](const UpdateRecord& record) { pieces.updates.push_back(record); });
@@ -235,8 +237,8 @@ Status restore_phase(State& state, const Pieces& pieces, Now now) {
   }
   for (const UpdateRecord& update : pieces.updates) {
     if (over || update.round != state.round.plan.round) {
-      return fail(Errc::corrupt, "store: update " + update.task.hex() + " of round " + std::to_string(update.round) +
-                                     " has no verdict, but its round is over");
+      return fail(Errc::corrupt, "store: update " + update.task.hex() + " of round " +
+                                     std::to_string(update.round) + " has no verdict, but its round is over");
     }
   }
   if (over) return {};
@@ -253,7 +255,8 @@ Status restore_phase(State& state, const Pieces& pieces, Now now) {
     return {};
   }
   if (!state.registry.releases.contains(plan.release) || state.registry.find(plan.base) == nullptr) {
-    return fail(Errc::corrupt, "store: round " + std::to_string(plan.round) + " names a release or version that is not there");
+    return fail(Errc::corrupt, "store: round " + std::to_string(plan.round) +
+                                   " names a release or version that is not there");
   }
   SealedSet sealed = seal_set(record.attempt, pieces.updates, plan);
   if (phase == "aggregating") {
@@ -261,7 +264,8 @@ Status restore_phase(State& state, const Pieces& pieces, Now now) {
     return {};
   }
   if (!record.candidate || (phase != "gating" && phase != "publishing")) {
-    return fail(Errc::corrupt, "store: round " + std::to_string(plan.round) + " is in no phase that can go on: '" + phase + "'");
+    return fail(Errc::corrupt, "store: round " + std::to_string(plan.round) +
+                                   " is in no phase that can go on: '" + phase + "'");
   }
   if (phase == "gating") {
     restore_gating(state, pieces, std::move(sealed), now);

@@ -17,8 +17,8 @@ const ReleaseRecord* Registry::active_release() const {
 
 VersionNumber assignment(const Registry& registry, const PublicKey&) { return registry.assigned; }
 
-VersionManifest next_manifest(const Registry& registry, const ReleaseRecord& release, const ManifestParts& parts,
-                              const Digest& audit_head, UtcTime utc) {
+VersionManifest next_manifest(const Registry& registry, const ReleaseRecord& release,
+                              const ManifestParts& parts, const Digest& audit_head, UtcTime utc) {
   VersionManifest manifest;
   manifest.fleet = release.release.fleet;
   manifest.manifest_version = registry.manifest_version + 1;

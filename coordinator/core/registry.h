@@ -44,7 +44,7 @@ struct VersionRecord {
   ContentId optimizer_state;  ///< Zero if there is none.
   std::optional<Metrics> metrics;
   std::vector<Contribution> updates;  ///< Only in the store; not kept in memory.
-  bool blobs_kept = true;  ///< Not stored: it follows from how many newer versions there are.
+  bool blobs_kept = true;             ///< Not stored: it follows from how many newer versions there are.
 };
 
 /// A first version that waits for its signature.
@@ -81,8 +81,8 @@ struct ManifestParts {
   std::uint64_t snapshot_bytes = 0;
   Digest weights_hash;
 };
-VersionManifest next_manifest(const Registry& registry, const ReleaseRecord& release, const ManifestParts& parts,
-                              const Digest& audit_head, UtcTime utc);
+VersionManifest next_manifest(const Registry& registry, const ReleaseRecord& release,
+                              const ManifestParts& parts, const Digest& audit_head, UtcTime utc);
 
 /// Forgets the blobs of versions with `kept` newer ones, except of the head, the assigned one, its
 /// fallback and every release's first. @return the contents that were named by those forgotten now.

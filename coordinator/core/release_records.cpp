@@ -6,7 +6,8 @@ namespace rivulet::coordinator {
 using namespace json_fields;
 
 json to_json(const Metrics& metrics) {
-  return {{"accuracy", number(metrics.accuracy)}, {"loss", number(metrics.loss)}, {"samples", metrics.samples}};
+  return {
+      {"accuracy", number(metrics.accuracy)}, {"loss", number(metrics.loss)}, {"samples", metrics.samples}};
 }
 
 json to_json(const ReleaseRecord& record) {
@@ -68,8 +69,9 @@ Result<VersionRecord> parse_record(ByteSpan text) {
     record.metrics = get_metrics(in, "metrics");
     for (const json& update : in.at("updates")) {
       record.updates.push_back({get_id<TaskId>(update, "task"), get_id<PublicKey>(update, "node"),
-                                get_id<ContentId>(update, "content"), get<std::uint64_t>(update, "sample_count"),
-                                get_number(update, "weight"), get_number(update, "scale")});
+                                get_id<ContentId>(update, "content"),
+                                get<std::uint64_t>(update, "sample_count"), get_number(update, "weight"),
+                                get_number(update, "scale")});
     }
     return record;
   });

@@ -43,10 +43,12 @@ TaskId task_id(const FleetId& fleet, RoundNumber round, const PublicKey& node, m
 
 std::expected<UpdateHeader, Refusal> open_offer(const Envelope& envelope, const PublicKey& node) {
   if (!verify_payload(node, Context::update, envelope.payload, envelope.signature)) {
-    return std::unexpected(Refusal{Reason::bad_signature, "the update's header is not signed by this node's key"});
+    return std::unexpected(
+        Refusal{Reason::bad_signature, "the update's header is not signed by this node's key"});
   }
   auto header = decode_update_header(envelope.payload);
-  if (!header) return std::unexpected(Refusal{Reason::malformed_frame, "update header: " + header.error().detail});
+  if (!header)
+    return std::unexpected(Refusal{Reason::malformed_frame, "update header: " + header.error().detail});
   return *header;
 }
 
@@ -56,7 +58,8 @@ std::optional<Refusal> judge(const UpdateHeader& header, const OfferContext& con
     return Refusal{Reason::wrong_fleet, "the update is for fleet " + header.fleet.hex()};
   }
   if (header.node != context.node) {
-    return Refusal{Reason::bad_signature, "the header names node " + short_id(header.node.span()) + ", another signed it"};
+    return Refusal{Reason::bad_signature,
+                   "the header names node " + short_id(header.node.span()) + ", another signed it"};
   }
   if (context.task == nullptr) {
     return Refusal{Reason::unknown_task, "no open round has the task " + header.task.hex()};
@@ -65,29 +68,32 @@ std::optional<Refusal> judge(const UpdateHeader& header, const OfferContext& con
     return Refusal{Reason::not_your_task, "the task " + header.task.hex() + " was given to another node"};
   }
   if (!context.open || context.task->state == Training::TaskState::withdrawn) {
-    return Refusal{Reason::round_closed, "round " + std::to_string(plan.round) + " takes no more of this node's updates"};
+    return Refusal{Reason::round_closed,
+                   "round " + std::to_string(plan.round) + " takes no more of this node's updates"};
   }
   if (context.task->state == Training::TaskState::refused) return context.task->refusal;
   if (header.base_version != plan.base || header.base_hash != plan.base_hash) {
-    return Refusal{Reason::stale_base, "it starts from version " + std::to_string(header.base_version) + " (" +
-                                           short_id(header.base_hash.span()) + "), the round from " +
-                                           std::to_string(plan.base) + " (" + short_id(plan.base_hash.span()) + ")"};
+    return Refusal{Reason::stale_base, "it starts from version " + std::to_string(header.base_version) +
+                                           " (" + short_id(header.base_hash.span()) + "), the round from " +
+                                           std::to_string(plan.base) + " (" +
+                                           short_id(plan.base_hash.span()) + ")"};
   }
   if (header.codec != plan.training.codec) {
-    return Refusal{Reason::wrong_layout, "it has codec " + std::to_string(header.codec) + ", the round asks for " +
-                                             std::to_string(plan.training.codec)};
+    return Refusal{Reason::wrong_layout, "it has codec " + std::to_string(header.codec) +
+                                             ", the round asks for " + std::to_string(plan.training.codec)};
   }
   if (header.parameter_count != plan.parameter_count) {
-    return Refusal{Reason::wrong_layout, "it has " + std::to_string(header.parameter_count) + " entries, the model " +
-                                             std::to_string(plan.parameter_count)};
+    return Refusal{Reason::wrong_layout, "it has " + std::to_string(header.parameter_count) +
+                                             " entries, the model " + std::to_string(plan.parameter_count)};
   }
   if (header.content_bytes == 0 || header.content_bytes > plan.update_bytes_max) {
     return Refusal{Reason::too_large, "it has " + std::to_string(header.content_bytes) + " bytes; 1 to " +
                                           std::to_string(plan.update_bytes_max) + " are right"};
   }
   if (header.sample_count == 0 || header.sample_count > plan.config.sample_count_max) {
-    return Refusal{Reason::bad_sample_count, "it claims " + std::to_string(header.sample_count) + " samples; 1 to " +
-                                                 std::to_string(plan.config.sample_count_max) + " are believed"};
+    return Refusal{Reason::bad_sample_count,
+                   "it claims " + std::to_string(header.sample_count) + " samples; 1 to " +
+                       std::to_string(plan.config.sample_count_max) + " are believed"};
   }
   if (!std::isfinite(header.loss_first) || !std::isfinite(header.loss_last)) {
     return Refusal{Reason::not_finite, "its training loss is not a finite number"};
@@ -108,8 +114,8 @@ std::vector<SealedEntry> seal(const std::vector<UpdateRecord>& updates, const Ro
     RIVULET_ASSERT(k == 0 || updates[k - 1].task < updates[k].task);
     const auto scale = norm_scale(updates[k].norm, bound);
     RIVULET_ASSERT(scale.has_value());  // A larger norm was refused before it was accepted.
-    entries.push_back(SealedEntry{updates[k].task, updates[k].content, updates[k].content_bytes, updates[k].codec,
-                                  weights[k], *scale});
+    entries.push_back(SealedEntry{updates[k].task, updates[k].content, updates[k].content_bytes,
+                                  updates[k].codec, weights[k], *scale});
   }
   return entries;
 }

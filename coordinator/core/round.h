@@ -171,7 +171,7 @@ struct Publishing {
   SealedSet sealed;
   CandidateBuilt candidate;
   std::optional<Metrics> metrics;
-  Deadline not_before;  ///< The release's min_interval after its last version.
+  Deadline not_before;                   ///< The release's min_interval after its last version.
   std::optional<VersionManifest> asked;  ///< For a signature on it, by this process.
 };
 /// A pause, so that what fails at once does not fail in a tight loop.
@@ -192,9 +192,9 @@ struct Round {
 /// Which rounds are to be run.
 struct Schedule {
   RoundNumber last_started = 0;
-  RoundNumber until = 0;            ///< Rounds up to this number are wanted.
-  std::uint32_t refusals = 0;       ///< Candidates refused in a row.
-  std::string stopped;              ///< Why it stopped by itself; empty otherwise.
+  RoundNumber until = 0;       ///< Rounds up to this number are wanted.
+  std::uint32_t refusals = 0;  ///< Candidates refused in a row.
+  std::string stopped;         ///< Why it stopped by itself; empty otherwise.
 
   bool operator==(const Schedule&) const = default;
 };

@@ -68,12 +68,9 @@ RoundConfig get_config(const json& in) {
 }
 
 json put(const ValidationConfig& config) {
-  return {{"mode", std::string(name(config.mode))},
-          {"evaluators", config.evaluators},
-          {"evaluators_min", config.evaluators_min},
-          {"holdout_min", config.holdout_min},
-          {"holdout_max", config.holdout_max},
-          {"tolerance", config.tolerance},
+  return {{"mode", std::string(name(config.mode))},  {"evaluators", config.evaluators},
+          {"evaluators_min", config.evaluators_min}, {"holdout_min", config.holdout_min},
+          {"holdout_max", config.holdout_max},       {"tolerance", config.tolerance},
           {"deadline_s", config.deadline.count()}};
 }
 

@@ -28,7 +28,8 @@ RoundPlan make_plan(const State& state, RoundNumber round) {
   plan.parameter_count = release.release.layout.size();
   plan.update_bytes_max = encoded_bytes(config.delta.codec, plan.parameter_count);
   // Less a hair: 20 * 1.15 is a little more than 23 in binary.
-  plan.invited_max = static_cast<std::uint64_t>(std::ceil(config.round.cohort * config.round.over_selection - 1e-9));
+  plan.invited_max =
+      static_cast<std::uint64_t>(std::ceil(config.round.cohort * config.round.over_selection - 1e-9));
   plan.goal_count = config.round.goal == 0 ? config.round.cohort : config.round.goal;
   const auto optimizer = optimizer_number(config.training.optimizer);
   RIVULET_ASSERT(optimizer.has_value());  // check(config) saw to it.
@@ -120,8 +121,8 @@ Status may_publish(const State& state, const Now& now) {
                                    to_rfc3339(release->release.limits.expires) + ": import a new one");
   }
   if (state.config.validation.mode == ValidationMode::central && !release->has_holdout) {
-    return fail(Errc::invalid, "[validation] mode is \"central\", but the release of " + release->release.name +
-                                   " came without a holdout");
+    return fail(Errc::invalid, "[validation] mode is \"central\", but the release of " +
+                                   release->release.name + " came without a holdout");
   }
   return {};
 }

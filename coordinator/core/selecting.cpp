@@ -35,7 +35,8 @@ bool advance(Step& step, Selecting& phase) {
   end_round(step, Ending::failed,
             std::to_string(eligible) + " nodes could train, " + std::to_string(plan.config.cohort_min) +
                 " are needed: " + std::to_string(fleet.active_ready) + " of " + std::to_string(fleet.active) +
-                " are connected, and each needs " + std::to_string(plan.config.samples_min) + " labelled samples");
+                " are connected, and each needs " + std::to_string(plan.config.samples_min) +
+                " labelled samples");
   return true;
 }
 

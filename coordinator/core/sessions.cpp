@@ -18,7 +18,8 @@ void refuse(Step& step, SessionId session, const char* what, const PublicKey& ke
 
 std::optional<Refusal> judge_fleet(const State& state, const FleetId& fleet) {
   if (fleet == state.trust.fleet) return std::nullopt;
-  return Refusal{Reason::wrong_fleet, "this coordinator serves fleet " + state.trust.fleet.hex() + ", not " + fleet.hex()};
+  return Refusal{Reason::wrong_fleet,
+                 "this coordinator serves fleet " + state.trust.fleet.hex() + ", not " + fleet.hex()};
 }
 
 /// Tells the node of updates that it waits for, and of those it does not know were accepted.
@@ -26,14 +27,17 @@ void send_verdicts(Step& step, const Node& node, const message::Ready& ready) {
   const PublicKey& key = node.record.key;
   message::Verdicts verdicts;
   const auto add = [&](const TaskId& task, bool must_be_known) {
-    if (const UpdateRecord* pending = find_update(step.state.round.phase, task); pending && pending->node == key) return;
+    if (const UpdateRecord* pending = find_update(step.state.round.phase, task);
+        pending && pending->node == key)
+      return;
     const auto found = step.state.verdicts.find(task);
     if (found != step.state.verdicts.end() && found->second.node == key) {
       const VerdictRecord& verdict = found->second;
       verdicts.entries.push_back({task, verdict.outcome, verdict.reason, verdict.version});
     } else if (must_be_known) {
       // Older than what is kept, or none of ours: an answer ends the node's waiting.
-      step.notice(Level::warning, "verdict_unknown", "unknown_task", {{"node", key.hex()}, {"task", task.hex()}});
+      step.notice(Level::warning, "verdict_unknown", "unknown_task",
+                  {{"node", key.hex()}, {"task", task.hex()}});
       verdicts.entries.push_back({task, message::VerdictOutcome::discarded, Reason::unknown_task, 0});
     }
   };
@@ -81,7 +85,8 @@ bool shed(Step& step, SessionId session) {
   } else {
     return false;
   }
-  step.notice(Level::warning, "backoff", std::string(name(backoff.reason)), {{"session", std::to_string(session)}});
+  step.notice(Level::warning, "backoff", std::string(name(backoff.reason)),
+              {{"session", std::to_string(session)}});
   step.send(session, backoff);
   return true;
 }
@@ -103,10 +108,12 @@ void on(Step& step, const event::HelloReceived& event) {
                   {Reason::unknown_key, "this key is not in the fleet: join with a token first"});
   }
   if (node->record.state == NodeState::revoked) {
-    return refuse(step, event.session, "hello_refused", event.key, {Reason::revoked, "this node was revoked"});
+    return refuse(step, event.session, "hello_refused", event.key,
+                  {Reason::revoked, "this node was revoked"});
   }
   if (node->session != 0 && node->session != event.session) {
-    step.notice(Level::info, "session_replaced", std::string(name(Reason::replaced)), {{"node", event.key.hex()}});
+    step.notice(Level::info, "session_replaced", std::string(name(Reason::replaced)),
+                {{"node", event.key.hex()}});
     step.emit(effect::Close{node->session, Reason::replaced, "the node opened a newer session"});
   }
   set_session(state.fleet, *node, event.session);
@@ -134,11 +141,12 @@ void on(Step& step, const event::EnrolReceived& event) {
     ++token.used;
     step.put("tokens", secret_hash.span(), to_json(token));
     Node& node = state.fleet.nodes[event.key];
-    node.record = NodeRecord{event.key,    NodeState::active, {},          step.now.utc,
-                             step.now.utc, secret_hash,       event.enrol.software};
+    node.record = NodeRecord{event.key,   NodeState::active,   {}, step.now.utc, step.now.utc,
+                             secret_hash, event.enrol.software};
     ++state.fleet.active;
     put_node(step, node);
-    step.audit(node_actor(event.key), "node_enrolled", {{"node", event.key.hex()}, {"token", secret_hash.hex()}});
+    step.audit(node_actor(event.key), "node_enrolled",
+               {{"node", event.key.hex()}, {"token", secret_hash.hex()}});
     step.notice(Level::info, "node_enrolled", "", {{"node", event.key.hex()}});
   }
   step.send(event.session, message::Enrolled{state.trust.name});
@@ -186,7 +194,8 @@ void on(Step& step, const event::ActivationReceived& event) {
   node->manifest_version = std::max(node->manifest_version, activation.manifest_version);
   const bool activated = activation.outcome == Reason::activated;
   if (activated) node->serves = activation.version;
-  step.notice(activated ? Level::info : Level::warning, activated ? "version_activated" : "version_not_activated",
+  step.notice(activated ? Level::info : Level::warning,
+              activated ? "version_activated" : "version_not_activated",
               activated ? "" : std::string(name(activation.outcome)),
               {{"node", node->record.key.hex()},
                {"version", std::to_string(activation.version)},
@@ -202,7 +211,8 @@ void on(Step& step, const event::SessionClosed& event) {
 }
 
 void on(Step& step, const event::ContentServed& event) {
-  if (!std::holds_alternative<Idle>(step.state.round.phase)) step.state.round.summary.download_bytes += event.bytes;
+  if (!std::holds_alternative<Idle>(step.state.round.phase))
+    step.state.round.summary.download_bytes += event.bytes;
 }
 
 }  // namespace rivulet::coordinator

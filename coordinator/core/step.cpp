@@ -67,6 +67,8 @@ void set_session(Fleet& fleet, Node& node, SessionId session) {
   if (session != 0) fleet.sessions[session] = node.record.key;
 }
 
-void put_node(Step& step, const Node& node) { step.put("nodes", node.record.key.span(), to_json(node.record)); }
+void put_node(Step& step, const Node& node) {
+  step.put("nodes", node.record.key.span(), to_json(node.record));
+}
 
 }  // namespace rivulet::coordinator

@@ -25,12 +25,13 @@ bool is_of_past_round(const State& state, const TaskId& task, const PublicKey& n
 
 void refuse(Step& step, const Node& node, const TaskId& task, const Refusal& refusal) {
   const RoundPhase& phase = step.state.round.phase;
-  if (!std::holds_alternative<Idle>(phase) && !std::holds_alternative<Failed>(phase)) ++step.state.round.summary.refused;
+  if (!std::holds_alternative<Idle>(phase) && !std::holds_alternative<Failed>(phase))
+    ++step.state.round.summary.refused;
   step.notice(Level::warning, "update_refused", std::string(name(refusal.reason)),
               {{"node", node.record.key.hex()}, {"task", task.hex()}, {"detail", refusal.detail}});
   const bool duplicate = refusal.reason == Reason::duplicate_content;
-  send_receipt(step, node, task, duplicate ? ReceiptOutcome::duplicate : ReceiptOutcome::refused, refusal.reason,
-               refusal.detail);
+  send_receipt(step, node, task, duplicate ? ReceiptOutcome::duplicate : ReceiptOutcome::refused,
+               refusal.reason, refusal.detail);
 }
 
 /// Answers for a task whose update was accepted before: the same receipt for the same content.
@@ -136,8 +137,8 @@ void on_offer(Step& step, Node& node, const Envelope& envelope) {
   }
   if (refusal) return refuse(step, node, header->task, *refusal);
   training->incoming[header->task] = Training::Incoming{node.session, *header};
-  step.emit(effect::FetchUpdate{node.session, header->task, header->content, header->content_bytes, header->codec,
-                                header->parameter_count, state.round.plan.release});
+  step.emit(effect::FetchUpdate{node.session, header->task, header->content, header->content_bytes,
+                                header->codec, header->parameter_count, state.round.plan.release});
 }
 
 void on(Step& step, const event::UpdateStored& event) {

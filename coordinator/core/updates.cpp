@@ -16,7 +16,8 @@ const SealedSet* sealed_of(const RoundPhase& phase) {
 }
 
 void exclude_from_training(Step& step, Training& phase, const PublicKey& key) {
-  const auto at = std::ranges::find_if(phase.accepted, [&](const auto& entry) { return entry.second.node == key; });
+  const auto at =
+      std::ranges::find_if(phase.accepted, [&](const auto& entry) { return entry.second.node == key; });
   if (at == phase.accepted.end()) return;
   const UpdateRecord update = at->second;
   phase.accepted.erase(at);
@@ -28,7 +29,8 @@ void exclude_from_training(Step& step, Training& phase, const PublicKey& key) {
 
 /// A report of a node that turned out untrustworthy says nothing.
 void exclude_report(Step& step, Gating& phase, const PublicKey& key) {
-  const auto at = std::ranges::find_if(phase.evaluators, [&](const auto& entry) { return entry.second.node == key; });
+  const auto at =
+      std::ranges::find_if(phase.evaluators, [&](const auto& entry) { return entry.second.node == key; });
   if (at == phase.evaluators.end()) return;
   if (at->second.report) --phase.reports;
   step.erase("tasks", at->first.span());
@@ -62,8 +64,9 @@ void reseal_without(Step& step, const PublicKey& key) {
   step.erase_unreferenced(contents);
   const std::size_t left = std::get<Aggregating>(round.phase).sealed.updates.size();
   if (left < round.plan.config.updates_min) {
-    end_round(step, Ending::failed, "a node was revoked, and " + std::to_string(left) + " updates are left; " +
-                                        std::to_string(round.plan.config.updates_min) + " are needed");
+    end_round(step, Ending::failed,
+              "a node was revoked, and " + std::to_string(left) + " updates are left; " +
+                  std::to_string(round.plan.config.updates_min) + " are needed");
   }
 }
 
@@ -139,8 +142,8 @@ void give_verdict(Step& step, const UpdateRecord& update, Reason discarded_for, 
   }
 }
 
-void send_receipt(Step& step, const Node& node, const TaskId& task, message::ReceiptOutcome outcome, Reason reason,
-                  std::string detail) {
+void send_receipt(Step& step, const Node& node, const TaskId& task, message::ReceiptOutcome outcome,
+                  Reason reason, std::string detail) {
   if (node.session != 0) step.send(node.session, message::Receipt{task, outcome, reason, std::move(detail)});
 }
 

@@ -28,7 +28,8 @@ json version_json(const VersionRecord& version) {
 
 /// The running round; its phase says how far it is.
 const RoundSummary* running(const State& state) {
-  const bool runs = !std::holds_alternative<Idle>(state.round.phase) && !std::holds_alternative<Failed>(state.round.phase);
+  const bool runs =
+      !std::holds_alternative<Idle>(state.round.phase) && !std::holds_alternative<Failed>(state.round.phase);
   return runs ? &state.round.summary : nullptr;
 }
 
@@ -135,7 +136,9 @@ json status_view(const State& state, Now now) {
                 {"until", state.schedule.until},
                 {"refusals", state.schedule.refusals},
                 {"stopped", state.schedule.stopped}}},
-              {"storage", state.storage_failed ? "failed" : state.storage_full ? "full" : "ok"},
+              {"storage", state.storage_failed ? "failed"
+                          : state.storage_full ? "full"
+                                               : "ok"},
               {"trust",
                {{"version", state.trust.version},
                 {"expires", to_rfc3339(state.trust.expires)},

@@ -43,11 +43,12 @@ void put(Response& response, const Result<AdminAnswer>& answer) {
 }
 
 /// @return too_large, or corrupt for a body that ends too early.
-Result<std::string> read_body(const Request& request, const httplib::ContentReader& reader, const Response& response,
-                              std::uint64_t bytes_max) {
+Result<std::string> read_body(const Request& request, const httplib::ContentReader& reader,
+                              const Response& response, std::uint64_t bytes_max) {
   std::string body;
   // Growing by doubling would take a large one twice.
-  const std::uint64_t announced = std::strtoull(request.get_header_value("Content-Length").c_str(), nullptr, 10);
+  const std::uint64_t announced =
+      std::strtoull(request.get_header_value("Content-Length").c_str(), nullptr, 10);
   body.reserve(std::min(announced, bytes_max));
   std::uint64_t arrived = 0;
   const bool whole = reader([&](const char* data, std::size_t size) {
@@ -116,7 +117,9 @@ void AdminApi::Impl::set_limits() {
   server.set_error_handler([](const Request& request, Response& response) {
     if (!response.body.empty()) return;
     const int status = response.status;
-    put(response, error_answer({status == 404 ? Errc::not_found : status == 413 ? Errc::too_large : Errc::invalid,
+    put(response, error_answer({status == 404   ? Errc::not_found
+                                : status == 413 ? Errc::too_large
+                                                : Errc::invalid,
                                 status == 404 ? "there is no " + request.method + " " + request.path
                                               : "the request is not in order"}));
     response.status = status;
@@ -126,7 +129,8 @@ void AdminApi::Impl::set_limits() {
 Status AdminApi::Impl::authorize(const Request& request) const {
   const std::string header = request.get_header_value("Authorization");
   if (!header.starts_with(bearer)) {
-    return fail(Errc::permission, "this call needs the header \"Authorization: Bearer TOKEN\": see admin.token");
+    return fail(Errc::permission,
+                "this call needs the header \"Authorization: Bearer TOKEN\": see admin.token");
   }
   if (!equal(sha256(bytes_of(std::string_view(header).substr(bearer.size()))), token)) {
     return fail(Errc::permission, "the token is not this coordinator's: see admin.token in its folder");
@@ -138,7 +142,8 @@ void AdminApi::Impl::get(const AdminRoute& route) {
   server.Get(std::string(route.pattern), [this, route](const Request& request, Response& response) {
     if (const Status status = authorize(request); !status) return put(response, error_answer(status.error()));
     AdminRequest asked;
-    for (std::size_t i = 1; i < request.matches.size(); ++i) asked.parameters.push_back(request.matches[i].str());
+    for (std::size_t i = 1; i < request.matches.size(); ++i)
+      asked.parameters.push_back(request.matches[i].str());
     put(response, route.handle(desk, asked));
   });
 }
@@ -153,7 +158,8 @@ void AdminApi::Impl::post(const AdminRoute& route) {
     if (!allowed) return put(response, error_answer(allowed.error()));
     if (!body) return put(response, error_answer(body.error()));
     AdminRequest asked{{}, std::move(*body)};
-    for (std::size_t i = 1; i < request.matches.size(); ++i) asked.parameters.push_back(request.matches[i].str());
+    for (std::size_t i = 1; i < request.matches.size(); ++i)
+      asked.parameters.push_back(request.matches[i].str());
     put(response, route.handle(desk, asked));
   });
 }
@@ -172,14 +178,17 @@ void AdminApi::Impl::add_monitoring() {
   server.Get("/v1/audit", [this](const Request& request, Response& response) {
     if (const Status status = authorize(request); !status) return put(response, error_answer(status.error()));
     const auto next = std::make_shared<std::uint64_t>(1);
-    if (request.has_param("from")) *next = std::strtoull(request.get_param_value("from").c_str(), nullptr, 10);
-    response.set_chunked_content_provider("application/x-ndjson", [this, next](std::size_t, httplib::DataSink& sink) {
-      const auto lines = audit_lines(desk, *next);
-      if (!lines) return false;
-      if (!lines->empty()) return sink.write(lines->data(), lines->size());
-      sink.done();
-      return true;
-    });
+    if (request.has_param("from"))
+      *next = std::strtoull(request.get_param_value("from").c_str(), nullptr, 10);
+    response.set_chunked_content_provider("application/x-ndjson",
+                                          [this, next](std::size_t, httplib::DataSink& sink) {
+                                            const auto lines = audit_lines(desk, *next);
+                                            if (!lines) return false;
+                                            if (!lines->empty())
+                                              return sink.write(lines->data(), lines->size());
+                                            sink.done();
+                                            return true;
+                                          });
   });
 }
 
@@ -225,7 +234,8 @@ Result<std::unique_ptr<AdminApi>> AdminApi::open(Options options, AdminDesk& des
     impl->port = at.port;
   }
   if (impl->port <= 0) {
-    return fail(Errc::conflict, "cannot listen on " + to_string(at) + " for the admin API: is another program there?");
+    return fail(Errc::conflict,
+                "cannot listen on " + to_string(at) + " for the admin API: is another program there?");
   }
   return std::unique_ptr<AdminApi>(new AdminApi(std::move(impl)));
 }

@@ -31,7 +31,8 @@ namespace rivulet::coordinator {
 ///   GET  /v1/versions/N/weights          w_t, float32 LE in the order of the layout; octets
 ///   GET  /v1/releases                    [{"id","name","imported","active","has_holdout","has_test"}]
 ///   GET  /v1/releases/ID                 the signed release, an encoded Envelope; octets
-///   POST /v1/releases                    {"release","weights","holdout"?,"test"?} → {"release","name","version"}
+///   POST /v1/releases                    {"release","weights","holdout"?,"test"?} →
+///   {"release","name","version"}
 ///                                        release: an encoded Envelope, weights: float32 LE of w_0, both in
 ///                                        Base64url; data: {"inputs","labels"}, inputs in Base64url of
 ///                                        float32 LE or as [[NUMBER…]…], labels as [INTEGER…]

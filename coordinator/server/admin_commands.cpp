@@ -46,7 +46,9 @@ int status_of(Errc code) {
   return 500;
 }
 
-std::string text_of_json(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
+std::string text_of_json(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
 
 Result<AdminAnswer> answer(const Result<json>& value) {
   if (!value) return std::unexpected(value.error());
@@ -70,11 +72,14 @@ Result<json> parse_body(const std::string& body, std::initializer_list<std::stri
   return object;
 }
 
-Result<std::int64_t> integer(const json& object, const char* key, std::int64_t otherwise, std::int64_t min, std::int64_t max) {
+Result<std::int64_t> integer(const json& object, const char* key, std::int64_t otherwise, std::int64_t min,
+                             std::int64_t max) {
   const auto found = object.find(key);
   if (found == object.end()) return otherwise;
   // An unsigned number beyond int64 would wrap around.
-  const bool fits = found->is_number_integer() && (!found->is_number_unsigned() || found->get<std::uint64_t>() <= static_cast<std::uint64_t>(max));
+  const bool fits =
+      found->is_number_integer() &&
+      (!found->is_number_unsigned() || found->get<std::uint64_t>() <= static_cast<std::uint64_t>(max));
   if (!fits || found->get<std::int64_t>() < min || found->get<std::int64_t>() > max) {
     return fail(Errc::invalid, fmt::format("\"{}\" must be an integer from {} to {}", key, min, max));
   }
@@ -84,7 +89,8 @@ Result<std::int64_t> integer(const json& object, const char* key, std::int64_t o
 Result<std::uint64_t> number_of(const std::string& text, const char* what) {
   std::uint64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size()) return fail(Errc::not_found, fmt::format("there is no {} {}", what, text));
+  if (error != std::errc() || end != text.data() + text.size())
+    return fail(Errc::not_found, fmt::format("there is no {} {}", what, text));
   return number;
 }
 
@@ -94,19 +100,22 @@ Result<AdminAnswer> show(AdminDesk& desk, AdminRequest&) {
 }
 
 Result<AdminAnswer> show_status(AdminDesk& desk, AdminRequest&) {
-  return answer(desk.ask<json>([](Driver& driver) -> Result<json> { return status_view(driver.state(), driver.now()); }));
+  return answer(desk.ask<json>(
+      [](Driver& driver) -> Result<json> { return status_view(driver.state(), driver.now()); }));
 }
 
 Result<AdminAnswer> show_round(AdminDesk& desk, AdminRequest& request) {
   const auto number = number_of(request.parameters.at(0), "round");
   if (!number) return std::unexpected(number.error());
-  return answer(desk.ask<json>([round = *number](Driver& driver) { return round_view(driver.state(), round); }));
+  return answer(
+      desk.ask<json>([round = *number](Driver& driver) { return round_view(driver.state(), round); }));
 }
 
 Result<AdminAnswer> show_version(AdminDesk& desk, AdminRequest& request) {
   const auto number = number_of(request.parameters.at(0), "version");
   if (!number) return std::unexpected(number.error());
-  return answer(desk.ask<json>([version = *number](Driver& driver) { return version_view(driver.state(), version); }));
+  return answer(
+      desk.ask<json>([version = *number](Driver& driver) { return version_view(driver.state(), version); }));
 }
 
 struct StoredVersion {
@@ -124,7 +133,9 @@ Result<AdminAnswer> version_weights(AdminDesk& desk, AdminRequest& request) {
     const VersionRecord* record = registry.find(version);
     if (record == nullptr) return fail(Errc::not_found, fmt::format("there is no version {}", version));
     if (!record->blobs_kept) {
-      return fail(Errc::not_found, fmt::format("the weights of version {} are not kept any more: [limits] versions_kept", version));
+      return fail(
+          Errc::not_found,
+          fmt::format("the weights of version {} are not kept any more: [limits] versions_kept", version));
     }
     return StoredVersion{record->manifest.snapshot, record->manifest.form,
                          registry.releases.at(record->manifest.release).release.layout, &driver.blobs()};
@@ -155,7 +166,8 @@ Result<AdminAnswer> show_release(AdminDesk& desk, AdminRequest& request) {
   const auto envelope = desk.ask<Envelope>([id](Driver& driver) -> Result<Envelope> {
     const auto& releases = driver.state().registry.releases;
     const auto found = id ? releases.find(*id) : releases.end();
-    if (found == releases.end()) return fail(Errc::not_found, "there is no such release: see GET /v1/releases");
+    if (found == releases.end())
+      return fail(Errc::not_found, "there is no such release: see GET /v1/releases");
     return found->second.envelope;
   });
   if (!envelope) return std::unexpected(envelope.error());
@@ -199,11 +211,13 @@ Result<AdminAnswer> create_token(AdminDesk& desk, AdminRequest& request) {
   if (!uses) return std::unexpected(uses.error());
   auto token = desk.ask<JoinToken>([&](Driver& driver) -> Result<JoinToken> {
     const TrustDocument& trust = driver.state().trust;
-    return JoinToken{desk.node_address(), trust.root, trust.fleet, {}, driver.now().utc + seconds(*expires_s)};
+    return JoinToken{
+        desk.node_address(), trust.root, trust.fleet, {}, driver.now().utc + seconds(*expires_s)};
   });
   if (!token) return std::unexpected(token.error());
   token->secret = JoinSecret::from_bytes(random_bytes(JoinSecret::size)).value();
-  const event::CreateToken create{0, sha256(token->secret.span()), token->expires, static_cast<std::uint32_t>(*uses)};
+  const event::CreateToken create{0, sha256(token->secret.span()), token->expires,
+                                  static_cast<std::uint32_t>(*uses)};
   auto reply = desk.command([create](RequestId id) {
     event::CreateToken event = create;
     event.request = id;
@@ -215,22 +229,28 @@ Result<AdminAnswer> create_token(AdminDesk& desk, AdminRequest& request) {
 
 /// The one node whose key begins with `prefix`.
 Result<PublicKey> find_node(const State& state, std::string prefix) {
-  std::ranges::transform(prefix, prefix.begin(), [](char c) { return c >= 'A' && c <= 'F' ? static_cast<char>(c - 'A' + 'a') : c; });
+  std::ranges::transform(prefix, prefix.begin(),
+                         [](char c) { return c >= 'A' && c <= 'F' ? static_cast<char>(c - 'A' + 'a') : c; });
   if (prefix.size() < key_digits_min) {
-    return fail(Errc::invalid, fmt::format("'{}' is too short: give {} digits of the key or more", prefix, key_digits_min));
+    return fail(Errc::invalid,
+                fmt::format("'{}' is too short: give {} digits of the key or more", prefix, key_digits_min));
   }
   std::optional<PublicKey> found;
   for (const auto& [key, node] : state.fleet.nodes) {
     if (!key.hex().starts_with(prefix)) continue;
-    if (found) return fail(Errc::conflict, fmt::format("more than one node's key begins with {}: give more digits", prefix));
+    if (found)
+      return fail(Errc::conflict,
+                  fmt::format("more than one node's key begins with {}: give more digits", prefix));
     found = key;
   }
-  if (!found) return fail(Errc::not_found, fmt::format("no node's key begins with {}: see `rivulet nodes`", prefix));
+  if (!found)
+    return fail(Errc::not_found, fmt::format("no node's key begins with {}: see `rivulet nodes`", prefix));
   return *found;
 }
 
 Result<PublicKey> find_node(AdminDesk& desk, AdminRequest& request) {
-  return desk.ask<PublicKey>([&](Driver& driver) { return find_node(driver.state(), request.parameters.at(0)); });
+  return desk.ask<PublicKey>(
+      [&](Driver& driver) { return find_node(driver.state(), request.parameters.at(0)); });
 }
 
 template <typename NodeEvent>
@@ -289,14 +309,16 @@ Result<AdminAnswer> start_rounds(AdminDesk& desk, AdminRequest& request) {
   };
   if (!start.wait) return answer(desk.command(make));
   const Waiting waiting(desk.waiting());
-  if (!waiting.allowed()) return fail(Errc::busy, "too many calls wait for rounds: ask GET /v1/rounds instead");
+  if (!waiting.allowed())
+    return fail(Errc::busy, "too many calls wait for rounds: ask GET /v1/rounds instead");
   return answer(desk.command(make, seconds(*timeout_s)));
 }
 
 }  // namespace
 
 AdminAnswer error_answer(const Error& error) {
-  return {status_of(error.code), "application/json", text_of_json({{"error", name(error.code)}, {"detail", error.detail}})};
+  return {status_of(error.code), "application/json",
+          text_of_json({{"error", name(error.code)}, {"detail", error.detail}})};
 }
 
 std::vector<AdminRoute> admin_routes() {
@@ -329,15 +351,18 @@ AdminAnswer readiness(AdminDesk& desk) {
   const auto ready = desk.ask<bool>([](Driver& driver) -> Result<bool> {
     const State& state = driver.state();
     if (state.shutting_down) return fail(Errc::cancelled, "the coordinator is stopping");
-    if (state.storage_full || state.storage_failed) return fail(Errc::storage_full, "the store takes no writes");
+    if (state.storage_full || state.storage_failed)
+      return fail(Errc::storage_full, "the store takes no writes");
     return true;
   });
   return ready ? AdminAnswer{.body = R"({"status":"ready"})"} : error_answer(ready.error());
 }
 
 AdminAnswer metrics(AdminDesk& desk) {
-  const auto text = desk.ask<std::string>([](Driver& driver) -> Result<std::string> { return driver.metrics_text(); });
-  return text ? AdminAnswer{200, "text/plain; version=0.0.4; charset=utf-8", *text} : error_answer(text.error());
+  const auto text =
+      desk.ask<std::string>([](Driver& driver) -> Result<std::string> { return driver.metrics_text(); });
+  return text ? AdminAnswer{200, "text/plain; version=0.0.4; charset=utf-8", *text}
+              : error_answer(text.error());
 }
 
 Result<std::string> audit_lines(AdminDesk& desk, std::uint64_t& next) {

@@ -25,8 +25,8 @@ struct AdminAnswer {
 AdminAnswer error_answer(const Error& error);
 
 struct AdminRoute {
-  std::string_view method;   ///< "GET" or "POST".
-  std::string_view pattern;  ///< A regular expression over the whole path.
+  std::string_view method;     ///< "GET" or "POST".
+  std::string_view pattern;    ///< A regular expression over the whole path.
   bool takes_release = false;  ///< Whether its body may have body_bytes_max.
   /// May take from the request what it would otherwise copy.
   Result<AdminAnswer> (*handle)(AdminDesk& desk, AdminRequest& request);

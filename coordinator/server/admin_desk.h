@@ -57,7 +57,8 @@ class AdminDesk {
   template <typename T>
   static Result<T> wait(std::future<Result<T>>& answer, std::chrono::seconds most) {
     if (answer.wait_for(most) != std::future_status::ready) {
-      return fail(Errc::timeout, "the coordinator did not answer within " + std::to_string(most.count()) + " s");
+      return fail(Errc::timeout,
+                  "the coordinator did not answer within " + std::to_string(most.count()) + " s");
     }
     try {
       return answer.get();

@@ -18,7 +18,9 @@ std::uint32_t read_u32(TomlReader& in, std::string_view key, std::uint32_t other
 }
 
 std::uint64_t read_mib(TomlReader& in, std::string_view key, std::uint64_t otherwise_bytes) {
-  return static_cast<std::uint64_t>(in.integer(key, static_cast<std::int64_t>(otherwise_bytes / mib), 1, mib_max)) * mib;
+  return static_cast<std::uint64_t>(
+             in.integer(key, static_cast<std::int64_t>(otherwise_bytes / mib), 1, mib_max)) *
+         mib;
 }
 
 Endpoint read_endpoint(TomlReader& in, std::string_view key, const Endpoint& otherwise) {
@@ -39,7 +41,8 @@ void read_server(TomlReader in, ServerSettings& server) {
   }
   server.worker_threads = static_cast<std::size_t>(in.integer("worker_threads", 0, 0, 1024));
   server.admin_threads = static_cast<std::size_t>(in.integer("admin_threads", 8, 2, 256));
-  if (server.listen == server.admin && server.listen.port != 0) in.reject("admin", "is the same address as listen");
+  if (server.listen == server.admin && server.listen.port != 0)
+    in.reject("admin", "is the same address as listen");
 }
 
 /// What of [limits] is the daemon's own; the rest is the core's.
@@ -51,8 +54,10 @@ void read_server_limits(TomlReader in, const LimitsConfig& core, ServerSettings&
   limits.content_bytes_max = read_mib(in, "content_max_mib", limits.content_bytes_max);
   limits.transfer_memory = read_mib(in, "transfer_memory_mib", limits.transfer_memory);
   limits.unauthenticated_max = read_u32(in, "unauthenticated_max", limits.unauthenticated_max);
-  limits.unauthenticated_per_prefix_max = read_u32(in, "unauthenticated_per_network_max", limits.unauthenticated_per_prefix_max);
-  if (limits.unauthenticated_max == 0) in.reject("unauthenticated_max", "must be at least 1, or nobody can connect");
+  limits.unauthenticated_per_prefix_max =
+      read_u32(in, "unauthenticated_per_network_max", limits.unauthenticated_per_prefix_max);
+  if (limits.unauthenticated_max == 0)
+    in.reject("unauthenticated_max", "must be at least 1, or nobody can connect");
   if (limits.unauthenticated_per_prefix_max == 0) {
     in.reject("unauthenticated_per_network_max", "must be at least 1, or nobody can connect");
   }
@@ -91,7 +96,8 @@ Result<ConfigFile> parse_config(std::string_view text, const std::filesystem::pa
 }
 
 std::string render_config(const Endpoint& listen, const Endpoint& admin) {
-  return fmt::format(R"(# The settings of rivulet-coordinator. A change counts from the next start on, and never reaches
+  return fmt::format(
+      R"(# The settings of rivulet-coordinator. A change counts from the next start on, and never reaches
 # into a round that runs. An unknown key is an error.
 
 [coordinator]
@@ -158,7 +164,7 @@ admin_body_max_mib = 256     # of a release with its data, as the admin API take
 unauthenticated_max = 256    # connections that have not shown who they are …
 unauthenticated_per_network_max = 8  # … and of those from one /24 or /56
 )",
-                     to_string(listen), to_string(admin));
+      to_string(listen), to_string(admin));
 }
 
 }  // namespace rivulet::coordinator

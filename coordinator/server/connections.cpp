@@ -27,11 +27,15 @@ class Connections::Peer final : public ConnectionUser {
   void deliver(Connection&, Message message) override {
     std::visit([&](auto& value) { take(value); }, message);
   }
-  void finish_fetch(Connection&, const ContentId& content) override { driver_.uploads().arrived(id_, content); }
+  void finish_fetch(Connection&, const ContentId& content) override {
+    driver_.uploads().arrived(id_, content);
+  }
   void fetch_failed(Connection&, const ContentId& content, Error error) override {
     driver_.uploads().failed(id_, content, error);
   }
-  std::optional<ChunkList> chunk_list(const ContentId& content) override { return driver_.served_list(content); }
+  std::optional<ChunkList> chunk_list(const ContentId& content) override {
+    return driver_.served_list(content);
+  }
   void count_sent(std::uint64_t bytes) override { driver_.count_sent(bytes); }
   void count_received(std::uint64_t bytes) override { driver_.count_received(bytes); }
 
@@ -85,7 +89,9 @@ Status Connections::listen(asio::any_io_executor executor, const Endpoint& endpo
   auto listener = Listener::open(
       std::move(executor), endpoint, *tls_, options,
       [this](Incoming incoming) { return serve(std::move(incoming)); },
-      [](std::string_view what) { log_event(LogLevel::warning, "no_connection", {{"detail", std::string(what)}}); });
+      [](std::string_view what) {
+        log_event(LogLevel::warning, "no_connection", {{"detail", std::string(what)}});
+      });
   if (!listener) return std::unexpected(listener.error());
   listener_ = std::move(*listener);
   return {};
@@ -102,7 +108,8 @@ asio::awaitable<void> Connections::serve(Incoming incoming) {
   const Connection::End& end = connection.end();
   // What the core refuses it has told of itself.
   const bool cut_off = end.reason != Reason::none && end.reason != Reason::shutting_down && !peer.counted();
-  log_event(cut_off ? LogLevel::warning : LogLevel::debug, cut_off ? "connection_cut_off" : "connection_ended",
+  log_event(cut_off ? LogLevel::warning : LogLevel::debug,
+            cut_off ? "connection_cut_off" : "connection_ended",
             {{"reason", end.reason == Reason::none ? "" : std::string(name(end.reason))},
              {"node", connection.peer_key().hex()},
              {"remote", connection.remote()},

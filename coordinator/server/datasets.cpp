@@ -18,7 +18,8 @@ constexpr std::uint64_t file_bytes_max = std::uint64_t{4} << 30;
 
 Result<ScoringData> decode(ByteSpan bytes) {
   const auto corrupt = [] { return fail(Errc::corrupt, "is damaged: import the release again"); };
-  if (bytes.size() < head_bytes + Digest::size || text_of(bytes.first(magic.size())) != magic) return corrupt();
+  if (bytes.size() < head_bytes + Digest::size || text_of(bytes.first(magic.size())) != magic)
+    return corrupt();
   const ByteSpan signed_part = bytes.first(bytes.size() - Digest::size);
   if (sha256(signed_part) != *Digest::from_bytes(bytes.last(Digest::size))) return corrupt();
   const auto samples = load_le<std::uint64_t>(bytes, magic.size());
@@ -26,7 +27,8 @@ Result<ScoringData> decode(ByteSpan bytes) {
   const std::uint64_t body = signed_part.size() - head_bytes;
   // Divided rather than multiplied: no overflow.
   const std::uint64_t sample_bytes = inputs <= body ? inputs * sizeof(float) + sizeof(std::int64_t) : 0;
-  if (sample_bytes == 0 || samples == 0 || body % sample_bytes != 0 || body / sample_bytes != samples) return corrupt();
+  if (sample_bytes == 0 || samples == 0 || body % sample_bytes != 0 || body / sample_bytes != samples)
+    return corrupt();
   ScoringData data;
   data.inputs.resize(samples * inputs);
   data.labels.resize(samples);

@@ -21,8 +21,10 @@ constexpr auto part_patience = std::chrono::hours(24);
 
 /// Whether the effect tells of nothing that has yet to become durable.
 bool promises_nothing(const Effect& effect) {
-  if (const auto* send = std::get_if<effect::Send>(&effect)) return std::holds_alternative<message::Backoff>(send->message);
-  return std::holds_alternative<effect::Notice>(effect) || std::holds_alternative<effect::SendWelcome>(effect) ||
+  if (const auto* send = std::get_if<effect::Send>(&effect))
+    return std::holds_alternative<message::Backoff>(send->message);
+  return std::holds_alternative<effect::Notice>(effect) ||
+         std::holds_alternative<effect::SendWelcome>(effect) ||
          std::holds_alternative<effect::Close>(effect) || std::holds_alternative<effect::DropFetch>(effect);
 }
 
@@ -70,7 +72,8 @@ void Driver::handle(Event event) {
     queue_.push(std::move(transition.writes), std::move(transition.effects));
   }
   auto transition = step(*state_, event, at);
-  const bool may_pass = transition.writes.empty() && std::ranges::all_of(transition.effects, promises_nothing);
+  const bool may_pass =
+      transition.writes.empty() && std::ranges::all_of(transition.effects, promises_nothing);
   if (state_->storage_full && queue_.in_flight() && may_pass) {
     // Nodes are sent away now, not when there is room again.
     for (Effect& effect : transition.effects) std::visit([this](auto& value) { carry_out(value); }, effect);
@@ -94,7 +97,8 @@ void Driver::rearm() {
   if (next != MonotonicTime::max()) hooks_.wake_at(next);
 }
 
-void Driver::request(const std::function<Event(RequestId)>& make, std::function<void(Result<nlohmann::json>)> done) {
+void Driver::request(const std::function<Event(RequestId)>& make,
+                     std::function<void(Result<nlohmann::json>)> done) {
   if (links_ == nullptr || broken_) return done(fail(Errc::cancelled, "the coordinator is stopping"));
   const RequestId id = next_request_++;
   replies_[id] = std::move(done);
@@ -123,7 +127,8 @@ void Driver::count_rounds() {
   if (state_->rounds.empty() || state_->rounds.back().round <= counted_round_) return;
   for (const RoundSummary& round : state_->rounds) {
     if (round.round <= counted_round_) continue;
-    parts_.metrics.count_round(round.state, std::chrono::duration<double>(round.ended - round.started).count());
+    parts_.metrics.count_round(round.state,
+                               std::chrono::duration<double>(round.ended - round.started).count());
   }
   counted_round_ = state_->rounds.back().round;
 }
@@ -150,7 +155,8 @@ void Driver::commit(std::shared_ptr<WriteBatch> batch) {
       [this, batch] {
         const auto start = std::chrono::steady_clock::now();
         Status status = parts_.store.commit(*batch, Durability::synced);
-        parts_.metrics.observe_commit(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+        parts_.metrics.observe_commit(
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
         return status;
       },
       [this, batch](const Status& status) { committed(batch, status); });

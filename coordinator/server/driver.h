@@ -53,9 +53,10 @@ class Driver {
   };
   struct Hooks {
     std::function<Now()> now;
-    std::function<void(std::function<void()>)> post;  ///< Runs it on the driver's thread, soon. Any thread calls it.
-    std::function<void(MonotonicTime)> wake_at;       ///< Call tick() then; replaces what was asked for before.
-    std::function<void(const Error&)> broken;         ///< The disk failed: nothing more can be promised.
+    std::function<void(std::function<void()>)>
+        post;  ///< Runs it on the driver's thread, soon. Any thread calls it.
+    std::function<void(MonotonicTime)> wake_at;  ///< Call tick() then; replaces what was asked for before.
+    std::function<void(const Error&)> broken;    ///< The disk failed: nothing more can be promised.
   };
 
   Driver(const Parts& parts, Hooks hooks);

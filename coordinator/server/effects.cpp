@@ -59,13 +59,16 @@ void Driver::carry_out(effect::DropFetch& effect) { uploads_->drop(effect.task);
 void Driver::carry_out(effect::Aggregate& effect) {
   const Release* release = find_release(effect.release);
   if (release == nullptr) {
-    return handle(event::AggregationFailed{effect.round, effect.attempt, {Errc::not_found, "its release is gone"}});
+    return handle(
+        event::AggregationFailed{effect.round, effect.attempt, {Errc::not_found, "its release is gone"}});
   }
   work<Result<CandidateBuilt>>(
       [this, task = effect, release = *release] {
         auto built = build_candidate(task, release, parts_.key, parts_.worker_threads, parts_.blobs);
         crash_point("coordinator.candidate_built");
-        if (built) std::ignore = chunk_lists_.get(parts_.blobs, built->snapshot);  // Hashed here, not among the sockets.
+        if (built)
+          std::ignore =
+              chunk_lists_.get(parts_.blobs, built->snapshot);  // Hashed here, not among the sockets.
         return built;
       },
       [this, round = effect.round, attempt = effect.attempt](Result<CandidateBuilt> built) {
@@ -98,7 +101,8 @@ void Driver::carry_out(effect::ScoreCandidate& effect) {
 void Driver::carry_out(effect::SealVersion& effect) {
   const Release* release = find_release(effect.manifest.release);
   if (release == nullptr) {
-    return handle(event::PublicationFailed{effect.manifest.manifest_version, {Errc::not_found, "its release is gone"}});
+    return handle(
+        event::PublicationFailed{effect.manifest.manifest_version, {Errc::not_found, "its release is gone"}});
   }
   work<Result<event::VersionSealed>>(
       [this, task = effect, release = *release] {

@@ -25,8 +25,9 @@ Status check_unused(const fs::path& folder) {
   const bool empty = fs::is_empty(folder, error);
   if (error) return fail(Errc::permission, "cannot read " + folder.string() + ": " + error.message());
   if (!empty) {
-    return fail(Errc::conflict, folder.string() + " is not empty: nothing was changed; name a new folder, or use the "
-                                                  "coordinator that is there");
+    return fail(Errc::conflict, folder.string() +
+                                    " is not empty: nothing was changed; name a new folder, or use the "
+                                    "coordinator that is there");
   }
   return {};
 }
@@ -60,7 +61,8 @@ Status fill(const InitOptions& options, Now now) {
   if (status) status = write_file_durably(folder / "admin.token", bytes_of(token));
   if (!status) return status;
 
-  const auto writes = found_fleet(first_trust(options, keys, now), load_le<std::uint64_t>(random_bytes(8)), now);
+  const auto writes =
+      found_fleet(first_trust(options, keys, now), load_le<std::uint64_t>(random_bytes(8)), now);
   if (!writes) return std::unexpected(writes.error());
   auto store = open_rocksdb_store(folder / "store", families);
   if (!store) return std::unexpected(store.error());
@@ -82,7 +84,8 @@ Status init_folder(const InitOptions& options, Now now) {
   Status status = fill(options, now);
   if (!status) {
     // Nothing was in it before, so all that is there now is ours.
-    for (const auto& entry : fs::directory_iterator(options.folder, error)) fs::remove_all(entry.path(), error);
+    for (const auto& entry : fs::directory_iterator(options.folder, error))
+      fs::remove_all(entry.path(), error);
     if (!existed) fs::remove(options.folder, error);
   }
   return status;

@@ -19,7 +19,8 @@ using prometheus::Family;
 using prometheus::Gauge;
 using prometheus::Histogram;
 
-const Histogram::BucketBoundaries commit_seconds{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5};
+const Histogram::BucketBoundaries commit_seconds{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
+                                                 0.05,   0.1,   0.25,   1,     5};
 const Histogram::BucketBoundaries round_seconds{1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400};
 
 }  // namespace
@@ -27,33 +28,48 @@ const Histogram::BucketBoundaries round_seconds{1, 5, 15, 30, 60, 120, 300, 600,
 struct ServerMetrics::Impl {
   prometheus::Registry registry;
 
-  Family<Counter>& events = counter("rivulet_events_total", "What happened, by event and reason, as in the log.");
+  Family<Counter>& events =
+      counter("rivulet_events_total", "What happened, by event and reason, as in the log.");
   Family<Counter>& updates = counter("rivulet_updates_total", "Receipts for updates, by receipt and reason.");
-  Family<Counter>& refusals = counter("rivulet_refusals_total", "Connections that were turned away or cut off, by reason.");
+  Family<Counter>& refusals =
+      counter("rivulet_refusals_total", "Connections that were turned away or cut off, by reason.");
   Family<Counter>& rounds = counter("rivulet_rounds_total", "Rounds that are over, by result.");
-  Family<Counter>& content = counter("rivulet_content_bytes_total", "Bytes of models and updates, by direction.");
+  Family<Counter>& content =
+      counter("rivulet_content_bytes_total", "Bytes of models and updates, by direction.");
   Counter& received = content.Add({{"direction", "in"}});
   Counter& sent = content.Add({{"direction", "out"}});
-  Histogram& commit = histogram("rivulet_commit_duration_seconds", "Synced commits of the store.", commit_seconds);
+  Histogram& commit =
+      histogram("rivulet_commit_duration_seconds", "Synced commits of the store.", commit_seconds);
   Histogram& round = histogram("rivulet_round_duration_seconds", "Rounds from start to end.", round_seconds);
 
   Family<Gauge>& nodes = gauge("rivulet_nodes", "Nodes of the fleet, by state.");
   Gauge& sessions = gauge("rivulet_sessions", "Nodes that are connected.").Add({});
   Gauge& connections = gauge("rivulet_connections", "Connections after their TLS handshake.").Add({});
-  Gauge& unauthenticated = gauge("rivulet_connections_unauthenticated", "Connections that have not shown who they are.").Add({});
-  Counter& handshakes_failed = counter("rivulet_handshakes_failed_total", "TLS handshakes that failed.").Add({});
-  Counter& over_limit = counter("rivulet_connections_over_limit_total", "Connections closed at once, as too many were strangers.").Add({});
+  Gauge& unauthenticated =
+      gauge("rivulet_connections_unauthenticated", "Connections that have not shown who they are.").Add({});
+  Counter& handshakes_failed =
+      counter("rivulet_handshakes_failed_total", "TLS handshakes that failed.").Add({});
+  Counter& over_limit = counter("rivulet_connections_over_limit_total",
+                                "Connections closed at once, as too many were strangers.")
+                            .Add({});
   Gauge& version = gauge("rivulet_version", "The version that the fleet is to serve.").Add({});
   Gauge& round_number = gauge("rivulet_round", "The round that was started last.").Add({});
-  Family<Gauge>& accuracy = gauge("rivulet_version_accuracy_ratio", "Accuracy of the newest version, from 0 to 1.");
+  Family<Gauge>& accuracy =
+      gauge("rivulet_version_accuracy_ratio", "Accuracy of the newest version, from 0 to 1.");
   Family<Gauge>& loss = gauge("rivulet_version_loss", "Mean loss of the newest version.");
   Gauge& blobs = gauge("rivulet_blob_bytes", "Models and updates on the disk.").Add({});
   Gauge& storage = gauge("rivulet_storage_writable", "1 while the store takes writes, else 0.").Add({});
-  Gauge& trust = gauge("rivulet_trust_expires_timestamp_seconds", "When the trust document expires, as Unix time.").Add({});
+  Gauge& trust =
+      gauge("rivulet_trust_expires_timestamp_seconds", "When the trust document expires, as Unix time.")
+          .Add({});
 
  private:
-  Family<Counter>& counter(const char* name, const char* help) { return BuildCounter().Name(name).Help(help).Register(registry); }
-  Family<Gauge>& gauge(const char* name, const char* help) { return BuildGauge().Name(name).Help(help).Register(registry); }
+  Family<Counter>& counter(const char* name, const char* help) {
+    return BuildCounter().Name(name).Help(help).Register(registry);
+  }
+  Family<Gauge>& gauge(const char* name, const char* help) {
+    return BuildGauge().Name(name).Help(help).Register(registry);
+  }
   Histogram& histogram(const char* name, const char* help, const Histogram::BucketBoundaries& boundaries) {
     return BuildHistogram().Name(name).Help(help).Register(registry).Add({}, boundaries);
   }
@@ -79,7 +95,9 @@ void ServerMetrics::count_round(std::string_view result, double seconds) {
   impl_->round.Observe(seconds);
 }
 
-void ServerMetrics::count_received(std::uint64_t bytes) { impl_->received.Increment(static_cast<double>(bytes)); }
+void ServerMetrics::count_received(std::uint64_t bytes) {
+  impl_->received.Increment(static_cast<double>(bytes));
+}
 void ServerMetrics::count_sent(std::uint64_t bytes) { impl_->sent.Increment(static_cast<double>(bytes)); }
 void ServerMetrics::observe_commit(double seconds) { impl_->commit.Observe(seconds); }
 
@@ -91,13 +109,15 @@ void ServerMetrics::show(const State& state, const Gauges& gauges) {
     if (node.session != 0) ++connected;
   }
   for (const NodeState each : {NodeState::active, NodeState::quarantined, NodeState::revoked}) {
-    impl_->nodes.Add({{"state", std::string(name(each))}}).Set(static_cast<double>(counts[static_cast<std::size_t>(each)]));
+    impl_->nodes.Add({{"state", std::string(name(each))}})
+        .Set(static_cast<double>(counts[static_cast<std::size_t>(each)]));
   }
   impl_->sessions.Set(static_cast<double>(connected));
   impl_->connections.Set(static_cast<double>(gauges.connections));
   impl_->unauthenticated.Set(static_cast<double>(gauges.unauthenticated));
   // Counted elsewhere, and only ever rising.
-  impl_->handshakes_failed.Increment(static_cast<double>(gauges.handshakes_failed) - impl_->handshakes_failed.Value());
+  impl_->handshakes_failed.Increment(static_cast<double>(gauges.handshakes_failed) -
+                                     impl_->handshakes_failed.Value());
   impl_->over_limit.Increment(static_cast<double>(gauges.over_limit) - impl_->over_limit.Value());
   impl_->version.Set(static_cast<double>(state.registry.assigned));
   impl_->round_number.Set(static_cast<double>(state.schedule.last_started));
@@ -111,6 +131,8 @@ void ServerMetrics::show(const State& state, const Gauges& gauges) {
   impl_->trust.Set(std::chrono::duration<double>(state.trust.expires.time_since_epoch()).count());
 }
 
-std::string ServerMetrics::text() const { return prometheus::TextSerializer().Serialize(impl_->registry.Collect()); }
+std::string ServerMetrics::text() const {
+  return prometheus::TextSerializer().Serialize(impl_->registry.Collect());
+}
 
 }  // namespace rivulet::coordinator

@@ -15,10 +15,12 @@ namespace {
 
 Status check_data(const ScoringData& data, const Release& release, const char* what) {
   const std::size_t inputs = release.architecture.input_size();
-  if (data.labels.empty()) return fail(Errc::invalid, fmt::format("the {} has no samples: leave it out instead", what));
+  if (data.labels.empty())
+    return fail(Errc::invalid, fmt::format("the {} has no samples: leave it out instead", what));
   if (data.inputs.size() != data.labels.size() * inputs) {
-    return fail(Errc::invalid, fmt::format("the {} has {} labels and {} inputs; a sample of this model has {} inputs", what,
-                                           data.labels.size(), data.inputs.size(), inputs));
+    return fail(Errc::invalid,
+                fmt::format("the {} has {} labels and {} inputs; a sample of this model has {} inputs", what,
+                            data.labels.size(), data.inputs.size(), inputs));
   }
   if (!std::ranges::all_of(data.inputs, [](float x) { return std::isfinite(x); })) {
     return fail(Errc::invalid, fmt::format("the {} holds a number that is not finite", what));
@@ -26,8 +28,8 @@ Status check_data(const ScoringData& data, const Release& release, const char* w
   if (release.task != TaskKind::classification) return {};
   for (std::size_t i = 0; i < data.labels.size(); ++i) {
     if (data.labels[i] < 0 || data.labels[i] >= release.architecture.outputs) {
-      return fail(Errc::invalid, fmt::format("label {} of sample {} in the {} is none of the {} classes", data.labels[i], i,
-                                             what, release.architecture.outputs));
+      return fail(Errc::invalid, fmt::format("label {} of sample {} in the {} is none of the {} classes",
+                                             data.labels[i], i, what, release.architecture.outputs));
     }
   }
   return {};
@@ -53,7 +55,8 @@ Result<Release> open_release(const ReleaseUpload& upload, const TrustDocument& t
   if (content_id_of(std::as_bytes(std::span(upload.weights))) != release->initial_weights) {
     return fail(Errc::invalid, "the weights are not the content that the release names");
   }
-  for (const auto& [data, what] : {std::pair{&upload.holdout, "holdout"}, std::pair{&upload.test, "test split"}}) {
+  for (const auto& [data, what] :
+       {std::pair{&upload.holdout, "holdout"}, std::pair{&upload.test, "test split"}}) {
     if (!*data) continue;
     if (Status status = check_data(**data, *release, what); !status) return std::unexpected(status.error());
   }
@@ -62,8 +65,8 @@ Result<Release> open_release(const ReleaseUpload& upload, const TrustDocument& t
 
 }  // namespace
 
-Result<event::ImportRelease> prepare_import(const ReleaseUpload& upload, const TrustDocument& trust, BlobStore& blobs,
-                                            const Datasets& datasets) {
+Result<event::ImportRelease> prepare_import(const ReleaseUpload& upload, const TrustDocument& trust,
+                                            BlobStore& blobs, const Datasets& datasets) {
   const auto release = open_release(upload, trust);
   if (!release) return std::unexpected(release.error());
   const auto snapshot = encode_snapshot(release->snapshot, release->layout, upload.weights);

@@ -45,7 +45,8 @@ Result<std::string> load_token(const fs::path& file) {
   if (!bytes) return std::unexpected(bytes.error());
   std::string token(text_of(*bytes));
   while (!token.empty() && (token.back() == '\n' || token.back() == '\r')) token.pop_back();
-  if (token.empty()) return fail(Errc::invalid, file.string() + " is empty: put a token there, or init a new folder");
+  if (token.empty())
+    return fail(Errc::invalid, file.string() + " is empty: put a token there, or init a new folder");
   return token;
 }
 
@@ -105,7 +106,8 @@ Status Server::Impl::open() {
 
   const auto post = [this](std::function<void()> action) { asio::post(io, std::move(action)); };
   const auto wake_at = [this](MonotonicTime at) {
-    timer.expires_at(asio::steady_timer::time_point(std::chrono::duration_cast<asio::steady_timer::duration>(at)));
+    timer.expires_at(
+        asio::steady_timer::time_point(std::chrono::duration_cast<asio::steady_timer::duration>(at)));
     timer.async_wait([this](const std::error_code& error) {
       if (!error) driver->tick();
     });
@@ -128,8 +130,9 @@ Status Server::Impl::open() {
       Driver::Hooks{.now = system_now, .post = post, .wake_at = wake_at, .broken = broken});
   if (Status status = driver->recover(options.config.core); !status) return status;
   if (driver->state().trust.coordinator != key->public_key()) {
-    return fail(Errc::invalid, (folder / "coordinator.key").string() +
-                                   " is not the coordinator's key of the trust document: nodes would refuse it");
+    return fail(Errc::invalid,
+                (folder / "coordinator.key").string() +
+                    " is not the coordinator's key of the trust document: nodes would refuse it");
   }
   return listen();
 }
@@ -138,7 +141,8 @@ Status Server::Impl::open_stores() {
   auto opened = open_rocksdb_store(options.folder / "store", families);
   if (!opened) return std::unexpected(opened.error());
   store = std::move(*opened);
-  auto contents = open_file_blob_store(options.folder / "blobs", {.bytes_max = options.config.server.blob_quota_bytes});
+  auto contents =
+      open_file_blob_store(options.folder / "blobs", {.bytes_max = options.config.server.blob_quota_bytes});
   if (!contents) return std::unexpected(contents.error());
   blobs = std::move(*contents);
   return {};
@@ -152,7 +156,8 @@ Status Server::Impl::listen() {
       settings.public_address.empty() ? to_string(connections->local_endpoint()) : settings.public_address;
   const auto post = [this](std::function<void()> action) { asio::post(io, std::move(action)); };
   desk = std::make_unique<AdminDesk>(*driver, post, address);
-  auto served = AdminApi::open({settings.admin, token, settings.admin_threads, settings.admin_body_bytes_max}, *desk);
+  auto served =
+      AdminApi::open({settings.admin, token, settings.admin_threads, settings.admin_body_bytes_max}, *desk);
   if (!served) return std::unexpected(served.error());
   api = std::move(*served);
   return {};
@@ -196,7 +201,8 @@ void Server::Impl::begin_stop() {
   });
 }
 
-asio::awaitable<void> Server::Impl::wait_until(const std::function<bool()>& done, rivulet::Deadline deadline) {
+asio::awaitable<void> Server::Impl::wait_until(const std::function<bool()>& done,
+                                               rivulet::Deadline deadline) {
   while (!done() && std::chrono::steady_clock::now() < deadline) {
     std::ignore = co_await sleep_until(deadline_in(5ms));
   }

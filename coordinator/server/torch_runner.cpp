@@ -15,19 +15,22 @@ class TorchRunner final : public ModelRunner {
   Result<std::vector<float>> answers(const Release& release, std::span<const float> weights,
                                      std::span<const float> inputs) override {
     const auto model = InferenceModel::load(
-        {release.architecture, release.layout, release.task, release.preprocessing, release.classes}, weights);
+        {release.architecture, release.layout, release.task, release.preprocessing, release.classes},
+        weights);
     if (!model) return std::unexpected(model.error());
     const auto predictions = model->infer_batch(inputs);
     if (!predictions) return std::unexpected(predictions.error());
     std::vector<float> answers;
     for (const Prediction& prediction : *predictions) {
-      const auto& values = release.task == TaskKind::classification ? prediction.probabilities : prediction.value;
+      const auto& values =
+          release.task == TaskKind::classification ? prediction.probabilities : prediction.value;
       answers.insert(answers.end(), values.begin(), values.end());
     }
     return answers;
   }
 
-  Result<Metrics> score(const Release& release, std::span<const float> weights, const ScoringData& data) override {
+  Result<Metrics> score(const Release& release, std::span<const float> weights,
+                        const ScoringData& data) override {
     if (release.task == TaskKind::regression) {
       return fail(Errc::unsupported, "a regression has no classes to score it on: let nodes judge it");
     }
@@ -37,8 +40,9 @@ class TorchRunner final : public ModelRunner {
     if (!preprocessor) return std::unexpected(preprocessor.error());
     std::vector<float> inputs = data.inputs;
     preprocessor->apply(inputs);
-    const auto evaluation = release.task == TaskKind::classification ? evaluate(*model_, inputs, data.labels)
-                                                                     : evaluate_values(*model_, inputs, inputs);
+    const auto evaluation = release.task == TaskKind::classification
+                                ? evaluate(*model_, inputs, data.labels)
+                                : evaluate_values(*model_, inputs, inputs);
     if (!evaluation) return std::unexpected(evaluation.error());
     return Metrics{evaluation->accuracy(), evaluation->mean_loss(), evaluation->samples};
   }

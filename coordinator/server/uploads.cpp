@@ -95,7 +95,8 @@ void Uploads::settled(const ContentId& content, const std::vector<effect::FetchU
   }
   for (std::size_t i = 0; i < updates.size(); ++i) {
     const auto wanted = wanted_.find(updates[i].task);
-    if (wanted != wanted_.end() && wanted->second.content == content) answer(updates[i], outcome.inspections[i]);
+    if (wanted != wanted_.end() && wanted->second.content == content)
+      answer(updates[i], outcome.inspections[i]);
   }
   const auto others = wanting(content);  // That came in the meantime.
   if (!others.empty()) return settle(content, false);
@@ -107,7 +108,8 @@ void Uploads::answer(const effect::FetchUpdate& update, const Inspection& inspec
   if (inspection) {
     driver_.handle(event::UpdateStored{update.task, update.content, *inspection});
   } else {
-    driver_.handle(event::UpdateRejected{update.task, update.content, inspection.error().reason, inspection.error().detail});
+    driver_.handle(event::UpdateRejected{update.task, update.content, inspection.error().reason,
+                                         inspection.error().detail});
   }
 }
 
@@ -127,7 +129,8 @@ void Uploads::failed(SessionId session, const ContentId& content, const Error& e
   if (source == fetching_.end() || source->second != session) return;  // It had arrived before.
   fetching_.erase(source);
   if (error.code == Errc::storage) return driver_.broken(error);
-  if (error.code == Errc::storage_full) driver_.no_room();  // First, so that those who wait are told to come later.
+  if (error.code == Errc::storage_full)
+    driver_.no_room();  // First, so that those who wait are told to come later.
   for (const effect::FetchUpdate& update : wanting(content)) {
     if (update.session != session) continue;
     if (error.code == Errc::too_large) {

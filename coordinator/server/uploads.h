@@ -45,7 +45,8 @@ class Uploads {
   /// Lets the next of those who want the content bring it.
   void begin_next(const ContentId& content);
   void settle(const ContentId& content, bool is_part);
-  void settled(const ContentId& content, const std::vector<effect::FetchUpdate>& updates, const Settled& outcome);
+  void settled(const ContentId& content, const std::vector<effect::FetchUpdate>& updates,
+               const Settled& outcome);
   void answer(const effect::FetchUpdate& update, const Inspection& inspection);
   void give_up(const effect::FetchUpdate& update, const std::string& detail);
   void erase_unreferenced(const ContentId& content);

@@ -24,7 +24,8 @@ class ModelRunner {
   /// @param weights [layout.size()] @param inputs [n * input_size] @return [n * outputs]
   virtual Result<std::vector<float>> answers(const Release& release, std::span<const float> weights,
                                              std::span<const float> inputs) = 0;
-  virtual Result<Metrics> score(const Release& release, std::span<const float> weights, const ScoringData& data) = 0;
+  virtual Result<Metrics> score(const Release& release, std::span<const float> weights,
+                                const ScoringData& data) = 0;
 };
 
 }  // namespace rivulet::coordinator

@@ -20,10 +20,12 @@ constexpr std::size_t manifest_bytes_max = 96 * 1024;
 /// Probabilities of the same weights on another processor or library differ by rounding alone.
 constexpr float answer_tolerance = 1e-3F;
 
-Result<std::unique_ptr<SegmentSource>> open_update(const SealedEntry& entry, std::size_t entries, const BlobStore& blobs) {
+Result<std::unique_ptr<SegmentSource>> open_update(const SealedEntry& entry, std::size_t entries,
+                                                   const BlobStore& blobs) {
   const auto codec = codec_from_number(entry.codec);
   if (!codec) return std::unexpected(codec.error());
-  ReadBytes read = [&blobs, content = entry.content](std::uint64_t offset, std::span<std::byte> out) -> Status {
+  ReadBytes read = [&blobs, content = entry.content](std::uint64_t offset,
+                                                     std::span<std::byte> out) -> Status {
     auto bytes = blobs.read(content, offset, out.size());
     if (!bytes) return std::unexpected(bytes.error());
     if (bytes->size() != out.size()) return fail(Errc::corrupt, "the content ends too early");
@@ -33,8 +35,8 @@ Result<std::unique_ptr<SegmentSource>> open_update(const SealedEntry& entry, std
   return open_segments(*codec, std::move(read), entry.content_bytes, entries);
 }
 
-Result<std::vector<float>> mean_delta(const effect::Aggregate& task, const ParameterLayout& layout, std::size_t threads,
-                                      const BlobStore& blobs) {
+Result<std::vector<float>> mean_delta(const effect::Aggregate& task, const ParameterLayout& layout,
+                                      std::size_t threads, const BlobStore& blobs) {
   std::vector<std::unique_ptr<SegmentSource>> sources;
   std::vector<SealedUpdate> updates;
   for (const SealedEntry& entry : task.entries) {
@@ -72,8 +74,9 @@ Result<std::vector<float>> read_snapshot(const BlobStore& blobs, const ContentId
   return decode_snapshot(form, layout, *bytes);
 }
 
-Result<VariantInfo> derive_variant(const std::string& recipe, const Release& release, std::span<const float> weights,
-                                   const ScoringData* test, ModelRunner& runner, BlobStore& blobs) {
+Result<VariantInfo> derive_variant(const std::string& recipe, const Release& release,
+                                   std::span<const float> weights, const ScoringData* test,
+                                   ModelRunner& runner, BlobStore& blobs) {
   const SnapshotForm form = recipe == "int8" ? SnapshotForm::int8 : SnapshotForm::fp32;
   auto bytes = encode_snapshot(form, release.layout, weights);
   if (!bytes) return std::unexpected(bytes.error());
@@ -104,7 +107,8 @@ std::optional<Metrics> try_score(const Release& release, const Result<std::vecto
 
 }  // namespace
 
-Result<std::vector<float>> read_weights(const BlobStore& blobs, const ContentId& content, const ParameterLayout& layout) {
+Result<std::vector<float>> read_weights(const BlobStore& blobs, const ContentId& content,
+                                        const ParameterLayout& layout) {
   return read_snapshot(blobs, content, SnapshotForm::fp32, layout);
 }
 
@@ -112,8 +116,8 @@ Result<ContentId> store_weights(BlobStore& blobs, std::span<const float> weights
   return store(blobs, std::as_bytes(weights));
 }
 
-Result<CandidateBuilt> build_candidate(const effect::Aggregate& task, const Release& release, const SecretKey& key,
-                                       std::size_t threads, BlobStore& blobs) {
+Result<CandidateBuilt> build_candidate(const effect::Aggregate& task, const Release& release,
+                                       const SecretKey& key, std::size_t threads, BlobStore& blobs) {
   auto delta = mean_delta(task, release.layout, threads, blobs);
   if (!delta) return std::unexpected(delta.error());
   const auto master = step_master(task, release.layout, *delta, blobs);
@@ -154,8 +158,8 @@ Result<CandidateBuilt> build_candidate(const effect::Aggregate& task, const Rele
 }
 
 event::CandidateScored score_candidate(const effect::ScoreCandidate& task, const Release& release,
-                                       const ScoringData* holdout, const ScoringData* test, ModelRunner& runner,
-                                       const BlobStore& blobs) {
+                                       const ScoringData* holdout, const ScoringData* test,
+                                       ModelRunner& runner, const BlobStore& blobs) {
   const auto parent = read_snapshot(blobs, task.parent_snapshot, task.form, release.layout);
   const auto candidate = read_snapshot(blobs, task.candidate_snapshot, task.form, release.layout);
   return {.round = task.round,
@@ -185,8 +189,8 @@ Result<event::VersionSealed> seal_version(const effect::SealVersion& task, const
   }
   Bytes payload = encode(sealed.manifest);
   if (payload.size() > manifest_bytes_max) {
-    return fail(Errc::too_large, "the version's manifest has " + std::to_string(payload.size()) + " bytes, at most " +
-                                     std::to_string(manifest_bytes_max) +
+    return fail(Errc::too_large, "the version's manifest has " + std::to_string(payload.size()) +
+                                     " bytes, at most " + std::to_string(manifest_bytes_max) +
                                      " fit in a frame: give the release fewer known inputs");
   }
   sealed.envelope = seal(key, Context::version, std::move(payload));

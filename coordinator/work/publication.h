@@ -14,14 +14,14 @@ namespace rivulet::coordinator {
 /// Sums the sealed updates, steps the fp32 master, encodes the candidate's snapshot, stores both and
 /// signs the candidate's manifest (effect::Aggregate).
 /// @return what failed, naming the update or content; nothing of the parent has changed.
-Result<CandidateBuilt> build_candidate(const effect::Aggregate& task, const Release& release, const SecretKey& key,
-                                       std::size_t threads, BlobStore& blobs);
+Result<CandidateBuilt> build_candidate(const effect::Aggregate& task, const Release& release,
+                                       const SecretKey& key, std::size_t threads, BlobStore& blobs);
 
 /// Parent and candidate on the release's holdout and test split (effect::ScoreCandidate). What is
 /// absent, or cannot be scored, is absent from the answer.
 event::CandidateScored score_candidate(const effect::ScoreCandidate& task, const Release& release,
-                                       const ScoringData* holdout, const ScoringData* test, ModelRunner& runner,
-                                       const BlobStore& blobs);
+                                       const ScoringData* holdout, const ScoringData* test,
+                                       ModelRunner& runner, const BlobStore& blobs);
 
 /// Derives the variants that the release's recipes name, stores them, and signs the whole manifest
 /// (effect::SealVersion). @param test scores variants and a release's first version; may be null.
@@ -31,7 +31,8 @@ Result<event::VersionSealed> seal_version(const effect::SealVersion& task, const
 
 /// The float32 vector of a blob. @return corrupt if it has another length than `layout`, or if one of
 /// the entries is not finite.
-Result<std::vector<float>> read_weights(const BlobStore& blobs, const ContentId& content, const ParameterLayout& layout);
+Result<std::vector<float>> read_weights(const BlobStore& blobs, const ContentId& content,
+                                        const ParameterLayout& layout);
 
 /// Stores a float32 vector. @return its content id.
 Result<ContentId> store_weights(BlobStore& blobs, std::span<const float> weights);

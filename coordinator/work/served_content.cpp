@@ -11,7 +11,8 @@ bool may_serve(const State& state, const ContentId& content) {
   for (const auto& [number, version] : state.registry.versions) {
     const auto& variants = version.manifest.variants;
     const auto is_it = [&](const VariantInfo& variant) { return variant.content == content; };
-    if (version.manifest.snapshot == content || std::any_of(variants.begin(), variants.end(), is_it)) return true;
+    if (version.manifest.snapshot == content || std::any_of(variants.begin(), variants.end(), is_it))
+      return true;
   }
   const auto* gating = std::get_if<Gating>(&state.round.phase);
   return gating != nullptr && gating->candidate.snapshot == content;

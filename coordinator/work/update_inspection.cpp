@@ -22,8 +22,8 @@ std::vector<CoordinateRange> ranges_of(const ParameterLayout& layout, TensorKind
   return ranges;
 }
 
-std::expected<UpdateFacts, Refusal> inspect_update(const effect::FetchUpdate& update, const ParameterLayout& layout,
-                                                   const BlobStore& blobs) {
+std::expected<UpdateFacts, Refusal> inspect_update(const effect::FetchUpdate& update,
+                                                   const ParameterLayout& layout, const BlobStore& blobs) {
   const auto refuse = [](const Error& error) {
     const Reason reason = error.reason == Reason::none ? Reason::corrupt_content : error.reason;
     return std::unexpected(Refusal{reason, error.detail});

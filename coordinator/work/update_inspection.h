@@ -15,7 +15,7 @@ std::vector<CoordinateRange> ranges_of(const ParameterLayout& layout, TensorKind
 
 /// Decodes an update's content once, segment by segment, and so checks every entry.
 /// @return why the content is no good: wrong_layout, corrupt_content, bad_scale, not_finite.
-std::expected<UpdateFacts, Refusal> inspect_update(const effect::FetchUpdate& update, const ParameterLayout& layout,
-                                                   const BlobStore& blobs);
+std::expected<UpdateFacts, Refusal> inspect_update(const effect::FetchUpdate& update,
+                                                   const ParameterLayout& layout, const BlobStore& blobs);
 
 }  // namespace rivulet::coordinator

@@ -4,7 +4,8 @@
 asm(".pushsection .rodata\n"
     ".balign 16\n"
     "rivulet_digits_begin:\n"
-    ".incbin \"" RIVULET_DIGITS_FILE "\"\n"
+    ".incbin \"" RIVULET_DIGITS_FILE
+    "\"\n"
     "rivulet_digits_end:\n"
     ".global rivulet_digits_begin\n"
     ".global rivulet_digits_end\n"

@@ -113,7 +113,8 @@ class GunzipSource final : public ByteSource {
         if (input_.empty()) break;
         if (const Status begun = next_member(); !begun) return std::unexpected(begun.error());
       }
-      if (input_.empty()) return fail(Errc::corrupt, name_ + ": the gzip data ends early: fetch the file again");
+      if (input_.empty())
+        return fail(Errc::corrupt, name_ + ": the gzip data ends early: fetch the file again");
       const std::size_t room = std::min<std::size_t>(out.size() - done, 1 << 30);
       stream_.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(input_.data()));
       stream_.avail_in = static_cast<uInt>(input_.size());
@@ -159,7 +160,7 @@ Result<std::unique_ptr<ByteSource>> open_byte_source(const std::filesystem::path
     return fail(code, fmt::format("{}: {}", name, std::generic_category().message(errno)));
   }
   auto plain = std::make_unique<DescriptorSource>(descriptor, name);
-  struct stat status {};
+  struct stat status{};
   if (::fstat(descriptor, &status) == 0 && S_ISDIR(status.st_mode)) {
     return fail(Errc::storage, name + ": is a folder; name a file");
   }

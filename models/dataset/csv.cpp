@@ -111,13 +111,15 @@ enum class Role : std::uint8_t { input, label, group, ignored };
 std::optional<std::size_t> as_index(const std::string& column) {
   std::size_t index = 0;
   const auto parsed = std::from_chars(column.data(), column.data() + column.size(), index);
-  if (parsed.ec != std::errc() || parsed.ptr != column.data() + column.size() || index == 0) return std::nullopt;
+  if (parsed.ec != std::errc() || parsed.ptr != column.data() + column.size() || index == 0)
+    return std::nullopt;
   return index - 1;
 }
 
 class CsvReader final : public SampleReader {
  public:
-  CsvReader(std::unique_ptr<ByteSource> source, std::string name) : lines_(std::move(source)), name_(std::move(name)) {}
+  CsvReader(std::unique_ptr<ByteSource> source, std::string name)
+      : lines_(std::move(source)), name_(std::move(name)) {}
 
   /// Reads the first line, and with it what the columns are.
   Status begin(const SampleOptions& options) {
@@ -127,7 +129,8 @@ class CsvReader final : public SampleReader {
       ended_ = true;
       return {};
     }
-    if (*first == Lines::Kind::too_long) return wrong("line 1 is longer than a CSV line may be: is this CSV?");
+    if (*first == Lines::Kind::too_long)
+      return wrong("line 1 is longer than a CSV line may be: is this CSV?");
     if (const auto bad = split(line_, cells_)) {
       return wrong(fmt::format("line {}, column {}: {}", lines_.number(), bad->column, bad->reason));
     }
@@ -200,9 +203,11 @@ class CsvReader final : public SampleReader {
       std::size_t index = as_index(column).value_or(cells_.size());
       if (named == 1) index = static_cast<std::size_t>(std::ranges::find(cells_, column) - cells_.begin());
       if (index >= cells_.size()) {
-        return wrong(fmt::format("there is no column '{}' for the {} among its {}", column, what, cells_.size()));
+        return wrong(
+            fmt::format("there is no column '{}' for the {} among its {}", column, what, cells_.size()));
       }
-      if (roles_[index] != Role::input) return wrong(fmt::format("column '{}' is named for two purposes", column));
+      if (roles_[index] != Role::input)
+        return wrong(fmt::format("column '{}' is named for two purposes", column));
       roles_[index] = role;
       return {};
     };

@@ -82,7 +82,8 @@ class Collector {
 
   Dataset finish(const std::vector<std::int64_t>& shape) {
     dataset_.shape = shape;
-    if (rule_.task == TaskKind::classification && rule_.classes.empty()) sort_classes(seen_.names(), dataset_);
+    if (rule_.task == TaskKind::classification && rule_.classes.empty())
+      sort_classes(seen_.names(), dataset_);
     return std::move(dataset_);
   }
 
@@ -100,7 +101,8 @@ class Collector {
     if (rule_.classes.empty()) {
       dataset_.labels.push_back(seen_.number_of(label));
       if (seen_.names().size() <= classes_max) return {};
-      return fail(Errc::invalid, fmt::format("more than {} classes: are these labels of a regression?", classes_max));
+      return fail(Errc::invalid,
+                  fmt::format("more than {} classes: are these labels of a regression?", classes_max));
     }
     const auto index = class_index(rule_.classes, label);
     if (!index) return fail(Errc::invalid, fmt::format("'{}' is none of the classes", label));
@@ -151,8 +153,8 @@ Result<Dataset> collect(SampleReader& reader, const LabelRule& rule) {
   return collector.finish(reader.shape());
 }
 
-Result<Dataset> load_dataset(const std::filesystem::path& file, SampleFormat format, const SampleOptions& options,
-                             const LabelRule& rule) {
+Result<Dataset> load_dataset(const std::filesystem::path& file, SampleFormat format,
+                             const SampleOptions& options, const LabelRule& rule) {
   auto reader = open_samples(file, format, options);
   if (!reader) return std::unexpected(reader.error());
   return collect(**reader, rule);
@@ -187,7 +189,8 @@ std::optional<std::int64_t> class_index(std::span<const std::string> classes, st
 Result<Dataset> embedded_digits() {
   SampleOptions options;
   options.label = "65";
-  auto reader = make_csv_reader(make_memory_source(digits_csv_gz(), "the embedded digits"), "the embedded digits", options);
+  auto reader = make_csv_reader(make_memory_source(digits_csv_gz(), "the embedded digits"),
+                                "the embedded digits", options);
   if (!reader) return std::unexpected(reader.error());
   return collect(**reader, LabelRule{});
 }

@@ -44,8 +44,8 @@ struct LabelRule {
 Result<Dataset> collect(SampleReader& reader, const LabelRule& rule);
 
 /// open_samples and collect.
-Result<Dataset> load_dataset(const std::filesystem::path& file, SampleFormat format, const SampleOptions& options,
-                             const LabelRule& rule);
+Result<Dataset> load_dataset(const std::filesystem::path& file, SampleFormat format,
+                             const SampleOptions& options, const LabelRule& rule);
 
 /// The samples at `indices`, in that order.
 Dataset select(const Dataset& dataset, std::span<const std::size_t> indices);

@@ -17,19 +17,23 @@ enum class Type : std::uint8_t { unsigned_byte = 0x08, signed_short = 0x0b };
 /// One IDX file, read sample by sample.
 class IdxFile {
  public:
-  IdxFile(std::unique_ptr<ByteSource> source, std::string name) : source_(std::move(source)), name_(std::move(name)) {}
+  IdxFile(std::unique_ptr<ByteSource> source, std::string name)
+      : source_(std::move(source)), name_(std::move(name)) {}
 
   Status read_header() {
     std::array<std::byte, 4> magic{};
     if (const Status read = fill(magic, "the header"); !read) return read;
     const auto rank = std::to_integer<std::size_t>(magic[3]);
     if (magic[0] != std::byte{0} || magic[1] != std::byte{0} || rank == 0 || rank > rank_max) {
-      return fail(Errc::corrupt, fmt::format("{}: is not IDX: it begins with the bytes {}", name_, to_hex(magic)));
+      return fail(Errc::corrupt,
+                  fmt::format("{}: is not IDX: it begins with the bytes {}", name_, to_hex(magic)));
     }
     type_ = static_cast<Type>(magic[2]);
     if (type_ != Type::unsigned_byte && type_ != Type::signed_short) {
-      return fail(Errc::unsupported, fmt::format("{}: IDX of the type 0x{}; unsigned bytes (08) and signed 16-bit (0b) "
-                                                 "can be read", name_, to_hex(ByteSpan(magic).subspan(2, 1))));
+      return fail(Errc::unsupported,
+                  fmt::format("{}: IDX of the type 0x{}; unsigned bytes (08) and signed 16-bit (0b) "
+                              "can be read",
+                              name_, to_hex(ByteSpan(magic).subspan(2, 1))));
     }
     std::uint64_t numbers = 1;
     for (std::size_t i = 0; i < rank; ++i) {
@@ -41,8 +45,8 @@ class IdxFile {
         continue;
       }
       if (dimension == 0 || dimension > idx_sample_numbers_max / numbers) {
-        return fail(Errc::corrupt, fmt::format("{}: a sample of {} × {} numbers; 1 to {} are allowed", name_, numbers,
-                                               dimension, idx_sample_numbers_max));
+        return fail(Errc::corrupt, fmt::format("{}: a sample of {} × {} numbers; 1 to {} are allowed", name_,
+                                               numbers, dimension, idx_sample_numbers_max));
       }
       numbers *= dimension;
       shape_.push_back(dimension);
@@ -119,7 +123,8 @@ class IdxReader final : public SampleReader {
     }
     if (labels_) {
       std::vector<float> label;
-      if (const Status read = labels_->read_sample(index_, 1.0F, label); !read) return std::unexpected(read.error());
+      if (const Status read = labels_->read_sample(index_, 1.0F, label); !read)
+        return std::unexpected(read.error());
       sample.label = std::to_string(static_cast<int>(label.front()));
     }
     ++index_;
@@ -139,8 +144,8 @@ class IdxReader final : public SampleReader {
 }  // namespace
 
 Result<std::unique_ptr<SampleReader>> make_idx_reader(std::unique_ptr<ByteSource> source, std::string name,
-                                                      std::unique_ptr<ByteSource> labels, std::string labels_name,
-                                                      const SampleOptions& options) {
+                                                      std::unique_ptr<ByteSource> labels,
+                                                      std::string labels_name, const SampleOptions& options) {
   IdxFile samples(std::move(source), std::move(name));
   if (const Status read = samples.read_header(); !read) return std::unexpected(read.error());
   std::optional<IdxFile> label_file;
@@ -155,7 +160,8 @@ Result<std::unique_ptr<SampleReader>> make_idx_reader(std::unique_ptr<ByteSource
                                              label_file->count(), samples.count(), samples.name()));
     }
   }
-  return std::make_unique<IdxReader>(std::move(samples), std::move(label_file), options.scale_bytes ? 255.0F : 1.0F);
+  return std::make_unique<IdxReader>(std::move(samples), std::move(label_file),
+                                     options.scale_bytes ? 255.0F : 1.0F);
 }
 
 std::optional<std::filesystem::path> idx_labels_beside(const std::filesystem::path& images) {

@@ -22,8 +22,8 @@ inline constexpr std::uint64_t idx_sample_numbers_max = 1 << 24;
 /// @return corrupt for anything else in the header, and from next() for a file that ends early or goes
 /// on behind its last sample; unsupported for another type; invalid if the labels have another count.
 Result<std::unique_ptr<SampleReader>> make_idx_reader(std::unique_ptr<ByteSource> source, std::string name,
-                                                      std::unique_ptr<ByteSource> labels, std::string labels_name,
-                                                      const SampleOptions& options);
+                                                      std::unique_ptr<ByteSource> labels,
+                                                      std::string labels_name, const SampleOptions& options);
 
 /// The existing file of labels beside "…-images-idx3-ubyte": "…-labels-idx1-ubyte", ".gz" or not.
 std::optional<std::filesystem::path> idx_labels_beside(const std::filesystem::path& images);

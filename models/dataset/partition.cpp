@@ -55,8 +55,9 @@ Partition deal_classes(const std::map<std::int64_t, std::vector<std::size_t>>& b
     for (std::size_t node = 0; node < nodes; ++node) {
       sum += shares[node];
       const double border = std::round(sum * static_cast<double>(indices.size()));
-      const std::size_t end = node + 1 == nodes ? indices.size()
-                                                : std::clamp(static_cast<std::size_t>(border), begin, indices.size());
+      const std::size_t end = node + 1 == nodes
+                                  ? indices.size()
+                                  : std::clamp(static_cast<std::size_t>(border), begin, indices.size());
       partition[node].insert(partition[node].end(), indices.begin() + static_cast<std::ptrdiff_t>(begin),
                              indices.begin() + static_cast<std::ptrdiff_t>(end));
       begin = end;
@@ -82,7 +83,8 @@ void fill_empty(Partition& partition, Rng& rng) {
 }  // namespace
 
 Result<Partition> partition_iid(std::size_t samples, std::size_t nodes, Rng& rng) {
-  if (const Status counts = check_counts(samples, nodes, "nodes"); !counts) return std::unexpected(counts.error());
+  if (const Status counts = check_counts(samples, nodes, "nodes"); !counts)
+    return std::unexpected(counts.error());
   const auto indices = shuffled_indices(samples, rng);
   Partition partition(nodes);
   for (std::size_t node = 0; node < nodes; ++node) {
@@ -98,11 +100,12 @@ Result<Partition> partition_shards(std::span<const std::int64_t> labels, std::si
                                    std::size_t shards_per_node, Rng& rng) {
   const std::size_t samples = labels.size();
   if (shards_per_node > 0 && nodes > samples / shards_per_node) {
-    return fail(Errc::invalid, fmt::format("{} samples are too few for {} nodes with {} shards each", samples, nodes,
-                                           shards_per_node));
+    return fail(Errc::invalid, fmt::format("{} samples are too few for {} nodes with {} shards each", samples,
+                                           nodes, shards_per_node));
   }
   const std::size_t shards = nodes * shards_per_node;
-  if (const Status counts = check_counts(samples, shards, "shards"); !counts) return std::unexpected(counts.error());
+  if (const Status counts = check_counts(samples, shards, "shards"); !counts)
+    return std::unexpected(counts.error());
   // Shuffled first, so that which samples of a class share a shard is random.
   auto indices = shuffled_indices(samples, rng);
   std::ranges::stable_sort(indices, {}, [&](std::size_t index) { return labels[index]; });
@@ -118,13 +121,14 @@ Result<Partition> partition_shards(std::span<const std::int64_t> labels, std::si
   return partition;
 }
 
-Result<Partition> partition_dirichlet(std::span<const std::int64_t> labels, std::size_t nodes, double alpha, Rng& rng) {
+Result<Partition> partition_dirichlet(std::span<const std::int64_t> labels, std::size_t nodes, double alpha,
+                                      Rng& rng) {
   if (const Status counts = check_counts(labels.size(), nodes, "nodes"); !counts) {
     return std::unexpected(counts.error());
   }
   if (!(alpha >= dirichlet_alpha_min && alpha <= dirichlet_alpha_max)) {
-    return fail(Errc::invalid, fmt::format("alpha is {}; it must be from {} to {}", alpha, dirichlet_alpha_min,
-                                           dirichlet_alpha_max));
+    return fail(Errc::invalid, fmt::format("alpha is {}; it must be from {} to {}", alpha,
+                                           dirichlet_alpha_min, dirichlet_alpha_max));
   }
   std::map<std::int64_t, std::vector<std::size_t>> by_class;
   for (std::size_t i = 0; i < labels.size(); ++i) by_class[labels[i]].push_back(i);
@@ -138,11 +142,13 @@ Result<Partition> partition_dirichlet(std::span<const std::int64_t> labels, std:
 }
 
 Result<Partition> partition_natural(std::span<const std::uint32_t> groups) {
-  if (groups.empty()) return fail(Errc::invalid, "the samples have no groups: name the column that holds them");
+  if (groups.empty())
+    return fail(Errc::invalid, "the samples have no groups: name the column that holds them");
   Partition partition;
   for (std::size_t i = 0; i < groups.size(); ++i) {
     // Without gaps there are no more groups than samples; more would be room for a foreign number.
-    if (groups[i] >= groups.size()) return fail(Errc::invalid, fmt::format("group {} leaves a gap", groups[i]));
+    if (groups[i] >= groups.size())
+      return fail(Errc::invalid, fmt::format("group {} leaves a gap", groups[i]));
     if (groups[i] >= partition.size()) partition.resize(groups[i] + 1);
     partition[groups[i]].push_back(i);
   }

@@ -33,7 +33,8 @@ inline constexpr double dirichlet_alpha_max = 1e6;
 /// classes per node instead, with equal counts. A draw that leaves a node without a sample is repeated,
 /// at most 100 times; then each empty node gets a random sample of the fullest.
 /// @param alpha from dirichlet_alpha_min to dirichlet_alpha_max. @return invalid.
-Result<Partition> partition_dirichlet(std::span<const std::int64_t> labels, std::size_t nodes, double alpha, Rng& rng);
+Result<Partition> partition_dirichlet(std::span<const std::int64_t> labels, std::size_t nodes, double alpha,
+                                      Rng& rng);
 
 /// A node for each group: its own samples. @param groups numbered from 0 without gaps. @return invalid.
 Result<Partition> partition_natural(std::span<const std::uint32_t> groups);

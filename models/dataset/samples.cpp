@@ -20,7 +20,8 @@ Result<SampleFormat> format_of(const std::filesystem::path& file) {
   for (auto at = name.find("idx"); at != std::string::npos; at = name.find("idx", at + 1)) {
     if (at + 3 == name.size() || (name[at + 3] >= '0' && name[at + 3] <= '9')) return SampleFormat::idx;
   }
-  return fail(Errc::invalid, fmt::format("{}: its name does not tell its format: say csv or idx", file.string()));
+  return fail(Errc::invalid,
+              fmt::format("{}: its name does not tell its format: say csv or idx", file.string()));
 }
 
 Result<SampleFormat> parse_format(std::string_view name) {

@@ -15,10 +15,10 @@ namespace rivulet {
 
 /// A sample as it stands in a file, before any preprocessing.
 struct RawSample {
-  std::uint64_t position = 0;         ///< CSV: the line, from 1. IDX: the sample, from 0.
-  std::vector<float> inputs;          ///< [product of SampleReader::shape()], finite.
-  std::optional<std::string> label;   ///< As written; nothing if there is none or the cell is empty.
-  std::optional<std::string> group;   ///< Of the column that tells natural clients apart.
+  std::uint64_t position = 0;        ///< CSV: the line, from 1. IDX: the sample, from 0.
+  std::vector<float> inputs;         ///< [product of SampleReader::shape()], finite.
+  std::optional<std::string> label;  ///< As written; nothing if there is none or the cell is empty.
+  std::optional<std::string> group;  ///< Of the column that tells natural clients apart.
 
   bool operator==(const RawSample&) const = default;
 };

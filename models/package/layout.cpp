@@ -22,15 +22,15 @@ std::size_t ParameterLayout::size() const {
 Status check(const ParameterLayout& layout) {
   if (layout.tensors.empty()) return fail(Errc::invalid, "the layout has no tensor");
   if (layout.tensors.size() > tensors_max) {
-    return fail(Errc::invalid, fmt::format("the layout has {} tensors; {} are allowed", layout.tensors.size(),
-                                           tensors_max));
+    return fail(Errc::invalid,
+                fmt::format("the layout has {} tensors; {} are allowed", layout.tensors.size(), tensors_max));
   }
   std::set<std::string_view> names;
   std::uint64_t total = 0;
   for (const TensorSpec& tensor : layout.tensors) {
     if (tensor.name.empty() || !names.insert(tensor.name).second) {
-      return fail(Errc::invalid, fmt::format("the layout names the tensor '{}' twice, or leaves it empty",
-                                             tensor.name));
+      return fail(Errc::invalid,
+                  fmt::format("the layout names the tensor '{}' twice, or leaves it empty", tensor.name));
     }
     if (tensor.shape.size() > dimensions_max) {
       return fail(Errc::invalid, fmt::format("tensor '{}' has {} dimensions; {} are allowed", tensor.name,
@@ -42,8 +42,8 @@ Status check(const ParameterLayout& layout) {
         return fail(Errc::invalid, fmt::format("tensor '{}' has a dimension of {}", tensor.name, dimension));
       }
       if (static_cast<std::uint64_t>(dimension) > layout_entries_max / entries) {
-        return fail(Errc::invalid, fmt::format("tensor '{}' has more than {} entries", tensor.name,
-                                               layout_entries_max));
+        return fail(Errc::invalid,
+                    fmt::format("tensor '{}' has more than {} entries", tensor.name, layout_entries_max));
       }
       entries *= static_cast<std::uint64_t>(dimension);
     }

@@ -110,13 +110,14 @@ Result<std::vector<Member>> members_of(const std::vector<NpyArray>& arrays) {
   std::uint64_t offset = 0;
   for (const NpyArray& array : arrays) {
     if (array.name.empty() || array.name.size() > 4096 || !names.insert(array.name).second) {
-      return fail(Errc::invalid, fmt::format("the array name '{}' is empty, too long or used twice", array.name));
+      return fail(Errc::invalid,
+                  fmt::format("the array name '{}' is empty, too long or used twice", array.name));
     }
     std::size_t entries = 1;
     for (const std::int64_t dimension : array.shape) entries *= static_cast<std::size_t>(dimension);
     if (entries != array.values.size() || array.shape.size() > 32) {
-      return fail(Errc::invalid, fmt::format("the shape of '{}' has {} entries, its data {}", array.name, entries,
-                                             array.values.size()));
+      return fail(Errc::invalid, fmt::format("the shape of '{}' has {} entries, its data {}", array.name,
+                                             entries, array.values.size()));
     }
     Member member{array.name + ".npy", npy_header(array.shape), std::as_bytes(array.values)};
     member.crc = crc_of(crc_of(0, bytes_of(member.header)), member.data);
@@ -127,8 +128,9 @@ Result<std::vector<Member>> members_of(const std::vector<NpyArray>& arrays) {
   std::uint64_t directory = 22;
   for (const Member& member : members) directory += 46 + member.name.size();
   if (offset + directory > archive_bytes_max) {
-    return fail(Errc::too_large, fmt::format("{} bytes are too many for a ZIP archive without its 64-bit extension",
-                                             offset + directory));
+    return fail(Errc::too_large,
+                fmt::format("{} bytes are too many for a ZIP archive without its 64-bit extension",
+                            offset + directory));
   }
   return members;
 }

@@ -15,7 +15,8 @@ namespace {
 
 constexpr std::size_t hidden_layers_max = 64;
 constexpr std::int64_t width_max = 1 << 20;
-constexpr std::chrono::seconds interval_max = std::chrono::days{36500};  // Keeps sums of times from overflowing.
+constexpr std::chrono::seconds interval_max =
+    std::chrono::days{36500};  // Keeps sums of times from overflowing.
 
 Status check(const Architecture& architecture) {
   if (architecture.kind.empty()) return fail(Errc::invalid, "the architecture has no kind");
@@ -45,8 +46,10 @@ Status check_classes(const Release& release) {
   }
   const auto outputs = static_cast<std::size_t>(release.architecture.outputs);
   if (release.classes.size() != outputs || outputs < 2) {
-    return fail(Errc::invalid, fmt::format("a classification with {} outputs names {} classes; both must be the same "
-                                           "and at least 2", outputs, release.classes.size()));
+    return fail(Errc::invalid,
+                fmt::format("a classification with {} outputs names {} classes; both must be the same "
+                            "and at least 2",
+                            outputs, release.classes.size()));
   }
   std::set<std::string_view> seen;
   for (const std::string& name : release.classes) {
@@ -63,7 +66,8 @@ Status check_recipes(const std::vector<std::string>& recipes) {
     if (std::find(known_recipes.begin(), known_recipes.end(), recipe) == known_recipes.end()) {
       return fail(Errc::unsupported, fmt::format("'{}' is no variant that this build can derive", recipe));
     }
-    if (!seen.insert(recipe).second) return fail(Errc::invalid, fmt::format("the variant '{}' is named twice", recipe));
+    if (!seen.insert(recipe).second)
+      return fail(Errc::invalid, fmt::format("the variant '{}' is named twice", recipe));
   }
   if (recipes.empty()) return fail(Errc::invalid, "a release allows no variant, so nothing could be served");
   return {};
@@ -84,7 +88,8 @@ Status check_known_inputs(const Release& release) {
 Status check_limits(const Release& release) {
   const ReleaseLimits& limits = release.limits;
   if (!std::isfinite(limits.max_distance) || limits.max_distance <= 0.0) {
-    return fail(Errc::invalid, fmt::format("the limit max_distance is {}; it must be positive", limits.max_distance));
+    return fail(Errc::invalid,
+                fmt::format("the limit max_distance is {}; it must be positive", limits.max_distance));
   }
   if (limits.min_interval.count() < 0 || limits.min_interval > interval_max) {
     return fail(Errc::invalid, fmt::format("the limit min_interval is {} s", limits.min_interval.count()));
@@ -142,8 +147,10 @@ Status check_name(const std::string& name, const char* what) {
   bool good = !name.empty() && name.size() <= 64 && is_plain(name.front());
   for (const char c : name) good = good && (is_plain(c) || c == '.' || c == '_' || c == '-');
   if (good) return {};
-  return fail(Errc::invalid, fmt::format("{} '{}' must be 1 to 64 letters, digits, '.', '_' or '-', and begin with a "
-                                         "letter or digit", what, name));
+  return fail(Errc::invalid,
+              fmt::format("{} '{}' must be 1 to 64 letters, digits, '.', '_' or '-', and begin with a "
+                          "letter or digit",
+                          what, name));
 }
 
 Status check(const Preprocessing& preprocessing, std::span<const std::int64_t> shape) {
@@ -157,7 +164,8 @@ Status check(const Preprocessing& preprocessing, std::span<const std::int64_t> s
                                              values.size(), per_channel, features));
     }
     for (const float value : values) {
-      if (!std::isfinite(value)) return fail(Errc::invalid, fmt::format("{} has a value that is not finite", what));
+      if (!std::isfinite(value))
+        return fail(Errc::invalid, fmt::format("{} has a value that is not finite", what));
     }
     return {};
   };
@@ -174,7 +182,8 @@ Status check(const Release& release) {
   if (const Status status = check(release.architecture); !status) return status;
   if (const Status status = check(release.layout); !status) return status;
   if (const Status status = check_classes(release); !status) return status;
-  if (const Status status = check(release.preprocessing, release.architecture.input_shape); !status) return status;
+  if (const Status status = check(release.preprocessing, release.architecture.input_shape); !status)
+    return status;
   if (const Status status = check_recipes(release.recipes); !status) return status;
   if (const Status status = check_known_inputs(release); !status) return status;
   return check_limits(release);
@@ -190,7 +199,8 @@ Bytes encode(const Release& release) {
   auto architecture = out.initArchitecture();
   architecture.setKind(release.architecture.kind.c_str());
   write_list(release.architecture.hidden, architecture.initHidden(count(release.architecture.hidden)));
-  write_list(release.architecture.input_shape, architecture.initInputShape(count(release.architecture.input_shape)));
+  write_list(release.architecture.input_shape,
+             architecture.initInputShape(count(release.architecture.input_shape)));
   architecture.setOutputs(release.architecture.outputs);
   auto layout = out.initLayout(count(release.layout.tensors));
   for (unsigned i = 0; i < layout.size(); ++i) {

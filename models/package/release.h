@@ -37,10 +37,10 @@ struct Release {
   std::vector<std::string> classes;  ///< One per output of a classification, else none.
   Preprocessing preprocessing;
   SnapshotForm snapshot = SnapshotForm::int8;
-  ContentId initial_weights;          ///< w_0, as an fp32 snapshot.
-  Digest initial_weights_hash;        ///< weights_hash_of(w_0).
-  std::vector<std::string> recipes;   ///< The variants that may be derived: of "fp32", "int8".
-  std::vector<float> known_inputs;    ///< Raw samples, [count * architecture.input_size()]; at least one.
+  ContentId initial_weights;         ///< w_0, as an fp32 snapshot.
+  Digest initial_weights_hash;       ///< weights_hash_of(w_0).
+  std::vector<std::string> recipes;  ///< The variants that may be derived: of "fp32", "int8".
+  std::vector<float> known_inputs;   ///< Raw samples, [count * architecture.input_size()]; at least one.
   ReleaseLimits limits;
   UtcTime created{};
   std::uint64_t epoch = 0;  ///< Nodes refuse manifests of a lower one.

@@ -57,14 +57,14 @@ Status decode_quantized(const TensorSpec& tensor, ByteSpan source, std::span<flo
   for (std::size_t channel = 0; channel < channels; ++channel) {
     const auto scale = load_le<float>(source, channel * sizeof(float));
     if (std::signbit(scale) || !std::isfinite(scale * steps)) {
-      return fail(Errc::corrupt, fmt::format("the scale of channel {} of tensor '{}' is {}", channel,
-                                             tensor.name, scale));
+      return fail(Errc::corrupt,
+                  fmt::format("the scale of channel {} of tensor '{}' is {}", channel, tensor.name, scale));
     }
     for (std::size_t i = channel * width; i < (channel + 1) * width; ++i) {
       const auto entry = static_cast<std::int8_t>(entries[i]);
       if (entry == -128 || (scale == 0.0F && entry != 0)) {
-        return fail(Errc::corrupt, fmt::format("entry {} of tensor '{}' is {} beside a scale of {}", i, tensor.name,
-                                               static_cast<int>(entry), scale));
+        return fail(Errc::corrupt, fmt::format("entry {} of tensor '{}' is {} beside a scale of {}", i,
+                                               tensor.name, static_cast<int>(entry), scale));
       }
       out[i] = static_cast<float>(entry) * scale;
     }
@@ -76,7 +76,8 @@ Status decode_quantized(const TensorSpec& tensor, ByteSpan source, std::span<flo
 
 std::string_view name(SnapshotForm form) { return form == SnapshotForm::int8 ? "int8" : "fp32"; }
 
-Result<Bytes> encode_snapshot(SnapshotForm form, const ParameterLayout& layout, std::span<const float> weights) {
+Result<Bytes> encode_snapshot(SnapshotForm form, const ParameterLayout& layout,
+                              std::span<const float> weights) {
   RIVULET_ASSERT(weights.size() == layout.size());
   Bytes out;
   out.reserve(snapshot_size(form, layout));
@@ -100,12 +101,14 @@ Result<Bytes> encode_snapshot(SnapshotForm form, const ParameterLayout& layout, 
       scales[c] = scale_of(values.subspan(c * width, width));
       append_le(out, scales[c]);
     }
-    for (std::size_t c = 0; c < channels; ++c) encode_channel(values.subspan(c * width, width), scales[c], out);
+    for (std::size_t c = 0; c < channels; ++c)
+      encode_channel(values.subspan(c * width, width), scales[c], out);
   }
   return out;
 }
 
-Result<std::vector<float>> decode_snapshot(SnapshotForm form, const ParameterLayout& layout, ByteSpan snapshot) {
+Result<std::vector<float>> decode_snapshot(SnapshotForm form, const ParameterLayout& layout,
+                                           ByteSpan snapshot) {
   const std::size_t expected = snapshot_size(form, layout);
   if (snapshot.size() != expected) {
     return fail(Errc::corrupt, fmt::format("the {} snapshot has {} bytes; the layout asks for {}", name(form),
@@ -116,8 +119,8 @@ Result<std::vector<float>> decode_snapshot(SnapshotForm form, const ParameterLay
   for (const TensorSpec& tensor : layout.tensors) {
     const ByteSpan source = snapshot.first(encoded_size(form, tensor));
     const auto out = rest.first(tensor.size());
-    const Status decoded =
-        is_quantized(form, tensor) ? decode_quantized(tensor, source, out) : decode_plain(tensor, source, out);
+    const Status decoded = is_quantized(form, tensor) ? decode_quantized(tensor, source, out)
+                                                      : decode_plain(tensor, source, out);
     if (!decoded) return std::unexpected(decoded.error());
     snapshot = snapshot.subspan(source.size());
     rest = rest.subspan(out.size());

@@ -29,12 +29,14 @@ std::string_view name(SnapshotForm form);  ///< "fp32" or "int8".
 /// Source: Jacob et al. 2018, arXiv:1712.05877, symmetric form, per channel.
 ///
 /// @param weights [layout.size()]. @return invalid if one is not finite.
-Result<Bytes> encode_snapshot(SnapshotForm form, const ParameterLayout& layout, std::span<const float> weights);
+Result<Bytes> encode_snapshot(SnapshotForm form, const ParameterLayout& layout,
+                              std::span<const float> weights);
 
 /// @param layout  one that check() accepts.
 /// @param snapshot  untrusted. @return [layout.size()]; corrupt on a wrong length, a scale or entry that
 /// is not finite, a negative scale, or an entry of -128 or beside a scale of 0.
-Result<std::vector<float>> decode_snapshot(SnapshotForm form, const ParameterLayout& layout, ByteSpan snapshot);
+Result<std::vector<float>> decode_snapshot(SnapshotForm form, const ParameterLayout& layout,
+                                           ByteSpan snapshot);
 
 /// The length in bytes of every snapshot of this form and layout.
 std::size_t snapshot_size(SnapshotForm form, const ParameterLayout& layout);

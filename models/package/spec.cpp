@@ -32,8 +32,10 @@ void read_input(TomlReader input, ModelSpec& spec) {
   const bool is_cnn = architecture.kind == "mcmahan_cnn";
   const std::vector<std::int64_t> image = {1, 28, 28};
   if (!is_cnn) input.require("shape");
-  architecture.input_shape = input.integers("shape", is_cnn ? image : std::vector<std::int64_t>{1}, 1, dimension_max);
-  if (is_cnn && architecture.input_shape != image && architecture.input_shape != std::vector<std::int64_t>{784}) {
+  architecture.input_shape =
+      input.integers("shape", is_cnn ? image : std::vector<std::int64_t>{1}, 1, dimension_max);
+  if (is_cnn && architecture.input_shape != image &&
+      architecture.input_shape != std::vector<std::int64_t>{784}) {
     input.reject("shape", "must be [1, 28, 28] or [784] for mcmahan_cnn");
   }
   if (architecture.input_shape.empty()) {
@@ -76,11 +78,13 @@ void read_task(TomlReader task, ModelSpec& spec) {
   if (spec.task == TaskKind::anomaly) outputs = static_cast<std::int64_t>(spec.architecture.input_size());
   spec.architecture.outputs = task.integer("outputs", outputs, 1, dimension_max);
   if (spec.task != TaskKind::classification) {
-    if (task.has("classes")) task.reject("classes", fmt::format("belongs to a classification, not to a {}", kind));
+    if (task.has("classes"))
+      task.reject("classes", fmt::format("belongs to a classification, not to a {}", kind));
     return;
   }
   task.require("classes");
-  if (task.has("outputs")) task.reject("outputs", "is the number of classes in a classification: leave it out");
+  if (task.has("outputs"))
+    task.reject("outputs", "is the number of classes in a classification: leave it out");
   if (task.has("classes") && spec.classes.size() < 2) task.reject("classes", "must name at least 2");
   std::vector<std::string> sorted = spec.classes;
   std::ranges::sort(sorted);

@@ -19,17 +19,21 @@ Status check(const VariantInfo& variant) {
   if (std::find(known_recipes.begin(), known_recipes.end(), variant.name) == known_recipes.end()) {
     return fail(Errc::unsupported, fmt::format("'{}' is no variant that this build knows", variant.name));
   }
-  if (variant.bytes == 0) return fail(Errc::invalid, fmt::format("the variant '{}' has no bytes", variant.name));
+  if (variant.bytes == 0)
+    return fail(Errc::invalid, fmt::format("the variant '{}' has no bytes", variant.name));
   if (!std::isfinite(variant.tolerance) || variant.tolerance < 0.0F) {
-    return fail(Errc::invalid, fmt::format("the tolerance of the variant '{}' is {}", variant.name, variant.tolerance));
+    return fail(Errc::invalid,
+                fmt::format("the tolerance of the variant '{}' is {}", variant.name, variant.tolerance));
   }
   for (const float value : variant.known_outputs) {
     if (!std::isfinite(value)) {
-      return fail(Errc::invalid, fmt::format("a known output of the variant '{}' is not finite", variant.name));
+      return fail(Errc::invalid,
+                  fmt::format("a known output of the variant '{}' is not finite", variant.name));
     }
   }
   if (variant.accuracy && !(*variant.accuracy >= 0.0 && *variant.accuracy <= 1.0)) {
-    return fail(Errc::invalid, fmt::format("the accuracy of the variant '{}' is {}", variant.name, *variant.accuracy));
+    return fail(Errc::invalid,
+                fmt::format("the accuracy of the variant '{}' is {}", variant.name, *variant.accuracy));
   }
   return {};
 }
@@ -104,15 +108,16 @@ Status check(const VersionManifest& manifest) {
   if (manifest.manifest_version == 0) return fail(Errc::invalid, "the manifest's own version is 0");
   if (manifest.version == 0) return fail(Errc::invalid, "the version is 0");
   if (manifest.parent >= manifest.version) {
-    return fail(Errc::invalid, fmt::format("version {} has version {} as its parent", manifest.version,
-                                           manifest.parent));
+    return fail(Errc::invalid,
+                fmt::format("version {} has version {} as its parent", manifest.version, manifest.parent));
   }
   if (!wire_form::is_plausible(manifest.created)) {
     return fail(Errc::invalid, "the time is not between the years 1970 and 9999");
   }
   if (manifest.snapshot_bytes == 0) return fail(Errc::invalid, "the snapshot has no bytes");
   if (manifest.variants.size() > variants_max) {
-    return fail(Errc::invalid, fmt::format("{} variants; {} are allowed", manifest.variants.size(), variants_max));
+    return fail(Errc::invalid,
+                fmt::format("{} variants; {} are allowed", manifest.variants.size(), variants_max));
   }
   std::set<std::string_view> names;
   for (const VariantInfo& variant : manifest.variants) {
@@ -121,7 +126,8 @@ Status check(const VersionManifest& manifest) {
       return fail(Errc::invalid, fmt::format("the variant '{}' is named twice", variant.name));
     }
   }
-  if (manifest.fallback && (manifest.fallback->version == 0 || manifest.fallback->version == manifest.version)) {
+  if (manifest.fallback &&
+      (manifest.fallback->version == 0 || manifest.fallback->version == manifest.version)) {
     return fail(Errc::invalid, fmt::format("version {} falls back to version {}", manifest.version,
                                            manifest.fallback->version));
   }
@@ -190,14 +196,16 @@ Bytes encode(const CandidateManifest& manifest) {
 }
 
 Result<VersionManifest> decode_version(ByteSpan payload) {
-  if (const Status size = wire_form::check_size(payload); !size) return fail_at("version manifest", size.error());
+  if (const Status size = wire_form::check_size(payload); !size)
+    return fail_at("version manifest", size.error());
   auto manifest = payload::read<schema::VersionManifest>(payload, read_version);
   if (!manifest) return fail_at("version manifest", manifest.error());
   return manifest;
 }
 
 Result<CandidateManifest> decode_candidate(ByteSpan payload) {
-  if (const Status size = wire_form::check_size(payload); !size) return fail_at("candidate manifest", size.error());
+  if (const Status size = wire_form::check_size(payload); !size)
+    return fail_at("candidate manifest", size.error());
   auto manifest = payload::read<schema::CandidateManifest>(payload, read_candidate);
   if (!manifest) return fail_at("candidate manifest", manifest.error());
   return manifest;

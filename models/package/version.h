@@ -15,8 +15,8 @@ namespace rivulet {
 
 /// Flat tensors that were derived from w_t by one of the release's recipes, for inference only.
 struct VariantInfo {
-  std::string name;                  ///< The recipe: "fp32" or "int8".
-  ContentId content;                 ///< A snapshot in that form.
+  std::string name;   ///< The recipe: "fp32" or "int8".
+  ContentId content;  ///< A snapshot in that form.
   std::uint64_t bytes = 0;
   std::vector<float> known_outputs;  ///< The answers to the release's known inputs, [count * outputs].
   float tolerance = 0.0F;            ///< A node's answers differ from them by no more than this.

@@ -20,8 +20,8 @@ void write_texts(const std::vector<std::string>& source, capnp::List<capnp::Text
 
 Status check_size(ByteSpan payload) {
   if (payload.size() <= document_bytes_max) return {};
-  return fail(Errc::too_large, fmt::format("{} bytes; a signed document of a model has at most {}", payload.size(),
-                                           document_bytes_max));
+  return fail(Errc::too_large, fmt::format("{} bytes; a signed document of a model has at most {}",
+                                           payload.size(), document_bytes_max));
 }
 
 Status as_corrupt(Status checked) {

@@ -25,9 +25,11 @@ void on_message(Turn& turn, const Message& message) {
                         [&](const auto& other) {
                           if (!online(turn.state)) return;  // Nobody is believed before the welcome.
                           using Other = std::decay_t<decltype(other)>;
-                          if constexpr (std::is_same_v<Other, message::Assignment>) on_assignment(turn, other);
+                          if constexpr (std::is_same_v<Other, message::Assignment>)
+                            on_assignment(turn, other);
                           if constexpr (std::is_same_v<Other, message::Task>) on_task(turn, other);
-                          if constexpr (std::is_same_v<Other, message::TaskCancelled>) on_task_cancelled(turn, other);
+                          if constexpr (std::is_same_v<Other, message::TaskCancelled>)
+                            on_task_cancelled(turn, other);
                           if constexpr (std::is_same_v<Other, message::Receipt>) on_receipt(turn, other);
                           if constexpr (std::is_same_v<Other, message::Verdicts>) on_verdicts(turn, other);
                         }},
@@ -46,36 +48,36 @@ bool of_this_connection(const State& state, std::uint64_t connection) {
 
 void handle(Turn& turn, const Event& event) {
   State& state = turn.state;
-  std::visit(
-      Overloaded{
-          [&](const event::Connected& connected) {
-            if (of_this_connection(state, connected.connection)) on_connected(turn, connected);
-          },
-          [&](const event::Disconnected& disconnected) {
-            if (of_this_connection(state, disconnected.connection)) on_disconnected(turn, disconnected);
-          },
-          [&](const event::MessageReceived& received) {
-            if (of_this_connection(state, received.connection)) on_message(turn, received.message);
-          },
-          [](const event::Tick&) {},
-          [&](const event::SampleCounts& counts) { on_sample_counts(turn, counts); },
-          [&](const event::InferenceCounts& counts) {
-            state.counts.inferences = counts.inferences;
-            state.counts.inference_errors = counts.errors;
-          },
-          [&](const event::ContentReceived& received) { on_content_received(turn, received); },
-          [&](const event::ContentFailed& failed) { on_content_failed(turn, failed); },
-          [&](const event::TrainingDone& done) { on_training_done(turn, done); },
-          [&](const event::EvaluationDone& done) { on_evaluation_done(turn, done); },
-          [&](const event::TaskFailed& failed) { on_task_failed(turn, failed); },
-          [&](const event::UpdateSealed& sealed) { on_update_sealed(turn, sealed); },
-          [&](const event::ReportSealed& sealed) { on_report_sealed(turn, sealed); },
-          [&](const event::ActivationDone& done) { on_activation_done(turn, done); },
-          [&](const event::ActivationFailed& failed) { on_activation_failed(turn, failed); },
-          [&](const event::ActiveModelFailed& failed) { on_active_model_failed(turn, failed); },
-          [&](const event::ShuttingDown&) { shut_down(turn); },
-      },
-      event);
+  std::visit(Overloaded{
+                 [&](const event::Connected& connected) {
+                   if (of_this_connection(state, connected.connection)) on_connected(turn, connected);
+                 },
+                 [&](const event::Disconnected& disconnected) {
+                   if (of_this_connection(state, disconnected.connection))
+                     on_disconnected(turn, disconnected);
+                 },
+                 [&](const event::MessageReceived& received) {
+                   if (of_this_connection(state, received.connection)) on_message(turn, received.message);
+                 },
+                 [](const event::Tick&) {},
+                 [&](const event::SampleCounts& counts) { on_sample_counts(turn, counts); },
+                 [&](const event::InferenceCounts& counts) {
+                   state.counts.inferences = counts.inferences;
+                   state.counts.inference_errors = counts.errors;
+                 },
+                 [&](const event::ContentReceived& received) { on_content_received(turn, received); },
+                 [&](const event::ContentFailed& failed) { on_content_failed(turn, failed); },
+                 [&](const event::TrainingDone& done) { on_training_done(turn, done); },
+                 [&](const event::EvaluationDone& done) { on_evaluation_done(turn, done); },
+                 [&](const event::TaskFailed& failed) { on_task_failed(turn, failed); },
+                 [&](const event::UpdateSealed& sealed) { on_update_sealed(turn, sealed); },
+                 [&](const event::ReportSealed& sealed) { on_report_sealed(turn, sealed); },
+                 [&](const event::ActivationDone& done) { on_activation_done(turn, done); },
+                 [&](const event::ActivationFailed& failed) { on_activation_failed(turn, failed); },
+                 [&](const event::ActiveModelFailed& failed) { on_active_model_failed(turn, failed); },
+                 [&](const event::ShuttingDown&) { shut_down(turn); },
+             },
+             event);
 }
 
 /// What follows from the state, whichever event led there.

@@ -78,10 +78,10 @@ struct SealReport {
 };
 
 /// Serve `variant` of `manifest`, whose release, w_0 and snapshot are in the blob store; signatures are
-/// verified. The driver makes the variant of the snapshot by the release's recipe. The driver checks hash and distance as for Train, loads the variant, and
-/// asks it the known inputs. A trial is compared with the model in service on the local holdout too; a
-/// restoration (at start, or after the model in service failed) is not. Answered by ActivationDone or
-/// ActivationFailed. In order: a later one wins.
+/// verified. The driver makes the variant of the snapshot by the release's recipe. The driver checks hash and
+/// distance as for Train, loads the variant, and asks it the known inputs. A trial is compared with the model
+/// in service on the local holdout too; a restoration (at start, or after the model in service failed) is
+/// not. Answered by ActivationDone or ActivationFailed. In order: a later one wins.
 struct Activate {
   enum class Kind : std::uint8_t { trial, restoration };
   Kind kind = Kind::trial;
@@ -101,9 +101,8 @@ struct Notice {
 
 namespace rivulet::node {
 
-using Effect =
-    std::variant<effect::Connect, effect::Disconnect, effect::Send, effect::Fetch, effect::DropContent, effect::Train,
-                 effect::Evaluate, effect::StopTask, effect::SealUpdate, effect::SealReport, effect::Activate,
-                 effect::Notice>;
+using Effect = std::variant<effect::Connect, effect::Disconnect, effect::Send, effect::Fetch,
+                            effect::DropContent, effect::Train, effect::Evaluate, effect::StopTask,
+                            effect::SealUpdate, effect::SealReport, effect::Activate, effect::Notice>;
 
 }  // namespace rivulet::node

@@ -37,13 +37,15 @@ std::vector<Effect> Enrolment::step(const Event& event, Now now) {
 std::vector<Effect> Enrolment::on_message(const Message& message, Now now) {
   if (const auto* chain = std::get_if<message::TrustChain>(&message)) return on_trust(*chain, now);
   if (const auto* refused = std::get_if<message::Refused>(&message)) {
-    return fail_with(refused->reason, {Errc::refused, fmt::format("the coordinator refused: {}{}{}", name(refused->reason),
-                                                                  refused->detail.empty() ? "" : ": ", refused->detail)});
+    return fail_with(refused->reason,
+                     {Errc::refused, fmt::format("the coordinator refused: {}{}{}", name(refused->reason),
+                                                 refused->detail.empty() ? "" : ": ", refused->detail)});
   }
   if (const auto* backoff = std::get_if<message::Backoff>(&message)) {
-    return fail_with(backoff->reason,
-                     {Errc::busy, fmt::format("the coordinator is busy ({}): try again in {} s", name(backoff->reason),
-                                              (std::uint64_t{backoff->retry_after_ms} + 999) / 1000)});
+    return fail_with(
+        backoff->reason,
+        {Errc::busy, fmt::format("the coordinator is busy ({}): try again in {} s", name(backoff->reason),
+                                 (std::uint64_t{backoff->retry_after_ms} + 999) / 1000)});
   }
   const auto* enrolled = std::get_if<message::Enrolled>(&message);
   if (enrolled == nullptr || !document_) return {};
@@ -60,7 +62,8 @@ std::vector<Effect> Enrolment::on_trust(const message::TrustChain& chain, Now no
   }
   if (!judgement.document) return fail_with(Reason::untrusted, {Errc::refused, judgement.detail});
   if (judgement.document->fleet != fleet_) {
-    return fail_with(Reason::untrusted, {Errc::refused, "the coordinator is of another fleet than the token"});
+    return fail_with(Reason::untrusted,
+                     {Errc::refused, "the coordinator is of another fleet than the token"});
   }
   document_ = std::move(judgement.document);
   return {effect::Send{connection, message::Enrol{.protocol_min = protocol_version_min,

@@ -112,9 +112,9 @@ struct ShuttingDown {};
 namespace rivulet::node {
 
 using Event = std::variant<event::Connected, event::Disconnected, event::MessageReceived, event::Tick,
-                           event::SampleCounts, event::InferenceCounts, event::ContentReceived, event::ContentFailed,
-                           event::TrainingDone, event::EvaluationDone, event::TaskFailed, event::UpdateSealed,
-                           event::ReportSealed, event::ActivationDone, event::ActivationFailed,
-                           event::ActiveModelFailed, event::ShuttingDown>;
+                           event::SampleCounts, event::InferenceCounts, event::ContentReceived,
+                           event::ContentFailed, event::TrainingDone, event::EvaluationDone,
+                           event::TaskFailed, event::UpdateSealed, event::ReportSealed, event::ActivationDone,
+                           event::ActivationFailed, event::ActiveModelFailed, event::ShuttingDown>;
 
 }  // namespace rivulet::node

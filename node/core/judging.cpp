@@ -48,8 +48,8 @@ Result<CandidateManifest> open_candidate(const State& state, const Envelope& env
 
 Status check_manifest(const State& state, const VersionManifest& manifest) {
   if (manifest.epoch < state.serving.epoch_floor) {
-    return fail(Errc::refused, fmt::format("the manifest is of epoch {}; releases demand {} at least", manifest.epoch,
-                                           state.serving.epoch_floor));
+    return fail(Errc::refused, fmt::format("the manifest is of epoch {}; releases demand {} at least",
+                                           manifest.epoch, state.serving.epoch_floor));
   }
   return check_fetchable(state, manifest.snapshot_bytes, "the snapshot");
 }
@@ -57,10 +57,12 @@ Status check_manifest(const State& state, const VersionManifest& manifest) {
 Status check_candidate(const State& state, const CandidateManifest& candidate, const VersionManifest& parent,
                        RoundNumber round) {
   if (candidate.round != round) {
-    return fail(Errc::refused, fmt::format("the candidate is of round {}, the task of round {}", candidate.round, round));
+    return fail(Errc::refused,
+                fmt::format("the candidate is of round {}, the task of round {}", candidate.round, round));
   }
   if (candidate.parent != parent.version || candidate.parent_weights_hash != parent.weights_hash) {
-    return fail(Errc::refused, fmt::format("the candidate's parent is not version {} as given", parent.version));
+    return fail(Errc::refused,
+                fmt::format("the candidate's parent is not version {} as given", parent.version));
   }
   if (candidate.release != parent.release || candidate.release_content != parent.release_content) {
     return fail(Errc::refused, "the candidate is of another release than its parent");
@@ -86,7 +88,8 @@ Result<KnownRelease> open_release(const State& state, const ReleaseId& expected,
   }
   const auto release = decode_release(envelope->payload);
   if (!release) return std::unexpected(release.error());
-  if (release->fleet != state.trust.document->fleet) return fail(Errc::refused, "the release is of another fleet");
+  if (release->fleet != state.trust.document->fleet)
+    return fail(Errc::refused, "the release is of another fleet");
   return KnownRelease{.content = content,
                       .signer = *signer,
                       .expires = release->limits.expires,
@@ -105,28 +108,33 @@ const KnownRelease* known_release(const State& state, const ReleaseId& release, 
 Status check_size(const State& state, const KnownRelease& release, SnapshotForm form, std::uint64_t bytes) {
   const std::uint64_t expected = form == SnapshotForm::fp32 ? release.fp32_bytes : release.int8_bytes;
   if (bytes != expected) {
-    return fail(Errc::refused, fmt::format("a snapshot in form {} has {} bytes by its manifest and {} by its release",
-                                           name(form), bytes, expected));
+    return fail(Errc::refused,
+                fmt::format("a snapshot in form {} has {} bytes by its manifest and {} by its release",
+                            name(form), bytes, expected));
   }
   return check_fetchable(state, release.fp32_bytes, "the release's w_0");
 }
 
-Status check_allowed(const State& state, const KnownRelease& release, const VersionManifest& manifest, UtcTime utc) {
+Status check_allowed(const State& state, const KnownRelease& release, const VersionManifest& manifest,
+                     UtcTime utc) {
   const auto& keys = state.trust.document->release_keys;
   if (std::find(keys.begin(), keys.end(), release.signer) == keys.end()) {
     return fail(Errc::refused, "the key that signed the release is no release key of the fleet any more");
   }
   if (release.expires <= utc) {
-    return fail(Errc::refused, fmt::format("the release expired at {}: import the model again", to_rfc3339(release.expires)));
+    return fail(Errc::refused, fmt::format("the release expired at {}: import the model again",
+                                           to_rfc3339(release.expires)));
   }
   if (manifest.epoch < release.epoch) {
-    return fail(Errc::refused, fmt::format("the manifest is of epoch {}, its release of {}", manifest.epoch, release.epoch));
+    return fail(Errc::refused,
+                fmt::format("the manifest is of epoch {}, its release of {}", manifest.epoch, release.epoch));
   }
   if (auto status = check_manifest(state, manifest); !status) return status;
   return check_size(state, release, manifest.form, manifest.snapshot_bytes);
 }
 
-Result<std::string> choose_variant(const State& state, const KnownRelease& release, const VersionManifest& manifest) {
+Result<std::string> choose_variant(const State& state, const KnownRelease& release,
+                                   const VersionManifest& manifest) {
   for (const VariantInfo& variant : manifest.variants) {
     if (std::find(release.recipes.begin(), release.recipes.end(), variant.name) == release.recipes.end()) {
       return fail(Errc::refused, fmt::format("the release allows no variant '{}'", variant.name));
@@ -135,11 +143,12 @@ Result<std::string> choose_variant(const State& state, const KnownRelease& relea
   const VariantInfo* chosen = find_variant(manifest, state.config.variant);
   if (chosen == nullptr) chosen = find_variant(manifest, "fp32");
   if (chosen == nullptr) {
-    return fail(Errc::refused, fmt::format("version {} offers neither variant '{}' nor 'fp32'", manifest.version,
-                                           state.config.variant));
+    return fail(Errc::refused, fmt::format("version {} offers neither variant '{}' nor 'fp32'",
+                                           manifest.version, state.config.variant));
   }
   const SnapshotForm form = chosen->name == "fp32" ? SnapshotForm::fp32 : SnapshotForm::int8;
-  if (auto status = check_size(state, release, form, chosen->bytes); !status) return std::unexpected(status.error());
+  if (auto status = check_size(state, release, form, chosen->bytes); !status)
+    return std::unexpected(status.error());
   return chosen->name;
 }
 

@@ -29,11 +29,13 @@ Result<KnownRelease> open_release(const State& state, const ReleaseId& expected,
 const KnownRelease* known_release(const State& state, const ReleaseId& release, const ContentId& content);
 
 /// Whether `release` allows this manifest: signer still trusted, not expired, epoch, exact sizes.
-Status check_allowed(const State& state, const KnownRelease& release, const VersionManifest& manifest, UtcTime utc);
+Status check_allowed(const State& state, const KnownRelease& release, const VersionManifest& manifest,
+                     UtcTime utc);
 Status check_size(const State& state, const KnownRelease& release, SnapshotForm form, std::uint64_t bytes);
 
 /// The variant that this node serves: the configured one if it is offered, else "fp32".
 /// @return refused if neither is, or if it is not what the release allows.
-Result<std::string> choose_variant(const State& state, const KnownRelease& release, const VersionManifest& manifest);
+Result<std::string> choose_variant(const State& state, const KnownRelease& release,
+                                   const VersionManifest& manifest);
 
 }  // namespace rivulet::node

@@ -15,7 +15,8 @@ using std::chrono::nanoseconds;
 
 /// At least `wait`, and up to a quarter more, so that a fleet told the same doesn't return as one.
 nanoseconds spread(nanoseconds wait, Rng& rng) {
-  return wait + nanoseconds(static_cast<std::int64_t>(static_cast<double>(wait.count()) / 4 * uniform_unit(rng)));
+  return wait +
+         nanoseconds(static_cast<std::int64_t>(static_cast<double>(wait.count()) / 4 * uniform_unit(rng)));
 }
 
 void go_offline(Turn& turn, nanoseconds wait) {
@@ -31,7 +32,8 @@ void go_offline_after_failure(Turn& turn) {
 
 void hang_up(Turn& turn, Reason reason, const std::string& detail) {
   turn.emit(effect::Disconnect{turn.state.link.connection, reason, detail});
-  turn.notice(Level::warning, "coordinator_given_up", {{"reason", std::string(name(reason))}, {"detail", detail}});
+  turn.notice(Level::warning, "coordinator_given_up",
+              {{"reason", std::string(name(reason))}, {"detail", detail}});
   go_offline_after_failure(turn);
 }
 
@@ -65,7 +67,9 @@ void raise_signed_time(Turn& turn, UtcTime utc) {
 constexpr std::chrono::seconds telemetry_soon{1};
 
 /// Another order of magnitude: what decides whether a node is worth asking.
-bool differs_much(std::uint64_t before, std::uint64_t after) { return after > 2 * before || 2 * after < before; }
+bool differs_much(std::uint64_t before, std::uint64_t after) {
+  return after > 2 * before || 2 * after < before;
+}
 
 message::Telemetry telemetry(const State& state) {
   const Serving& serving = state.serving;
@@ -86,7 +90,8 @@ Turn::Turn(State& the_state, Now local) : state(the_state), now(local) {
 TrustJudgement judge_trust(const TrustAnchor& anchor, const std::vector<SignedTrust>& chain, UtcTime utc,
                            const PublicKey& peer) {
   auto followed = follow_trust(anchor, chain, utc);
-  if (!followed) return {.incomplete = followed.error().code == Errc::not_found, .detail = followed.error().detail};
+  if (!followed)
+    return {.incomplete = followed.error().code == Errc::not_found, .detail = followed.error().detail};
   if (followed->coordinator != peer) {
     return {.detail = fmt::format("the peer proved key {}, but trust document {} names coordinator {}",
                                   peer.hex().substr(0, 12), followed->version,
@@ -103,7 +108,8 @@ nanoseconds reconnect_wait(const Config& config, std::uint32_t attempts, Rng& rn
   nanoseconds wait = config.backoff_min;
   for (std::uint32_t i = 0; i < attempts && wait < config.backoff_max; ++i) wait *= 2;
   wait = std::min<nanoseconds>(wait, config.backoff_max);
-  return wait / 2 + nanoseconds(static_cast<std::int64_t>(static_cast<double>(wait.count()) / 2 * uniform_unit(rng)));
+  return wait / 2 +
+         nanoseconds(static_cast<std::int64_t>(static_cast<double>(wait.count()) / 2 * uniform_unit(rng)));
 }
 
 void connect(Turn& turn) {
@@ -120,7 +126,8 @@ void on_connected(Turn& turn, const event::Connected& event) {
 
 void on_disconnected(Turn& turn, const event::Disconnected& event) {
   if (std::holds_alternative<Offline>(turn.state.link.phase)) return;
-  turn.notice(Level::info, "disconnected", {{"error", name(event.error.code)}, {"detail", event.error.detail}});
+  turn.notice(Level::info, "disconnected",
+              {{"error", name(event.error.code)}, {"detail", event.error.detail}});
   go_offline_after_failure(turn);
 }
 
@@ -142,8 +149,9 @@ void on_trust_chain(Turn& turn, const message::TrustChain& chain) {
     trust.document = std::move(judgement.document);
     trust.root = trust.document->root;
     turn.write(record_of(*trust.document));
-    turn.notice(Level::info, "trust_accepted", {{"version", fmt::to_string(trust.document->version)},
-                                                {"expires", to_rfc3339(trust.document->expires)}});
+    turn.notice(Level::info, "trust_accepted",
+                {{"version", fmt::to_string(trust.document->version)},
+                 {"expires", to_rfc3339(trust.document->expires)}});
   }
   turn.send(message::Hello{.protocol_min = protocol_version_min,
                            .protocol_max = protocol_version_max,
@@ -155,8 +163,9 @@ void on_trust_chain(Turn& turn, const message::TrustChain& chain) {
 bool on_welcome(Turn& turn, const message::Welcome& welcome) {
   if (!std::holds_alternative<AwaitingWelcome>(turn.state.link.phase)) return false;
   if (welcome.protocol < protocol_version_min || welcome.protocol > protocol_version_max) {
-    hang_up(turn, Reason::unsupported_protocol,
-            fmt::format("the coordinator chose protocol version {}, which was not offered", welcome.protocol));
+    hang_up(
+        turn, Reason::unsupported_protocol,
+        fmt::format("the coordinator chose protocol version {}, which was not offered", welcome.protocol));
     return false;
   }
   const auto time = open_time(*turn.state.trust.document, welcome.time);
@@ -175,7 +184,8 @@ bool on_welcome(Turn& turn, const message::Welcome& welcome) {
 
 void on_refused(Turn& turn, const message::Refused& refused) {
   const bool lasting = final_refusal(refused.reason);
-  turn.emit(effect::Disconnect{turn.state.link.connection, Reason::none, "the coordinator refused the session"});
+  turn.emit(
+      effect::Disconnect{turn.state.link.connection, Reason::none, "the coordinator refused the session"});
   turn.notice(lasting ? Level::error : Level::warning, "session_refused",
               {{"reason", std::string(name(refused.reason))}, {"detail", refused.detail}});
   if (!lasting) return go_offline_after_failure(turn);
@@ -190,7 +200,8 @@ void on_sample_counts(Turn& turn, const event::SampleCounts& counts) {
   state.counts.holdout_samples = counts.holdout_samples;
   auto* session = std::get_if<Online>(&state.link.phase);
   if (much && session != nullptr) {
-    session->telemetry_at = std::min<MonotonicTime>(session->telemetry_at, turn.now.monotonic + telemetry_soon);
+    session->telemetry_at =
+        std::min<MonotonicTime>(session->telemetry_at, turn.now.monotonic + telemetry_soon);
   }
 }
 
@@ -198,14 +209,16 @@ void on_backoff(Turn& turn, const message::Backoff& backoff) {
   const Config& config = turn.state.config;
   const auto asked = std::chrono::milliseconds(backoff.retry_after_ms);
   turn.emit(effect::Disconnect{turn.state.link.connection, Reason::none, "the coordinator sheds load"});
-  turn.notice(Level::info, "backed_off", {{"reason", std::string(name(backoff.reason))},
-                                          {"retry_after_ms", fmt::to_string(backoff.retry_after_ms)}});
+  turn.notice(Level::info, "backed_off",
+              {{"reason", std::string(name(backoff.reason))},
+               {"retry_after_ms", fmt::to_string(backoff.retry_after_ms)}});
   go_offline(turn, spread(std::clamp(asked, config.backoff_min, config.retry_after_max), turn.state.rng));
 }
 
 void leave(Turn& turn) {
   if (std::holds_alternative<Offline>(turn.state.link.phase)) return;
-  turn.emit(effect::Disconnect{turn.state.link.connection, Reason::shutting_down, "the node is shutting down"});
+  turn.emit(
+      effect::Disconnect{turn.state.link.connection, Reason::shutting_down, "the node is shutting down"});
   go_offline(turn, nanoseconds(0));
 }
 

@@ -63,10 +63,11 @@ void read_meta(State& state, const Json& json) {
   state.trust.signed_time = time_at(json, "signed_time_ms");
   if (!json.contains("outcome")) return;
   const Json& outcome = json.at("outcome");
-  state.serving.outcome = message::Activation{.version = outcome.at("version").get<std::uint64_t>(),
-                                              .manifest_version = outcome.at("manifest_version").get<std::uint64_t>(),
-                                              .outcome = static_cast<Reason>(outcome.at("reason").get<std::uint16_t>()),
-                                              .detail = outcome.at("detail").get<std::string>()};
+  state.serving.outcome =
+      message::Activation{.version = outcome.at("version").get<std::uint64_t>(),
+                          .manifest_version = outcome.at("manifest_version").get<std::uint64_t>(),
+                          .outcome = static_cast<Reason>(outcome.at("reason").get<std::uint16_t>()),
+                          .detail = outcome.at("detail").get<std::string>()};
 }
 
 Held held_from(const Json& json) {
@@ -107,7 +108,8 @@ void read_task(State& state, ByteSpan key, const Json& json) {
   task.deadline_utc = time_at(json, "deadline_ms");
   const Message message = value_of(decode_message(bytes_at(json, "message")));
   const auto* received = std::get_if<message::Task>(&message);
-  if (received == nullptr || received->id != task_key(key)) throw std::runtime_error("the message is not this task");
+  if (received == nullptr || received->id != task_key(key))
+    throw std::runtime_error("the message is not this task");
   task.task = *received;
   task.base = value_of(decode_version(task.task.base.payload));
   if (task.task.type == message::TaskType::evaluate) {
@@ -174,14 +176,18 @@ Result<State> recover(const Config& config, std::uint64_t seed, std::span<const 
   if (!state.trust.document && (!state.tasks.empty() || state.serving.active || state.serving.pending)) {
     return fail(Errc::corrupt, "the node's store holds versions but no trust document: join the fleet again");
   }
-  for (const auto& [id, task] : state.tasks) state.next_sequence = std::max(state.next_sequence, task.sequence + 1);
-  for (const auto& [id, entry] : state.outbox) state.next_sequence = std::max(state.next_sequence, entry.sequence + 1);
-  if (!state.ended.empty()) state.next_sequence = std::max(state.next_sequence, state.ended.rbegin()->first + 1);
+  for (const auto& [id, task] : state.tasks)
+    state.next_sequence = std::max(state.next_sequence, task.sequence + 1);
+  for (const auto& [id, entry] : state.outbox)
+    state.next_sequence = std::max(state.next_sequence, entry.sequence + 1);
+  if (!state.ended.empty())
+    state.next_sequence = std::max(state.next_sequence, state.ended.rbegin()->first + 1);
   return state;
 }
 
 Put record_of(const TrustDocument& document) {
-  return put("trust", text_key("document"), {{"version", document.version}, {"document", to_base64url(encode(document))}});
+  return put("trust", text_key("document"),
+             {{"version", document.version}, {"document", to_base64url(encode(document))}});
 }
 
 Put meta_record(const State& state) {
@@ -198,7 +204,8 @@ Put meta_record(const State& state) {
 }
 
 Put held_record(std::string_view key, const Held& held) {
-  return put("manifests", text_key(key), {{"manifest", to_base64url(encode(held.manifest))}, {"variant", held.variant}});
+  return put("manifests", text_key(key),
+             {{"manifest", to_base64url(encode(held.manifest))}, {"variant", held.variant}});
 }
 Put pending_record(const Pending& pending) {
   return put("manifests", text_key("pending"), {{"manifest", to_base64url(encode(pending.manifest))}});
@@ -243,8 +250,12 @@ Put ended_record(std::uint64_t sequence, const Ended& ended) {
 }
 
 Erase manifest_erasure(std::string_view key) { return erasure("manifests", text_key(key)); }
-Erase release_erasure(const ReleaseId& id) { return manifest_erasure(std::string(release_prefix) + id.hex()); }
-Erase content_erasure(const ContentId& content) { return manifest_erasure(std::string(content_prefix) + content.hex()); }
+Erase release_erasure(const ReleaseId& id) {
+  return manifest_erasure(std::string(release_prefix) + id.hex());
+}
+Erase content_erasure(const ContentId& content) {
+  return manifest_erasure(std::string(content_prefix) + content.hex());
+}
 Erase task_erasure(const TaskId& task) { return erasure("tasks", copy_of(task.span())); }
 Erase outbox_erasure(const TaskId& task) { return erasure("outbox", copy_of(task.span())); }
 Erase ended_erasure(std::uint64_t sequence) { return erasure("verdicts", number_key(sequence)); }

@@ -10,7 +10,8 @@ namespace rivulet::node {
 namespace {
 
 Fields fields_of(const VersionManifest& manifest) {
-  return {{"version", fmt::to_string(manifest.version)}, {"manifest", fmt::to_string(manifest.manifest_version)}};
+  return {{"version", fmt::to_string(manifest.version)},
+          {"manifest", fmt::to_string(manifest.manifest_version)}};
 }
 
 Fields with(Fields fields, std::string key, std::string value) {
@@ -27,7 +28,8 @@ void set_outcome(Turn& turn, const VersionManifest& manifest, Reason outcome, co
   if (auto* session = std::get_if<Online>(&turn.state.link.phase)) session->outcome_told.reset();
 }
 
-void refuse_assignment(Turn& turn, const VersionManifest& manifest, Reason outcome, const std::string& detail) {
+void refuse_assignment(Turn& turn, const VersionManifest& manifest, Reason outcome,
+                       const std::string& detail) {
   turn.notice(Level::error, "assignment_refused", with(fields_of(manifest), "detail", detail));
   set_outcome(turn, manifest, outcome, detail);
   Serving& serving = turn.state.serving;
@@ -139,7 +141,8 @@ void on_assignment(Turn& turn, const message::Assignment& assignment) {
   }
   const Status sound = check_manifest(state, *manifest);
   if (!sound && sound.error().code != Errc::too_large) {
-    turn.notice(Level::error, "assignment_refused", with(fields_of(*manifest), "detail", sound.error().detail));
+    turn.notice(Level::error, "assignment_refused",
+                with(fields_of(*manifest), "detail", sound.error().detail));
     return;
   }
   serving.highest_manifest = manifest->manifest_version;
@@ -187,8 +190,9 @@ void on_activation_failed(Turn& turn, const event::ActivationFailed& event) {
     set_outcome(turn, failed, event.reason, event.detail);
     end_trial(turn);
     turn.write(meta_record(turn.state));
-    turn.notice(Level::warning, "activation_failed",
-                with(with(fields_of(failed), "reason", std::string(name(event.reason))), "detail", event.detail));
+    turn.notice(
+        Level::warning, "activation_failed",
+        with(with(fields_of(failed), "reason", std::string(name(event.reason))), "detail", event.detail));
     return;
   }
   if (serving.active && serving.active->manifest.manifest_version == event.manifest_version &&
@@ -215,7 +219,8 @@ void settle_serving(Turn& turn) {
   Serving& serving = state.serving;
   if (serving.pending && !serving.pending->judged) {
     Pending& pending = *serving.pending;
-    const KnownRelease* release = known_release(state, pending.manifest.release, pending.manifest.release_content);
+    const KnownRelease* release =
+        known_release(state, pending.manifest.release, pending.manifest.release_content);
     if (release != nullptr) {
       const Status allowed = check_allowed(state, *release, pending.manifest, turn.now.utc);
       const auto variant = allowed ? choose_variant(state, *release, pending.manifest)

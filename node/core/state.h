@@ -35,7 +35,7 @@ struct AwaitingWelcome {
 };
 struct Online {
   MonotonicTime telemetry_at{};
-  std::optional<TaskId> offered;  ///< Awaits its receipt; one update at a time.
+  std::optional<TaskId> offered;              ///< Awaits its receipt; one update at a time.
   std::optional<MonotonicTime> outcome_told;  ///< When Serving::outcome went out on this connection.
 };
 using LinkPhase = std::variant<Offline, Connecting, AwaitingTrust, AwaitingWelcome, Online>;
@@ -108,8 +108,8 @@ struct Held {
 };
 struct Pending {
   VersionManifest manifest;
-  bool judged = false;      ///< Its release is known and allows it. Not durable.
-  std::string variant;      ///< Chosen once it is judged.
+  bool judged = false;  ///< Its release is known and allows it. Not durable.
+  std::string variant;  ///< Chosen once it is judged.
 };
 /// Whether the driver answers inferences with Serving::active.
 enum class Service : std::uint8_t { none, loading, loaded, failed };
@@ -121,7 +121,7 @@ struct Serving {
   std::optional<Pending> pending;      ///< The newest assignment, until its trial has ended.
   std::optional<Held> trial;           ///< Being tried by the driver; perhaps not the newest. Not durable.
   std::optional<message::Activation> outcome;  ///< Of the last assignment, until the coordinator was told.
-  Service service = Service::none;     ///< Not durable.
+  Service service = Service::none;             ///< Not durable.
 };
 
 struct Transfers {

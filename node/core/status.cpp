@@ -13,11 +13,12 @@ using Json = nlohmann::json;
 constexpr std::size_t ended_shown = 20;
 
 std::string_view name_of(const LinkPhase& phase) {
-  return std::visit(Overloaded{[](const Offline&) { return "offline"; }, [](const Connecting&) { return "connecting"; },
-                               [](const AwaitingTrust&) { return "awaiting_trust"; },
-                               [](const AwaitingWelcome&) { return "awaiting_welcome"; },
-                               [](const Online&) { return "online"; }},
-                    phase);
+  return std::visit(
+      Overloaded{[](const Offline&) { return "offline"; }, [](const Connecting&) { return "connecting"; },
+                 [](const AwaitingTrust&) { return "awaiting_trust"; },
+                 [](const AwaitingWelcome&) { return "awaiting_welcome"; },
+                 [](const Online&) { return "online"; }},
+      phase);
 }
 
 std::string_view name_of(Service service) {

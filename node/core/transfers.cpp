@@ -59,7 +59,8 @@ void learn_releases(Turn& turn, const event::ContentReceived& event) {
     if (known_release(state, id, event.content) != nullptr) continue;
     auto release = open_release(state, id, event.content, event.bytes);
     if (!release) {
-      turn.notice(Level::error, "release_refused", {{"release", id.hex()}, {"detail", release.error().detail}});
+      turn.notice(Level::error, "release_refused",
+                  {{"release", id.hex()}, {"detail", release.error().detail}});
       fail_tasks_with(turn, event.content, Reason::bad_manifest, release.error().detail);
       fail_assignment_with(turn, event.content, Reason::bad_manifest, release.error().detail);
       continue;
@@ -122,9 +123,9 @@ void on_content_failed(Turn& turn, const event::ContentFailed& event) {
   Transfers& transfers = turn.state.transfers;
   if (transfers.in_flight == event.content) transfers.in_flight.reset();
   if (transfers.present.erase(event.content) != 0) turn.write(content_erasure(event.content));
-  turn.notice(Level::warning, "content_failed", {{"content", event.content.hex()},
-                                                 {"error", name(event.error.code)},
-                                                 {"detail", event.error.detail}});
+  turn.notice(
+      Level::warning, "content_failed",
+      {{"content", event.content.hex()}, {"error", name(event.error.code)}, {"detail", event.error.detail}});
   if (!needed(turn.state, event.content)) return;
   if (event.error.code == Errc::too_large || event.error.code == Errc::refused) {
     const Reason reason = event.error.code == Errc::too_large ? Reason::too_large : Reason::bad_manifest;

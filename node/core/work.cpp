@@ -19,8 +19,11 @@ constexpr std::uint32_t epochs_max = 10'000;
 constexpr std::uint32_t batch_size_max = 1 << 20;
 
 Status check_plan(const message::TrainingPlan& plan) {
-  const auto in_range = [](double value, double most) { return std::isfinite(value) && value >= 0 && value <= most; };
-  if (plan.epochs == 0 || plan.epochs > epochs_max) return fail(Errc::refused, fmt::format("{} epochs", plan.epochs));
+  const auto in_range = [](double value, double most) {
+    return std::isfinite(value) && value >= 0 && value <= most;
+  };
+  if (plan.epochs == 0 || plan.epochs > epochs_max)
+    return fail(Errc::refused, fmt::format("{} epochs", plan.epochs));
   if (plan.batch_size == 0 || plan.batch_size > batch_size_max) {
     return fail(Errc::refused, fmt::format("a batch size of {}", plan.batch_size));
   }
@@ -31,16 +34,19 @@ Status check_plan(const message::TrainingPlan& plan) {
       !in_range(plan.norm_bound, 1e30)) {
     return fail(Errc::refused, "momentum, weight decay, proximal term or norm bound is out of range");
   }
-  if (plan.optimizer > 1) return fail(Errc::unsupported, fmt::format("optimizer {} is unknown", plan.optimizer));
+  if (plan.optimizer > 1)
+    return fail(Errc::unsupported, fmt::format("optimizer {} is unknown", plan.optimizer));
   const auto codec = codec_from_number(plan.codec);
   return codec ? Status() : std::unexpected(codec.error());
 }
 
 /// Signatures, fleet, epoch and sizes; its release is judged when it is there.
 Status check_task(const State& state, const message::Task& message, UtcTime utc, Task& task) {
-  if (state.tasks.size() >= state.config.tasks_max) return fail(Errc::busy, "as many tasks as tasks_max allows wait");
+  if (state.tasks.size() >= state.config.tasks_max)
+    return fail(Errc::busy, "as many tasks as tasks_max allows wait");
   if (message.remaining_ms == 0) return fail(Errc::timeout, "its deadline has passed");
-  if (trust_expired(state, utc)) return fail(Errc::refused, "trust has expired: renew it with 'rivulet trust renew'");
+  if (trust_expired(state, utc))
+    return fail(Errc::refused, "trust has expired: renew it with 'rivulet trust renew'");
   auto base = open_version(state, message.base);
   if (!base) return std::unexpected(base.error());
   task.base = std::move(*base);
@@ -78,7 +84,8 @@ void add_needs_of(const State& state, const Task& task, std::vector<Need>& needs
   if (task.step != Step::preparing) return;
   add_needs(state, task.base, needs);
   const bool judged = known_release(state, task.base.release, task.base.release_content) != nullptr;
-  if (judged && task.candidate) add_need(state, task.candidate->snapshot, task.candidate->snapshot_bytes, needs);
+  if (judged && task.candidate)
+    add_need(state, task.candidate->snapshot, task.candidate->snapshot_bytes, needs);
 }
 
 std::vector<TaskId> by_arrival(const State& state) {
@@ -108,7 +115,8 @@ bool one_runs(const State& state, message::TaskType type) {
 
 Task* find_task(State& state, const TaskId& id, Step step, message::TaskType type) {
   const auto found = state.tasks.find(id);
-  if (found == state.tasks.end() || found->second.step != step || found->second.task.type != type) return nullptr;
+  if (found == state.tasks.end() || found->second.step != step || found->second.task.type != type)
+    return nullptr;
   return &found->second;
 }
 
@@ -135,16 +143,18 @@ void on_task(Turn& turn, message::Task message) {
   task.deadline = turn.now.monotonic + remaining;
   task.task = std::move(message);
   turn.write(task_record(task));
-  turn.notice(Level::info, "task_taken", {{"task", id.hex()},
-                                          {"type", task.candidate ? "evaluate" : "train"},
-                                          {"round", fmt::to_string(task.task.round)},
-                                          {"version", fmt::to_string(task.base.version)}});
+  turn.notice(Level::info, "task_taken",
+              {{"task", id.hex()},
+               {"type", task.candidate ? "evaluate" : "train"},
+               {"round", fmt::to_string(task.task.round)},
+               {"version", fmt::to_string(task.base.version)}});
   state.tasks.emplace(id, std::move(task));
 }
 
 void on_task_cancelled(Turn& turn, const message::TaskCancelled& cancelled) {
   on_offer_cancelled(turn, cancelled);
-  end_task(turn, cancelled.id, {.task = cancelled.id, .outcome = "cancelled", .reason = cancelled.reason}, {});
+  end_task(turn, cancelled.id, {.task = cancelled.id, .outcome = "cancelled", .reason = cancelled.reason},
+           {});
 }
 
 void on_training_done(Turn& turn, const event::TrainingDone& event) {
@@ -192,7 +202,8 @@ void on_evaluation_done(Turn& turn, const event::EvaluationDone& event) {
                                 .candidate_loss_sum = event.candidate_loss_sum,
                                 .time = turn.now.utc};
   task->step = Step::sealing;
-  if (report.samples() == 0) return fail_task(turn, event.task, Reason::too_few_samples, "no labelled holdout sample");
+  if (report.samples() == 0)
+    return fail_task(turn, event.task, Reason::too_few_samples, "no labelled holdout sample");
   turn.emit(effect::SealReport{report});
 }
 
@@ -219,7 +230,10 @@ void on_report_sealed(Turn& turn, const event::ReportSealed& event) {
   const Task* task = find_task(turn.state, event.task, Step::sealing, message::TaskType::evaluate);
   if (task == nullptr) return;
   put_in_outbox(turn, event.task,
-                {.sequence = task->sequence, .kind = OutboxEntry::Kind::report, .envelope = event.report, .content = {}});
+                {.sequence = task->sequence,
+                 .kind = OutboxEntry::Kind::report,
+                 .envelope = event.report,
+                 .content = {}});
 }
 
 void start_work(Turn& turn) {

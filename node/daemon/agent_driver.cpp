@@ -15,7 +15,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto full_retry = 1s;          // Between two commits on a full disk.
+constexpr auto full_retry = 1s;           // Between two commits on a full disk.
 constexpr auto housekeeping_period = 1s;  // Bounds what a crash takes of the samples.
 constexpr int expiry_every = 60;          // … of these periods.
 constexpr auto farewell = 2s;             // For commits and goodbyes when the process ends.
@@ -32,7 +32,8 @@ LogLevel level_of(effect::Notice::Level level) {
 
 }  // namespace
 
-std::string status_document(const State& state, const SampleCounts& samples, const ServedModel* served, bool running) {
+std::string status_document(const State& state, const SampleCounts& samples, const ServedModel* served,
+                            bool running) {
   nlohmann::json json = status(state, system_now());
   json["running"] = running;
   json["samples"] = samples.training;
@@ -57,7 +58,9 @@ AgentDriver::Impl::Impl(NodeFolder& where, State recovered, Inference& answering
       retry(io),
       period(io),
       training_limit(io),
-      tasks(io.get_executor(), [](std::string_view what) { log_event(LogLevel::error, "bug", {{"detail", std::string(what)}}); }) {}
+      tasks(io.get_executor(), [](std::string_view what) {
+        log_event(LogLevel::error, "bug", {{"detail", std::string(what)}});
+      }) {}
 
 // ---- Events and commits ----
 
@@ -97,7 +100,8 @@ void AgentDriver::Impl::commit(std::shared_ptr<WriteBatch> writes) {
 
 void AgentDriver::Impl::committed(const std::shared_ptr<WriteBatch>& writes, const Status& status) {
   if (!status && status.error().code == Errc::storage_full) {
-    if (!std::exchange(disk_full, true)) log_event(LogLevel::error, "disk_full", {{"detail", status.error().detail}});
+    if (!std::exchange(disk_full, true))
+      log_event(LogLevel::error, "disk_full", {{"detail", status.error().detail}});
     retry.expires_after(full_retry);
     retry.async_wait([this, writes](const std::error_code& error) {
       if (!error) commit(writes);
@@ -233,10 +237,13 @@ void AgentDriver::Impl::carry_out(effect::SealUpdate& effect) {
 }
 
 void AgentDriver::Impl::carry_out(effect::SealReport& effect) {
-  handle(event::ReportSealed{effect.report.task, seal(folder.key, Context::evaluation, encode(effect.report))});
+  handle(
+      event::ReportSealed{effect.report.task, seal(folder.key, Context::evaluation, encode(effect.report))});
 }
 
-void AgentDriver::Impl::carry_out(effect::Notice& effect) { log_event(level_of(effect.level), effect.event, effect.fields); }
+void AgentDriver::Impl::carry_out(effect::Notice& effect) {
+  log_event(level_of(effect.level), effect.event, effect.fields);
+}
 
 AgentDriver::AgentDriver(NodeFolder& folder, State state, Inference& inference, Metrics& metrics)
     : impl_(std::make_unique<Impl>(folder, std::move(state), inference, metrics)) {}

@@ -42,6 +42,7 @@ class AgentDriver {
 
 /// The document that status() gives, for a folder without a daemon too.
 /// @param served null: no model is loaded.
-std::string status_document(const State& state, const SampleCounts& samples, const ServedModel* served, bool running);
+std::string status_document(const State& state, const SampleCounts& samples, const ServedModel* served,
+                            bool running);
 
 }  // namespace rivulet::node

@@ -19,7 +19,8 @@ void AgentDriver::Impl::carry_out(effect::Train& effect) {
     training->too_long = true;
     *training->stop = true;
   });
-  log_event(LogLevel::info, "training_begins", {{"task", effect.task.hex()}, {"round", std::to_string(effect.round)}});
+  log_event(LogLevel::info, "training_begins",
+            {{"task", effect.task.hex()}, {"round", std::to_string(effect.round)}});
   trainer.post([this, task = effect, stop = training->stop] {
     const auto begin = std::chrono::steady_clock::now();
     auto event = run_training(task, *folder.blobs, training_engine, *stop);
@@ -38,7 +39,8 @@ void AgentDriver::Impl::trained(const TaskId& task, std::optional<Event> event, 
     training_limit.cancel();
   }
   if (!event && too_long) {
-    event = event::TaskFailed{task, Reason::training_failed, "the training took longer than training.time_max allows"};
+    event = event::TaskFailed{task, Reason::training_failed,
+                              "the training took longer than training.time_max allows"};
   }
   std::string outcome = "stopped";
   if (event) {
@@ -57,8 +59,10 @@ void AgentDriver::Impl::carry_out(effect::Evaluate& effect) {
     Event event = run_evaluation(task, *folder.blobs, judging_engine);
     crash_point("node.candidate_judged");
     const auto* done = std::get_if<event::EvaluationDone>(&event);
-    if (done != nullptr && done->both_right + done->parent_only + done->candidate_only + done->both_wrong == 0) {
-      event = event::TaskFailed{task.task, Reason::too_few_samples, "the node has no labelled holdout sample"};
+    if (done != nullptr &&
+        done->both_right + done->parent_only + done->candidate_only + done->both_wrong == 0) {
+      event =
+          event::TaskFailed{task.task, Reason::too_few_samples, "the node has no labelled holdout sample"};
     }
     post([this, event = std::move(event)]() mutable {
       const auto* failed = std::get_if<event::TaskFailed>(&event);
@@ -80,7 +84,8 @@ void AgentDriver::Impl::carry_out(effect::Activate& effect) {
       post([this, manifest] { handle(event::ActivationDone{manifest}); });
       return;
     }
-    const Reason reason = status.error().reason == Reason::none ? Reason::not_loadable : status.error().reason;
+    const Reason reason =
+        status.error().reason == Reason::none ? Reason::not_loadable : status.error().reason;
     post([this, manifest, reason, detail = status.error().detail] {
       handle(event::ActivationFailed{manifest, reason, detail});
     });
@@ -89,7 +94,8 @@ void AgentDriver::Impl::carry_out(effect::Activate& effect) {
 
 Status AgentDriver::Impl::activate(const effect::Activate& effect) {
   judging_engine.begin_comparison();
-  auto ready = prepare_activation(effect, activated ? &*activated : nullptr, {}, *folder.blobs, judging_engine);
+  auto ready =
+      prepare_activation(effect, activated ? &*activated : nullptr, {}, *folder.blobs, judging_engine);
   if (!ready) return std::unexpected(ready.error());
   auto model = load_served_model(ready->release, ready->weights, effect.manifest, effect.variant);
   if (!model) return std::unexpected(model.error());

@@ -7,7 +7,9 @@ namespace rivulet::node {
 
 using Json = nlohmann::json;
 
-Json error_json(std::uint64_t index, const std::string& error) { return {{"index", index}, {"error", error}}; }
+Json error_json(std::uint64_t index, const std::string& error) {
+  return {{"index", index}, {"error", error}};
+}
 
 Json answer_json(const Answers& answers, std::size_t place, std::uint64_t index) {
   const auto& result = answers.results[place];

@@ -36,7 +36,8 @@ int http_status(Errc code) {
   }
 }
 
-void answer_error(httplib::Response& response, int status, std::string_view error, const std::string& detail) {
+void answer_error(httplib::Response& response, int status, std::string_view error,
+                  const std::string& detail) {
   response.status = status;
   response.set_content(one_line({{"error", error}, {"detail", detail}}), json_type);
 }
@@ -52,7 +53,8 @@ Result<std::vector<float>> numbers_of(const Json& json) {
   std::vector<float> numbers;
   numbers.reserve(json.size());
   for (const Json& element : json) {
-    if (!element.is_number()) return fail(Errc::invalid, fmt::format("number {} is no number", numbers.size() + 1));
+    if (!element.is_number())
+      return fail(Errc::invalid, fmt::format("number {} is no number", numbers.size() + 1));
     const double value = element.get<double>();
     // What float32 cannot hold becomes infinite, and is refused as such by who takes it.
     const bool fits = std::abs(value) <= static_cast<double>(std::numeric_limits<float>::max());
@@ -75,7 +77,8 @@ Result<Json> list_of(const std::string& body, const char* key) {
 }
 
 Result<NewSample> sample_of(const Json& json) {
-  if (!json.is_object() || !json.contains("inputs")) return fail(Errc::invalid, "it is no object with \"inputs\"");
+  if (!json.is_object() || !json.contains("inputs"))
+    return fail(Errc::invalid, "it is no object with \"inputs\"");
   NewSample sample;
   auto inputs = numbers_of(json["inputs"]);
   if (!inputs) return std::unexpected(inputs.error());
@@ -87,8 +90,9 @@ Result<NewSample> sample_of(const Json& json) {
     } else if (key == "label" && (value.is_string() || value.is_number())) {
       sample.label = value.is_string() ? value.get<std::string>() : value.dump();
     } else {
-      return fail(Errc::invalid, key == "id" || key == "label" ? fmt::format("\"{}\" has a wrong type", key)
-                                                               : fmt::format("\"{}\" is not known here", key));
+      return fail(Errc::invalid, key == "id" || key == "label"
+                                     ? fmt::format("\"{}\" has a wrong type", key)
+                                     : fmt::format("\"{}\" is not known here", key));
     }
   }
   return sample;
@@ -118,7 +122,8 @@ bool is_local_host(std::string_view host) {
 }
 
 struct Api::Impl {
-  explicit Impl(ApiParts what) : parts(std::move(what)), token_hash(sha256(bytes_of("Bearer " + parts.token))) {}
+  explicit Impl(ApiParts what)
+      : parts(std::move(what)), token_hash(sha256(bytes_of("Bearer " + parts.token))) {}
 
   ApiParts parts;
   const Digest token_hash;
@@ -159,13 +164,17 @@ struct Api::Impl {
     server.Get("/healthz", guarded(&Impl::health));
     server.Get("/readyz", guarded(&Impl::readiness));
     server.Get("/metrics", guarded(&Impl::metrics));
-    server.set_exception_handler([](const httplib::Request&, httplib::Response& response, std::exception_ptr) {
-      answer_error(response, 500, "internal", "the request could not be handled");
-    });
+    server.set_exception_handler(
+        [](const httplib::Request&, httplib::Response& response, std::exception_ptr) {
+          answer_error(response, 500, "internal", "the request could not be handled");
+        });
     server.set_error_handler([](const httplib::Request& request, httplib::Response& response) {
       if (!response.body.empty()) return;
-      if (response.status == 413) return answer_error(response, 413, "too_large", "the body is larger than api.payload_bytes_max");
-      if (response.status == 404) return answer_error(response, 404, "not_found", request.method + " " + request.path + " is not known here");
+      if (response.status == 413)
+        return answer_error(response, 413, "too_large", "the body is larger than api.payload_bytes_max");
+      if (response.status == 404)
+        return answer_error(response, 404, "not_found",
+                            request.method + " " + request.path + " is not known here");
       answer_error(response, response.status, "invalid", "the request is malformed");
     });
   }
@@ -175,7 +184,8 @@ struct Api::Impl {
     // Hashes are compared, so that the time it takes tells nothing about the token.
     if (sha256(bytes_of(request.get_header_value("Authorization"))) == token_hash) return true;
     response.set_header("WWW-Authenticate", "Bearer");
-    answer_error(response, 401, "permission", "this call needs 'Authorization: Bearer' with the content of api.token");
+    answer_error(response, 401, "permission",
+                 "this call needs 'Authorization: Bearer' with the content of api.token");
     return false;
   }
 
@@ -203,7 +213,8 @@ struct Api::Impl {
       const bool ok = !wrong[i] && answers->results[at].has_value();
       results.push_back(wrong[i] ? error_json(i, wrong[i]->detail) : answer_json(*answers, at, i));
       right += ok ? 1 : 0;
-      if (!ok && first_error.empty()) first_error = fmt::format("sample {}: {}", i, results.back()["error"].get<std::string>());
+      if (!ok && first_error.empty())
+        first_error = fmt::format("sample {}: {}", i, results.back()["error"].get<std::string>());
     }
     Json document = {{"results", std::move(results)}};
     if (right == 0 && !wrong.empty()) {
@@ -260,7 +271,8 @@ struct Api::Impl {
       return answer_error(response, outcome.error());
     }
     parts.metrics.samples_added(*outcome);
-    for (const auto& one : outcome->refused) refused.push_back({{"index", places[one.index]}, {"reason", one.reason}});
+    for (const auto& one : outcome->refused)
+      refused.push_back({{"index", places[one.index]}, {"reason", one.reason}});
     const Json document = {{"stored", outcome->stored},
                            {"duplicate", outcome->duplicate},
                            {"dropped", outcome->dropped},
@@ -301,8 +313,10 @@ Result<std::unique_ptr<Api>> Api::start(ApiParts parts, const ApiOptions& option
   const bool bound = port == 0 ? (port = impl->server.bind_to_any_port(options.listen.host)) > 0
                                : impl->server.bind_to_port(options.listen.host, port);
   if (!bound) {
-    return fail(Errc::busy, fmt::format("cannot listen on {}: another program does, or the port is reserved; change "
-                                        "api.listen in node.toml", to_string(options.listen)));
+    return fail(Errc::busy,
+                fmt::format("cannot listen on {}: another program does, or the port is reserved; change "
+                            "api.listen in node.toml",
+                            to_string(options.listen)));
   }
   impl->address = to_string(Endpoint{options.listen.host, static_cast<std::uint16_t>(port)});
   // The socket takes connections from here on; they wait until the thread accepts them.

@@ -36,15 +36,18 @@ struct ApiClient::Impl {
     }
     Json json = Json::parse(result->body, nullptr, false);
     if (json.is_discarded() || !json.is_object()) {
-      return fail(Errc::corrupt, fmt::format("the daemon at {} answered {} without JSON", address, result->status));
+      return fail(Errc::corrupt,
+                  fmt::format("the daemon at {} answered {} without JSON", address, result->status));
     }
     if (result->status == 200 || (keep_400 && result->status == 400 && json.contains("results"))) return json;
-    return fail(Errc::refused, fmt::format("the daemon at {} refused: {}", address, json.value("detail", "no detail")));
+    return fail(Errc::refused,
+                fmt::format("the daemon at {} refused: {}", address, json.value("detail", "no detail")));
   }
 };
 
 ApiClient::ApiClient(const std::string& address, std::string token)
-    : impl_(std::make_unique<Impl>(address, std::move(token), parse_endpoint(address).value_or(Endpoint{}))) {}
+    : impl_(std::make_unique<Impl>(address, std::move(token), parse_endpoint(address).value_or(Endpoint{}))) {
+}
 ApiClient::~ApiClient() = default;
 ApiClient::ApiClient(ApiClient&&) noexcept = default;
 ApiClient& ApiClient::operator=(ApiClient&&) noexcept = default;
@@ -61,7 +64,8 @@ Result<std::optional<ApiClient>> ApiClient::find(const std::filesystem::path& fo
   if (!run) return std::unexpected(lock.error());
   const Json json = Json::parse(text_of(*run), nullptr, false);
   const bool sound = json.is_object() && json.contains("api") && json["api"].is_string();
-  if (!sound) return fail(Errc::corrupt, paths.run_file.string() + " is no JSON with \"api\": start the daemon again");
+  if (!sound)
+    return fail(Errc::corrupt, paths.run_file.string() + " is no JSON with \"api\": start the daemon again");
   auto token = read_token(paths);
   if (!token) return std::unexpected(token.error());
   return std::optional<ApiClient>(ApiClient(json["api"].get<std::string>(), std::move(*token)));
@@ -76,8 +80,8 @@ Result<AddOutcome> ApiClient::add_samples(std::span<const NewSample> samples) {
     list.push_back(std::move(json));
   }
   const httplib::Headers headers = {{"Authorization", "Bearer " + impl_->token}};
-  const auto answer = impl_->judge(
-      impl_->client.Post("/v1/samples?sync=true", headers, one_line({{"samples", std::move(list)}}), "application/json"));
+  const auto answer = impl_->judge(impl_->client.Post(
+      "/v1/samples?sync=true", headers, one_line({{"samples", std::move(list)}}), "application/json"));
   if (!answer) return std::unexpected(answer.error());
   AddOutcome outcome;
   outcome.stored = answer->value("stored", std::uint64_t{0});
@@ -93,8 +97,8 @@ Result<std::vector<std::string>> ApiClient::infer(std::span<const std::vector<fl
                                                   std::uint64_t first_index) {
   Json inputs = Json::array();
   for (const auto& sample : samples) inputs.push_back(sample);
-  auto answer =
-      impl_->judge(impl_->client.Post("/v1/infer", one_line({{"inputs", std::move(inputs)}}), "application/json"), true);
+  auto answer = impl_->judge(
+      impl_->client.Post("/v1/infer", one_line({{"inputs", std::move(inputs)}}), "application/json"), true);
   if (!answer) return std::unexpected(answer.error());
   std::vector<std::string> lines;
   for (Json& result : (*answer)["results"]) {

@@ -15,7 +15,8 @@ namespace rivulet::node {
 /// The daemon of a folder, reached through its API. Not thread-safe.
 class ApiClient {
  public:
-  /// @return nothing if no process holds the folder, or it has not joined; conflict if one does that has no API (yet).
+  /// @return nothing if no process holds the folder, or it has not joined; conflict if one does that has no
+  /// API (yet).
   static Result<std::optional<ApiClient>> find(const std::filesystem::path& folder);
 
   ApiClient(const std::string& address, std::string token);
@@ -26,7 +27,8 @@ class ApiClient {
   /// Durable when it returns.
   Result<AddOutcome> add_samples(std::span<const NewSample> samples);
   /// @return a line of JSON for each sample, numbered from `first_index`.
-  Result<std::vector<std::string>> infer(std::span<const std::vector<float>> samples, std::uint64_t first_index);
+  Result<std::vector<std::string>> infer(std::span<const std::vector<float>> samples,
+                                         std::uint64_t first_index);
   /// @return one JSON document.
   Result<std::string> status();
 

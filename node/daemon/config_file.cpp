@@ -31,14 +31,16 @@ std::uint64_t read_count(TomlReader& section, std::string_view key, std::uint64_
 
 Result<NodeConfig> read_config(TomlReader reader) {
   NodeConfig config;
-  if (reader.require("coordinator")) config.coordinator = read_endpoint(reader, "coordinator", {"localhost", 7443});
+  if (reader.require("coordinator"))
+    config.coordinator = read_endpoint(reader, "coordinator", {"localhost", 7443});
   config.fleet = read_id<FleetId>(reader, "fleet");
   config.root = read_id<PublicKey>(reader, "root_key");
 
   TomlReader api = reader.table("api");
   config.api = read_endpoint(api, "listen", config.api);
   if (config.api.host != "127.0.0.1" && config.api.host != "localhost") {
-    api.reject("listen", "must be 127.0.0.1:PORT or localhost:PORT: the API has no TLS, so it stays on this machine");
+    api.reject("listen",
+               "must be 127.0.0.1:PORT or localhost:PORT: the API has no TLS, so it stays on this machine");
   }
   config.api_threads = static_cast<std::uint32_t>(read_count(api, "threads", config.api_threads, 1, 256));
   config.payload_bytes_max = read_count(api, "payload_bytes_max", config.payload_bytes_max, 1024, 1 << 30);
@@ -96,9 +98,9 @@ variant = "{}"  # to serve if it is offered: int8 or fp32
 [training]
 time_max = "{}s"  # a longer training is given up
 )",
-      to_string(config.coordinator), config.fleet.hex(), config.root.hex(), to_string(config.api), config.api_threads,
-      config.payload_bytes_max, config.buffer_bytes_max, config.buffer_age_max.count(), config.holdout_fraction,
-      config.models_bytes_max, config.variant, config.training_time_max.count());
+      to_string(config.coordinator), config.fleet.hex(), config.root.hex(), to_string(config.api),
+      config.api_threads, config.payload_bytes_max, config.buffer_bytes_max, config.buffer_age_max.count(),
+      config.holdout_fraction, config.models_bytes_max, config.variant, config.training_time_max.count());
 }
 
 }  // namespace rivulet::node

@@ -27,8 +27,10 @@ Result<std::unique_ptr<NodeFolder>> open_node_folder(const std::filesystem::path
   FolderPaths paths(folder);
   std::error_code ignored;  // What cannot be examined cannot be read either, which tells why.
   if (!std::filesystem::exists(paths.config_file, ignored)) {
-    return fail(Errc::invalid, folder.string() + " is not a node's folder (it has no node.toml): 'rivulet-node join "
-                                                 "TOKEN --dir " + folder.string() + "' makes it one");
+    return fail(Errc::invalid, folder.string() +
+                                   " is not a node's folder (it has no node.toml): 'rivulet-node join "
+                                   "TOKEN --dir " +
+                                   folder.string() + "' makes it one");
   }
   auto config = load_node_config(paths.config_file);
   if (!config) return std::unexpected(config.error());
@@ -56,13 +58,13 @@ Result<std::unique_ptr<NodeFolder>> open_node_folder(const std::filesystem::path
 Result<State> recover_agent(const NodeFolder& folder) {
   std::vector<Put> records;
   for (const std::string_view family : families) {
-    const auto status = folder.store->scan(
-        family, {},
-        [&](ByteSpan key, ByteSpan value) {
-          records.push_back({std::string(family), copy_of(key), copy_of(value)});
-          return true;
-        },
-        {});
+    const auto status =
+        folder.store->scan(family, {},
+                           [&](ByteSpan key, ByteSpan value) {
+                             records.push_back({std::string(family), copy_of(key), copy_of(value)});
+                             return true;
+                           },
+                           {});
     if (!status) return std::unexpected(status.error());
   }
   Config config;
@@ -74,7 +76,7 @@ Result<State> recover_agent(const NodeFolder& folder) {
 }
 
 Result<std::string> read_token(const FolderPaths& paths) {
-  struct stat info {};
+  struct stat info{};
   if (::stat(paths.token_file.c_str(), &info) == 0 && (info.st_mode & 077) != 0) {
     return fail(Errc::permission, paths.token_file.string() + " may be read by others: chmod 600 it");
   }
@@ -82,7 +84,8 @@ Result<std::string> read_token(const FolderPaths& paths) {
   if (!bytes) return std::unexpected(bytes.error());
   std::string token(text_of(*bytes));
   while (!token.empty() && (token.back() == '\n' || token.back() == '\r')) token.pop_back();
-  if (token.size() < 16) return fail(Errc::corrupt, paths.token_file.string() + " holds no token of 16 characters or more");
+  if (token.size() < 16)
+    return fail(Errc::corrupt, paths.token_file.string() + " holds no token of 16 characters or more");
   return token;
 }
 

@@ -16,8 +16,8 @@ namespace {
 constexpr std::size_t batch_samples_max = 64;
 
 /// Lines for some samples, numbered from `first`.
-using Answerer =
-    std::function<Result<std::vector<std::string>>(std::span<const std::vector<float>> samples, std::uint64_t first)>;
+using Answerer = std::function<Result<std::vector<std::string>>(std::span<const std::vector<float>> samples,
+                                                                std::uint64_t first)>;
 
 /// The model that a folder serves, without a daemon.
 struct LocalModel {
@@ -33,9 +33,11 @@ struct LocalModel {
     const auto state = recover_agent(*folder);
     if (!state) return std::unexpected(state.error());
     const auto& active = state->serving.active;
-    if (!active) return fail(Errc::busy, path.string() + " has no model yet: run the daemon until it has one");
+    if (!active)
+      return fail(Errc::busy, path.string() + " has no model yet: run the daemon until it has one");
     TorchEngine engine(*folder->samples, metrics);
-    const effect::Activate restoration{effect::Activate::Kind::restoration, active->manifest, active->variant};
+    const effect::Activate restoration{effect::Activate::Kind::restoration, active->manifest,
+                                       active->variant};
     const auto ready = prepare_activation(restoration, nullptr, {}, *folder->blobs, engine);
     if (!ready) return std::unexpected(ready.error());
     auto model = load_served_model(ready->release, ready->weights, active->manifest, active->variant);
@@ -48,7 +50,8 @@ struct LocalModel {
     const auto answers = inference.answer(samples);
     if (!answers) return std::unexpected(answers.error());
     std::vector<std::string> lines;
-    for (std::size_t i = 0; i < samples.size(); ++i) lines.push_back(one_line(answer_json(*answers, i, first + i)));
+    for (std::size_t i = 0; i < samples.size(); ++i)
+      lines.push_back(one_line(answer_json(*answers, i, first + i)));
     return lines;
   }
 };
@@ -87,8 +90,8 @@ class LineWriter {
 
 }  // namespace
 
-Status infer_file(const std::filesystem::path& folder, const std::filesystem::path& file, const IngestOptions& options,
-                  const LineSink& sink) {
+Status infer_file(const std::filesystem::path& folder, const std::filesystem::path& file,
+                  const IngestOptions& options, const LineSink& sink) {
   const auto format = options.format ? Result<SampleFormat>(*options.format) : format_of(file);
   if (!format) return std::unexpected(format.error());
   const auto reader = open_samples(file, *format, {.label = options.label, .group = {}, .ignore = {}});

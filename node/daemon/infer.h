@@ -16,7 +16,7 @@ using LineSink = std::function<void(const std::string& line)>;
 /// the folder serves. A sample that is not in order gets {"index","error"}.
 /// @param options the label's column, if there is one, is no input.
 /// @return busy if no model serves; what the reader, the folder or the daemon returns.
-Status infer_file(const std::filesystem::path& folder, const std::filesystem::path& file, const IngestOptions& options,
-                  const LineSink& sink);
+Status infer_file(const std::filesystem::path& folder, const std::filesystem::path& file,
+                  const IngestOptions& options, const LineSink& sink);
 
 }  // namespace rivulet::node

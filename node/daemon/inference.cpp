@@ -13,7 +13,8 @@ Error no_model() { return {Errc::busy, "no model serves yet: the node awaits its
 
 }  // namespace
 
-Result<std::shared_ptr<const ServedModel>> load_served_model(const Release& release, std::span<const float> weights,
+Result<std::shared_ptr<const ServedModel>> load_served_model(const Release& release,
+                                                             std::span<const float> weights,
                                                              const VersionManifest& manifest,
                                                              const std::string& variant) {
   auto model = InferenceModel::load({.architecture = release.architecture,
@@ -23,8 +24,8 @@ Result<std::shared_ptr<const ServedModel>> load_served_model(const Release& rele
                                      .classes = release.classes},
                                     weights);
   if (!model) return std::unexpected(model.error());
-  return std::make_shared<const ServedModel>(
-      ServedModel{std::move(*model), manifest.version, manifest.manifest_version, variant, release.known_inputs});
+  return std::make_shared<const ServedModel>(ServedModel{
+      std::move(*model), manifest.version, manifest.manifest_version, variant, release.known_inputs});
 }
 
 void Inference::swap(std::shared_ptr<const ServedModel> model) {
@@ -47,8 +48,9 @@ Result<Answers> Inference::answer(std::span<const float> samples) {
   if (!answers.served) return std::unexpected(no_model());
   const std::size_t size = answers.served->model.input_size();
   if (samples.empty() || samples.size() % size != 0) {
-    return fail(Errc::invalid, fmt::format("{} numbers were given, and a sample has {}: send a multiple of that",
-                                           samples.size(), size));
+    return fail(Errc::invalid,
+                fmt::format("{} numbers were given, and a sample has {}: send a multiple of that",
+                            samples.size(), size));
   }
   std::vector<std::vector<float>> rows;
   rows.reserve(samples.size() / size);

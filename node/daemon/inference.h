@@ -27,7 +27,8 @@ struct ServedModel {
 };
 
 /// @param weights of the variant, [layout.size()]. @return the errors of InferenceModel::load.
-Result<std::shared_ptr<const ServedModel>> load_served_model(const Release& release, std::span<const float> weights,
+Result<std::shared_ptr<const ServedModel>> load_served_model(const Release& release,
+                                                             std::span<const float> weights,
                                                              const VersionManifest& manifest,
                                                              const std::string& variant);
 

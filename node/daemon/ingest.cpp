@@ -36,7 +36,8 @@ class Ingest {
     report_.duplicate += outcome->duplicate;
     report_.dropped += outcome->dropped;
     for (const auto& refused : outcome->refused) {
-      refuse({.position = refused.index < positions_.size() ? positions_[refused.index] : 0, .column = 0,
+      refuse({.position = refused.index < positions_.size() ? positions_[refused.index] : 0,
+              .column = 0,
               .reason = refused.reason});
     }
     batch_.clear();
@@ -81,9 +82,11 @@ Status ingest_file(const std::filesystem::path& file, const IngestOptions& optio
 }
 
 std::string to_text(const IngestReport& report) {
-  std::string text = fmt::format("stored {}\nduplicate {}\nrefused {}\n", report.stored, report.duplicate, report.refused);
+  std::string text =
+      fmt::format("stored {}\nduplicate {}\nrefused {}\n", report.stored, report.duplicate, report.refused);
   for (const std::string& reason : report.reasons) text += fmt::format("  {}\n", reason);
-  if (report.refused > report.reasons.size()) text += fmt::format("  and {} more\n", report.refused - report.reasons.size());
+  if (report.refused > report.reasons.size())
+    text += fmt::format("  and {} more\n", report.refused - report.reasons.size());
   if (report.dropped > 0) text += fmt::format("dropped {} older samples to make room\n", report.dropped);
   return text;
 }

@@ -22,8 +22,9 @@ struct IngestReport {
   std::uint64_t stored = 0;
   std::uint64_t duplicate = 0;
   std::uint64_t refused = 0;
-  std::uint64_t dropped = 0;         ///< Older samples that made room.
-  std::vector<std::string> reasons;  ///< The first few refusals: "FILE: line 3, column 2: 'x' is not a number".
+  std::uint64_t dropped = 0;  ///< Older samples that made room.
+  std::vector<std::string>
+      reasons;  ///< The first few refusals: "FILE: line 3, column 2: 'x' is not a number".
 };
 
 /// Where samples go: into the store, or to the daemon that holds it.

@@ -22,7 +22,8 @@ constexpr std::size_t token_bytes = 32;
 /// One enrolment over one connection.
 class Enroller final : private ConnectionUser {
  public:
-  Enroller(const JoinToken& token, Endpoint coordinator, const TlsContext& tls, std::chrono::milliseconds patience)
+  Enroller(const JoinToken& token, Endpoint coordinator, const TlsContext& tls,
+           std::chrono::milliseconds patience)
       : coordinator_(std::move(coordinator)),
         tls_(tls),
         deadline_(deadline_in(patience)),
@@ -48,7 +49,8 @@ class Enroller final : private ConnectionUser {
     }
     const PublicKey peer = (*stream)->peer_key();
     ConnectionUser& self = *this;
-    connection_ = std::make_unique<Connection>(std::move(*stream), core::Role::node, limits_, credit_, *blobs_, self);
+    connection_ =
+        std::make_unique<Connection>(std::move(*stream), core::Role::node, limits_, credit_, *blobs_, self);
     step(event::Connected{1, peer});
     co_await connection_->run();
     timer_.cancel();
@@ -116,7 +118,8 @@ Status write_folder(const FolderPaths& paths, const JoinToken& token, const Endp
     if (const auto status = (*store)->commit(writes, Durability::synced); !status) return status;
   }
   const std::string api_token = to_hex(random_bytes(token_bytes)) + "\n";
-  if (const auto written = write_file_durably(paths.token_file, bytes_of(api_token), 0600); !written) return written;
+  if (const auto written = write_file_durably(paths.token_file, bytes_of(api_token), 0600); !written)
+    return written;
   NodeConfig config;
   config.coordinator = coordinator;
   config.fleet = token.fleet;
@@ -131,8 +134,9 @@ Result<Joined> join_fleet(std::string_view text, const std::filesystem::path& fo
   const FolderPaths paths(folder);
   std::error_code ignored;  // What cannot be examined cannot be written either, which tells why.
   if (std::filesystem::exists(paths.config_file, ignored)) {
-    return fail(Errc::invalid, folder.string() + " has joined a fleet already (it has a node.toml): nothing was changed; "
-                                                 "name another folder");
+    return fail(Errc::invalid, folder.string() +
+                                   " has joined a fleet already (it has a node.toml): nothing was changed; "
+                                   "name another folder");
   }
   const auto token = parse_token(text);
   if (!token) return std::unexpected(token.error());

@@ -11,7 +11,8 @@
 namespace rivulet::node {
 namespace {
 
-prometheus::Family<prometheus::Counter>& counters(prometheus::Registry& registry, const char* name, const char* help) {
+prometheus::Family<prometheus::Counter>& counters(prometheus::Registry& registry, const char* name,
+                                                  const char* help) {
   return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
 }
 prometheus::Counter& counter(prometheus::Registry& registry, const char* name, const char* help) {
@@ -21,15 +22,16 @@ prometheus::Gauge& gauge(prometheus::Registry& registry, const char* name, const
   return prometheus::BuildGauge().Name(name).Help(help).Register(registry).Add({});
 }
 
-const prometheus::Histogram::BucketBoundaries inference_buckets = {1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3,
-                                                                   5e-3, 1e-2, 2e-2, 5e-2, 0.1,  0.5,  1.0};
+const prometheus::Histogram::BucketBoundaries inference_buckets = {
+    1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5, 1.0};
 
 }  // namespace
 
 struct Metrics::Impl {
   prometheus::Registry registry;
 
-  prometheus::Counter& inferences = counter(registry, "rivulet_node_inferences_total", "Samples that were answered.");
+  prometheus::Counter& inferences =
+      counter(registry, "rivulet_node_inferences_total", "Samples that were answered.");
   prometheus::Counter& inference_errors =
       counter(registry, "rivulet_node_inference_errors_total", "Samples that the model could not answer.");
   prometheus::Histogram& inference_seconds = prometheus::BuildHistogram()
@@ -42,23 +44,24 @@ struct Metrics::Impl {
   prometheus::Gauge& version =
       gauge(registry, "rivulet_node_served_version", "The version that answers inferences; 0 if none does.");
 
-  prometheus::Counter& stored = counter(registry, "rivulet_node_samples_stored_total", "Samples that were stored.");
+  prometheus::Counter& stored =
+      counter(registry, "rivulet_node_samples_stored_total", "Samples that were stored.");
   prometheus::Counter& duplicate =
       counter(registry, "rivulet_node_samples_duplicate_total", "Samples that were stored before.");
   prometheus::Counter& refused =
       counter(registry, "rivulet_node_samples_refused_total", "Samples that were not in order.");
-  prometheus::Counter& dropped =
-      counter(registry, "rivulet_node_samples_dropped_total", "Oldest samples that made room or had grown too old.");
-  prometheus::Counter& skipped = counter(registry, "rivulet_node_samples_skipped_total",
-                                         "Samples left out of a training or score: wrong width or unknown label.");
-  prometheus::Family<prometheus::Gauge>& held = prometheus::BuildGauge()
-                                                    .Name("rivulet_node_samples")
-                                                    .Help("Samples in the buffer.")
-                                                    .Register(registry);
+  prometheus::Counter& dropped = counter(registry, "rivulet_node_samples_dropped_total",
+                                         "Oldest samples that made room or had grown too old.");
+  prometheus::Counter& skipped =
+      counter(registry, "rivulet_node_samples_skipped_total",
+              "Samples left out of a training or score: wrong width or unknown label.");
+  prometheus::Family<prometheus::Gauge>& held =
+      prometheus::BuildGauge().Name("rivulet_node_samples").Help("Samples in the buffer.").Register(registry);
   prometheus::Gauge& held_training = held.Add({{"split", "training"}});
   prometheus::Gauge& held_holdout = held.Add({{"split", "holdout"}});
   prometheus::Gauge& held_unlabelled = held.Add({{"split", "unlabelled"}});
-  prometheus::Gauge& held_bytes = gauge(registry, "rivulet_node_buffer_bytes", "Bytes of the samples in the buffer.");
+  prometheus::Gauge& held_bytes =
+      gauge(registry, "rivulet_node_buffer_bytes", "Bytes of the samples in the buffer.");
 
   prometheus::Family<prometheus::Counter>& trainings =
       counters(registry, "rivulet_node_training_runs_total", "Trainings by how they ended.");
@@ -68,7 +71,8 @@ struct Metrics::Impl {
       counters(registry, "rivulet_node_evaluations_total", "Evaluations of candidates by how they ended.");
 
   prometheus::Gauge& link = gauge(registry, "rivulet_node_link_up", "1 while the coordinator is connected.");
-  prometheus::Counter& sent = counter(registry, "rivulet_node_sent_bytes_total", "Content bytes that were sent.");
+  prometheus::Counter& sent =
+      counter(registry, "rivulet_node_sent_bytes_total", "Content bytes that were sent.");
   prometheus::Counter& received =
       counter(registry, "rivulet_node_received_bytes_total", "Content bytes that were received.");
 };

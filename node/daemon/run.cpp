@@ -53,12 +53,14 @@ void end_soon(bool disk_failed) {
 
 Status sweep_blobs(NodeFolder& folder, const State& state) {
   const auto referenced = referenced_contents(state);
-  const auto swept = sweep(*folder.blobs, {referenced.begin(), referenced.end()}, system_now().utc - part_age_max);
+  const auto swept =
+      sweep(*folder.blobs, {referenced.begin(), referenced.end()}, system_now().utc - part_age_max);
   if (!swept) return std::unexpected(swept.error());
   if (swept->blobs + swept->parts > 0) {
-    log_event(LogLevel::info, "swept", {{"blobs", std::to_string(swept->blobs)},
-                                        {"parts", std::to_string(swept->parts)},
-                                        {"bytes", std::to_string(swept->bytes)}});
+    log_event(LogLevel::info, "swept",
+              {{"blobs", std::to_string(swept->blobs)},
+               {"parts", std::to_string(swept->parts)},
+               {"bytes", std::to_string(swept->bytes)}});
   }
   return {};
 }
@@ -69,7 +71,8 @@ Status run_daemon(const std::filesystem::path& path) {
   if (const auto status = check_crash_point_env(); !status) return status;
   ::signal(SIGPIPE, SIG_IGN);
   use_one_thread();
-  if (const auto blas = check_blas(); !blas) log_event(LogLevel::warning, "slow_blas", {{"detail", blas.error().detail}});
+  if (const auto blas = check_blas(); !blas)
+    log_event(LogLevel::warning, "slow_blas", {{"detail", blas.error().detail}});
 
   const auto folder = open_node_folder(path);
   if (!folder) return std::unexpected(folder.error());
@@ -83,21 +86,21 @@ Status run_daemon(const std::filesystem::path& path) {
   Inference inference(metrics);
   AgentDriver driver(**folder, std::move(*state), inference, metrics);
   const NodeConfig& config = (*folder)->config;
-  const auto api = Api::start({.inference = inference,
-                               .samples = *(*folder)->samples,
-                               .metrics = metrics,
-                               .token = std::move(*token),
-                               .status = [&driver] { return driver.status(); },
-                               .on_storage = [&driver](const Error& error) { driver.fail_with(error); }},
-                              {.listen = config.api,
-                               .threads = config.api_threads,
-                               .payload_bytes_max = config.payload_bytes_max});
+  const auto api = Api::start(
+      {.inference = inference,
+       .samples = *(*folder)->samples,
+       .metrics = metrics,
+       .token = std::move(*token),
+       .status = [&driver] { return driver.status(); },
+       .on_storage = [&driver](const Error& error) { driver.fail_with(error); }},
+      {.listen = config.api, .threads = config.api_threads, .payload_bytes_max = config.payload_bytes_max});
   if (!api) return std::unexpected(api.error());
   const auto run_file = RunFile::write((*folder)->paths, (*api)->address());
   if (!run_file) return std::unexpected(run_file.error());
-  log_event(LogLevel::info, "started", {{"node", (*folder)->key.public_key().hex()},
-                                        {"coordinator", to_string(config.coordinator)},
-                                        {"api", (*api)->address()}});
+  log_event(LogLevel::info, "started",
+            {{"node", (*folder)->key.public_key().hex()},
+             {"coordinator", to_string(config.coordinator)},
+             {"api", (*api)->address()}});
   std::printf("%s\n", nlohmann::json{{"ready", true}, {"api", (*api)->address()}}.dump().c_str());
   std::fflush(stdout);
 

@@ -73,14 +73,17 @@ bool decode(ByteSpan record, std::vector<float>& inputs, SampleView& view) {
 }
 
 std::unexpected<Error> fail_corrupt(ByteSpan key) {
-  return fail(Errc::corrupt, fmt::format("the stored sample {} does not have the form of one: remove the folder's "
-                                         "store, or restore it", to_hex(key)));
+  return fail(Errc::corrupt,
+              fmt::format("the stored sample {} does not have the form of one: remove the folder's "
+                          "store, or restore it",
+                          to_hex(key)));
 }
 
 Status check(const NewSample& sample, std::uint64_t bytes_max) {
   const auto refuse = [](std::string why) { return fail(Errc::invalid, std::move(why)); };
   if (sample.inputs.empty()) return refuse("it has no numbers");
-  if (sample.inputs.size() > sample_numbers_max) return refuse(fmt::format("it has over {} numbers", sample_numbers_max));
+  if (sample.inputs.size() > sample_numbers_max)
+    return refuse(fmt::format("it has over {} numbers", sample_numbers_max));
   for (std::size_t i = 0; i < sample.inputs.size(); ++i) {
     if (!std::isfinite(sample.inputs[i])) return refuse(fmt::format("number {} is not finite", i + 1));
   }
@@ -89,7 +92,8 @@ Status check(const NewSample& sample, std::uint64_t bytes_max) {
     return refuse(fmt::format("its label has over {} bytes", label_bytes_max));
   }
   if (sample.id.size() > id_bytes_max) return refuse(fmt::format("its id has over {} bytes", id_bytes_max));
-  if (4 * sample.inputs.size() + 1024 > bytes_max / 2) return refuse("it is larger than half the buffer (buffer.bytes_max)");
+  if (4 * sample.inputs.size() + 1024 > bytes_max / 2)
+    return refuse("it is larger than half the buffer (buffer.bytes_max)");
   return {};
 }
 
@@ -109,16 +113,21 @@ struct SampleStore::Batch {
   void put(std::string_view family, Bytes key, Bytes value) {
     writes.push_back(Put{std::string(family), std::move(key), std::move(value)});
   }
-  void erase(std::string_view family, Bytes key) { writes.push_back(Erase{std::string(family), std::move(key)}); }
+  void erase(std::string_view family, Bytes key) {
+    writes.push_back(Erase{std::string(family), std::move(key)});
+  }
 };
 
 Digest sample_id(const NewSample& sample) {
   Sha256 hash;
-  if (!sample.id.empty()) return hash.update(bytes_of("rivulet.sample.id")).update(bytes_of(sample.id)).finish();
+  if (!sample.id.empty())
+    return hash.update(bytes_of("rivulet.sample.id")).update(bytes_of(sample.id)).finish();
   Bytes lengths;
   append_le(lengths, static_cast<std::uint64_t>(sample.inputs.size()));
   append_le(lengths, static_cast<std::uint64_t>(sample.label ? sample.label->size() + 1 : 0));
-  hash.update(bytes_of("rivulet.sample.content")).update(lengths).update(std::as_bytes(std::span(sample.inputs)));
+  hash.update(bytes_of("rivulet.sample.content"))
+      .update(lengths)
+      .update(std::as_bytes(std::span(sample.inputs)));
   if (sample.label) hash.update(bytes_of(*sample.label));
   return hash.finish();
 }
@@ -147,7 +156,9 @@ Status SampleStore::load() {
     return sound;
   });
   if (!status) return status;
-  if (!sound) return fail(Errc::corrupt, "an entry of the store's family sample_ids has a wrong length: restore the store");
+  if (!sound)
+    return fail(Errc::corrupt,
+                "an entry of the store's family sample_ids has a wrong length: restore the store");
   const auto last = store_.last(samples_family);
   if (!last) return std::unexpected(last.error());
   if (*last) next_ = number_of_key((*last)->key).value_or(0) + 1;
@@ -157,11 +168,12 @@ Status SampleStore::load() {
   });
 }
 
-void SampleStore::count(SampleCounts& counts, const Digest& id, bool labelled, std::uint64_t bytes, int sign) const {
+void SampleStore::count(SampleCounts& counts, const Digest& id, bool labelled, std::uint64_t bytes,
+                        int sign) const {
   const auto by = static_cast<std::uint64_t>(sign);  // Wraps for -1, as the sum does.
-  std::uint64_t& kind = !labelled                                     ? counts.unlabelled
+  std::uint64_t& kind = !labelled                                  ? counts.unlabelled
                         : in_holdout(id, limits_.holdout_fraction) ? counts.holdout
-                                                                      : counts.training;
+                                                                   : counts.training;
   kind += by;
   counts.bytes += by * bytes;
 }
@@ -296,7 +308,8 @@ SampleCounts SampleStore::counts() const {
   return counts_;
 }
 
-Status SampleStore::visit(Split split, const std::function<bool(const SampleView&)>& visit, bool unlabelled) const {
+Status SampleStore::visit(Split split, const std::function<bool(const SampleView&)>& visit,
+                          bool unlabelled) const {
   bool sound = true;
   Bytes damaged;
   std::vector<float> inputs;

@@ -94,7 +94,8 @@ class SampleStore {
   [[nodiscard]] SampleCounts counts() const;
   /// Visits labelled samples in their order of arrival, until `visit` returns false.
   /// @param unlabelled see those without a label too.
-  Status visit(Split split, const std::function<bool(const SampleView&)>& visit, bool unlabelled = false) const;
+  Status visit(Split split, const std::function<bool(const SampleView&)>& visit,
+               bool unlabelled = false) const;
 
  private:
   struct Batch;
@@ -107,7 +108,7 @@ class SampleStore {
 
   Store& store_;
   const SampleLimits limits_;
-  std::mutex sync_mutex_;      // of sync(): who comes second waits for the first one's end
+  std::mutex sync_mutex_;     // of sync(): who comes second waits for the first one's end
   mutable std::mutex mutex_;  // of what follows
   SampleCounts counts_;
   std::uint64_t next_ = 0;    // the number of the next sample

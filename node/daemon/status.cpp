@@ -44,7 +44,8 @@ std::string status_text(const std::string& document) {
   const bool running = json.value("running", false);
   std::string text = fmt::format("node      {}\n", text_of_value(json, "node"));
   text += fmt::format("daemon    {}\n", running ? "running" : "not running");
-  if (running) text += fmt::format("link      {}\n", text_of_value(json.value("link", Json::object()), "state"));
+  if (running)
+    text += fmt::format("link      {}\n", text_of_value(json.value("link", Json::object()), "state"));
   text += fmt::format("fleet     {}\n", text_of_value(json.value("trust", Json::object()), "fleet_name"));
   text += fmt::format("serves    {}\n", version_text(json.value("serves", Json())));
   text += fmt::format("samples   {} to train on, {} in the holdout, {} without a label ({} bytes)\n",

@@ -82,8 +82,9 @@ Result<TrainingResult> TorchEngine::train(const Release& release, std::span<cons
   const auto data = load(release, Split::training);
   if (!data) return std::unexpected(with_reason(data.error(), Reason::training_failed));
   if (data->count == 0) {
-    return fail(Errc::invalid, fmt::format("no stored sample fits release {}: {} have another width or an unknown label",
-                                           release.name, data->skipped),
+    return fail(Errc::invalid,
+                fmt::format("no stored sample fits release {}: {} have another width or an unknown label",
+                            release.name, data->skipped),
                 Reason::too_few_samples);
   }
   const auto model = model_of(release);
@@ -99,8 +100,8 @@ Result<TrainingResult> TorchEngine::train(const Release& release, std::span<cons
                                       .optimizer = *optimizer};
   auto outcome = rivulet::train(
       **model, base,
-      {.inputs = data->inputs, .labels = data->labels, .targets = data->targets, .task = release.task}, parameters,
-      &stop);
+      {.inputs = data->inputs, .labels = data->labels, .targets = data->targets, .task = release.task},
+      parameters, &stop);
   if (!outcome) return std::unexpected(with_reason(outcome.error(), Reason::training_failed));
   if (outcome->end == TrainingEnd::stopped) return fail(Errc::cancelled, "the training was stopped");
   if (outcome->end == TrainingEnd::diverged) {

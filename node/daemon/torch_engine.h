@@ -21,8 +21,8 @@ class TorchEngine final : public Engine {
   /// same samples, whatever arrives meanwhile.
   void begin_comparison() { holdout_.reset(); }
 
-  Result<TrainingResult> train(const Release& release, std::span<const float> base, const message::TrainingPlan& plan,
-                               const std::atomic<bool>& stop) override;
+  Result<TrainingResult> train(const Release& release, std::span<const float> base,
+                               const message::TrainingPlan& plan, const std::atomic<bool>& stop) override;
   Result<HoldoutScore> score(const Release& release, std::span<const float> weights) override;
   /// Probabilities of a classification, else the network's values.
   Result<std::vector<float>> answers(const Release& release, std::span<const float> weights,

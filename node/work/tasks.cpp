@@ -5,9 +5,9 @@
 #include <cmath>
 
 #include "models/package/snapshot.h"
-#include "protocol/content.h"
 #include "protocol/codec/codec.h"
 #include "protocol/codec/norm.h"
+#include "protocol/content.h"
 #include "protocol/envelope.h"
 #include "protocol/rng.h"
 
@@ -28,7 +28,8 @@ event::TaskFailed failed(const TaskId& task, const Error& error, Reason otherwis
   return {task, error.reason == Reason::none ? otherwise : error.reason, error.detail};
 }
 
-Status check_answers(const Release& release, const VariantInfo& variant, std::span<const float> weights, Engine& engine) {
+Status check_answers(const Release& release, const VariantInfo& variant, std::span<const float> weights,
+                     Engine& engine) {
   const auto answers = engine.answers(release, weights, release.known_inputs);
   if (!answers) return fail(Errc::refused, answers.error().detail, Reason::not_loadable);
   if (answers->size() != variant.known_outputs.size()) {
@@ -37,28 +38,33 @@ Status check_answers(const Release& release, const VariantInfo& variant, std::sp
   for (std::size_t i = 0; i < answers->size(); ++i) {
     // Written so that a NaN on either side fails.
     if (!(std::abs((*answers)[i] - variant.known_outputs[i]) <= variant.tolerance)) {
-      return fail(Errc::refused, fmt::format("answer {} is {} instead of {}", i, (*answers)[i], variant.known_outputs[i]),
+      return fail(Errc::refused,
+                  fmt::format("answer {} is {} instead of {}", i, (*answers)[i], variant.known_outputs[i]),
                   Reason::known_answers_wrong);
     }
   }
   return {};
 }
 
-Status compare_on_holdout(const Activation& active, const Activation& trial, const ActivationRules& rules, Engine& engine) {
+Status compare_on_holdout(const Activation& active, const Activation& trial, const ActivationRules& rules,
+                          Engine& engine) {
   // Another model's classes cannot be compared sample by sample.
   if (active.release.name != trial.release.name || active.release.classes != trial.release.classes) return {};
   const auto before = engine.score(active.release, active.weights);
   const auto after = engine.score(trial.release, trial.weights);
   if (!after) return fail(Errc::refused, after.error().detail, Reason::not_loadable);
-  if (!before || before->right.size() != after->right.size() || after->right.size() < rules.holdout_min) return {};
+  if (!before || before->right.size() != after->right.size() || after->right.size() < rules.holdout_min)
+    return {};
   std::uint64_t losses = 0, wins = 0;
   for (std::size_t i = 0; i < after->right.size(); ++i) {
     losses += before->right[i] != 0 && after->right[i] == 0 ? 1 : 0;
     wins += before->right[i] == 0 && after->right[i] != 0 ? 1 : 0;
   }
-  const double fall = (static_cast<double>(losses) - static_cast<double>(wins)) / static_cast<double>(after->right.size());
+  const double fall =
+      (static_cast<double>(losses) - static_cast<double>(wins)) / static_cast<double>(after->right.size());
   if (fall > rules.tolerance && sign_test(losses, wins) < rules.significance) {
-    return fail(Errc::refused, fmt::format("accuracy on {} own samples would fall by {:.3f}", after->right.size(), fall),
+    return fail(Errc::refused,
+                fmt::format("accuracy on {} own samples would fall by {:.3f}", after->right.size(), fall),
                 Reason::worse_on_holdout);
   }
   return {};
@@ -99,8 +105,9 @@ Result<std::vector<float>> load_weights(const BlobStore& blobs, const Release& r
   if (!initial) return fail(Errc::corrupt, initial.error().detail, Reason::corrupt_content);
   const double distance = l2_distance(*weights, *initial, parameter_ranges(release.layout));
   if (!(distance <= release.limits.max_distance)) {
-    return fail(Errc::refused, fmt::format("the weights are {:.3g} from w_0; the release allows {:.3g}", distance,
-                                           release.limits.max_distance),
+    return fail(Errc::refused,
+                fmt::format("the weights are {:.3g} from w_0; the release allows {:.3g}", distance,
+                            release.limits.max_distance),
                 Reason::corrupt_content);
   }
   return weights;
@@ -124,7 +131,8 @@ std::optional<Event> run_training(const effect::Train& task, BlobStore& blobs, E
   const auto wire = encode(*codec, result->delta, rng);
   if (!wire) return failed(task.task, wire.error(), Reason::training_diverged);
   const ContentId content = content_id_of(*wire);
-  if (const auto status = blobs.put(content, *wire); !status) return failed(task.task, status.error(), Reason::training_failed);
+  if (const auto status = blobs.put(content, *wire); !status)
+    return failed(task.task, status.error(), Reason::training_failed);
   return event::TrainingDone{.task = task.task,
                              .content = content,
                              .content_bytes = wire->size(),
@@ -137,10 +145,11 @@ std::optional<Event> run_training(const effect::Train& task, BlobStore& blobs, E
 Event run_evaluation(const effect::Evaluate& task, const BlobStore& blobs, Engine& engine) {
   const auto release = load_release(blobs, task.parent.release_content);
   if (!release) return failed(task.task, release.error(), Reason::corrupt_content);
-  const auto parent = load_weights(blobs, *release, task.parent.form, task.parent.snapshot, task.parent.weights_hash);
+  const auto parent =
+      load_weights(blobs, *release, task.parent.form, task.parent.snapshot, task.parent.weights_hash);
   if (!parent) return failed(task.task, parent.error(), Reason::corrupt_content);
-  const auto candidate =
-      load_weights(blobs, *release, task.candidate.form, task.candidate.snapshot, task.candidate.weights_hash);
+  const auto candidate = load_weights(blobs, *release, task.candidate.form, task.candidate.snapshot,
+                                      task.candidate.weights_hash);
   if (!candidate) return failed(task.task, candidate.error(), Reason::corrupt_content);
   const auto before = engine.score(*release, *parent);
   const auto after = engine.score(*release, *candidate);

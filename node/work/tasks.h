@@ -40,9 +40,9 @@ struct Activation {
 };
 /// @param active what serves now, for the comparison on the holdout; null when there is nothing.
 struct ActivationRules {
-  double tolerance = 0.05;              ///< A greater fall of accuracy …
-  double significance = 0.01;           ///< … with a sign test below this refuses a version.
-  std::size_t holdout_min = 50;         ///< With fewer samples nothing is compared.
+  double tolerance = 0.05;       ///< A greater fall of accuracy …
+  double significance = 0.01;    ///< … with a sign test below this refuses a version.
+  std::size_t holdout_min = 50;  ///< With fewer samples nothing is compared.
 };
 /// Checks hash, distance, known answers and, for a trial, the comparison with `active` on the local
 /// holdout (effect::Activate). @return an Error whose reason is what ActivationFailed reports.

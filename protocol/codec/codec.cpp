@@ -11,8 +11,8 @@ namespace rivulet {
 namespace {
 
 Status decode_bytes(Codec codec, std::size_t index, ByteSpan wire, std::span<float> out) {
-  Status decoded = codec == Codec::fp32 ? segment_codec::decode_fp32(wire, out)
-                                        : segment_codec::decode_int8(wire, out);
+  Status decoded =
+      codec == Codec::fp32 ? segment_codec::decode_fp32(wire, out) : segment_codec::decode_int8(wire, out);
   if (!decoded) return fail_at(fmt::format("{} delta, segment {}", name(codec), index), decoded.error());
   return {};
 }
@@ -87,7 +87,8 @@ Result<SegmentTable> SegmentTable::parse(Codec codec, ByteSpan head, std::uint64
   }
   const auto entries = load_le<std::uint64_t>(head);
   if (entries != expected_entries) {
-    return fail(Errc::corrupt, fmt::format("the delta has {} entries, the model {}", entries, expected_entries),
+    return fail(Errc::corrupt,
+                fmt::format("the delta has {} entries, the model {}", entries, expected_entries),
                 Reason::wrong_layout);
   }
   std::uint64_t end = head_size;
@@ -96,13 +97,14 @@ Result<SegmentTable> SegmentTable::parse(Codec codec, ByteSpan head, std::uint64
     const auto length = load_le<std::uint32_t>(head, sizeof entries + i * sizeof(std::uint32_t));
     const std::uint64_t right = segment_bytes(codec, entries_in_segment(expected_entries, i));
     if (length != right) {
-      return fail(Errc::corrupt, fmt::format("segment {} has {} bytes where {} takes {}", i, length, name(codec),
-                                             right));
+      return fail(Errc::corrupt,
+                  fmt::format("segment {} has {} bytes where {} takes {}", i, length, name(codec), right));
     }
     end += length;
   }
   if (end != wire_bytes) {
-    return fail(Errc::corrupt, fmt::format("a delta of {} bytes where its segments end at {}", wire_bytes, end));
+    return fail(Errc::corrupt,
+                fmt::format("a delta of {} bytes where its segments end at {}", wire_bytes, end));
   }
   SegmentTable table;
   table.codec_ = codec;
@@ -110,7 +112,8 @@ Result<SegmentTable> SegmentTable::parse(Codec codec, ByteSpan head, std::uint64
   table.offsets_.reserve(segments + 1);
   table.offsets_.push_back(head_size);
   for (std::size_t i = 0; i < segments; ++i) {
-    table.offsets_.push_back(table.offsets_.back() + segment_bytes(codec, entries_in_segment(expected_entries, i)));
+    table.offsets_.push_back(table.offsets_.back() +
+                             segment_bytes(codec, entries_in_segment(expected_entries, i)));
   }
   return table;
 }
@@ -141,8 +144,8 @@ Status EncodedDelta::read(std::size_t index, std::span<float> out, Bytes& /*scra
   return decode_segment(index, out);
 }
 
-Result<std::unique_ptr<SegmentSource>> open_segments(Codec codec, ReadBytes read_bytes, std::uint64_t wire_bytes,
-                                                     std::size_t expected_entries) {
+Result<std::unique_ptr<SegmentSource>> open_segments(Codec codec, ReadBytes read_bytes,
+                                                     std::uint64_t wire_bytes, std::size_t expected_entries) {
   Bytes head(static_cast<std::size_t>(std::min(wire_bytes, head_bytes(expected_entries))));
   const Status got = read_bytes(0, head);
   if (!got) return std::unexpected(got.error());

@@ -30,9 +30,11 @@ bool copy_finite(const std::byte* HWY_RESTRICT wire, std::size_t size, float* HW
     // LoadU and StoreU take addresses that are aligned to nothing.
     const auto entry = hn::LoadU(words, reinterpret_cast<const std::uint32_t*>(wire + i * sizeof(float)));
     hn::StoreU(entry, words, reinterpret_cast<std::uint32_t*>(out + i));
-    carried = hn::Or(carried, hn::Add(hn::AndNot(hn::Set(words, sign), entry), hn::Set(words, lowest_exponent_bit)));
+    carried = hn::Or(carried,
+                     hn::Add(hn::AndNot(hn::Set(words, sign), entry), hn::Set(words, lowest_exponent_bit)));
   }
-  std::uint32_t found = hn::AllTrue(words, hn::Eq(hn::And(carried, hn::Set(words, sign)), hn::Zero(words))) ? 0 : sign;
+  std::uint32_t found =
+      hn::AllTrue(words, hn::Eq(hn::And(carried, hn::Set(words, sign)), hn::Zero(words))) ? 0 : sign;
   for (; i < size; ++i) {
     std::memcpy(out + i, wire + i * sizeof(float), sizeof(float));
     found |= (std::bit_cast<std::uint32_t>(out[i]) & ~sign) + lowest_exponent_bit;

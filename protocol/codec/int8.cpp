@@ -94,8 +94,10 @@ Status decode_block(ByteSpan wire, std::size_t block, std::span<float> out) {
     return {};
   }
   if (bits < std::bit_cast<std::uint32_t>(scale_min) || bits > std::bit_cast<std::uint32_t>(scale_max)) {
-    return fail(Errc::corrupt, fmt::format("the scale of block {} has the bits {:#010x}; it must be 0 or a normal "
-                                           "positive number up to {}", block, bits, scale_max),
+    return fail(Errc::corrupt,
+                fmt::format("the scale of block {} has the bits {:#010x}; it must be 0 or a normal "
+                            "positive number up to {}",
+                            block, bits, scale_max),
                 Reason::bad_scale);
   }
   if (HWY_DYNAMIC_DISPATCH(multiply_block)(reinterpret_cast<const std::int8_t*>(entries), out.size(), scale,

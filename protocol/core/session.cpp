@@ -73,8 +73,10 @@ SessionEffects Session::send(Message message, Now now) {
   if (phase_ == Phase::closed) return take();
   transmit(message, now);
   if (std::holds_alternative<message::Welcome>(message)) phase_ = Phase::open;
-  if (const auto* refused = std::get_if<message::Refused>(&message)) end(refused->reason, refused->detail, false);
-  if (const auto* backoff = std::get_if<message::Backoff>(&message)) end(backoff->reason, "told to come later", false);
+  if (const auto* refused = std::get_if<message::Refused>(&message))
+    end(refused->reason, refused->detail, false);
+  if (const auto* backoff = std::get_if<message::Backoff>(&message))
+    end(backoff->reason, "told to come later", false);
   if (std::holds_alternative<message::Enrolled>(message)) end(Reason::none, "enrolled", false);
   return take();
 }
@@ -122,7 +124,8 @@ void Session::accept_greeting(Message message, Now) {
   if (const auto* welcome = std::get_if<message::Welcome>(&message)) {
     phase_ = Phase::open;
     if (welcome->heartbeat_seconds > 0) {
-      heartbeat_interval_ = std::min<std::chrono::milliseconds>(heartbeat_interval_, std::chrono::seconds(welcome->heartbeat_seconds));
+      heartbeat_interval_ = std::min<std::chrono::milliseconds>(
+          heartbeat_interval_, std::chrono::seconds(welcome->heartbeat_seconds));
     }
   }
   emit(Deliver{std::move(message)});
@@ -158,8 +161,8 @@ void Session::accept_open(Message message, Now now) {
 MonotonicTime Session::next_deadline() const {
   if (phase_ == Phase::closed) return MonotonicTime::max();
   if (phase_ == Phase::greeting) return opened_at_ + limits_.hello_timeout;
-  MonotonicTime next = std::min<MonotonicTime>(last_sent_ + heartbeat_interval_,
-                                               last_received_ + heartbeat_interval_ * limits_.heartbeats_missed_max);
+  MonotonicTime next = std::min<MonotonicTime>(
+      last_sent_ + heartbeat_interval_, last_received_ + heartbeat_interval_ * limits_.heartbeats_missed_max);
   if (incoming_ && incoming_->step != Incoming::Step::finished) {
     next = std::min<MonotonicTime>(next, incoming_->window_start + limits_.progress_window);
     // Credit may come free at any moment, by another session's end.
@@ -179,7 +182,8 @@ SessionEffects Session::on_time(Now now) {
     return take();
   }
   if (now.monotonic >= last_received_ + heartbeat_interval_ * limits_.heartbeats_missed_max) {
-    end(Reason::idle, "nothing was heard for " + std::to_string(limits_.heartbeats_missed_max) + " heartbeats", true);
+    end(Reason::idle,
+        "nothing was heard for " + std::to_string(limits_.heartbeats_missed_max) + " heartbeats", true);
     return take();
   }
   if (now.monotonic >= last_sent_ + heartbeat_interval_) transmit(message::Heartbeat{}, now);
@@ -197,7 +201,8 @@ void Session::check_progress(Now now) {
   }
   if (now.monotonic < incoming_->window_start + limits_.progress_window) return;
   if (incoming_->window_received < limits_.progress_bytes_min) {
-    end(Reason::too_slow, "a transfer moved " + std::to_string(incoming_->window_received) + " bytes in its window", true);
+    end(Reason::too_slow,
+        "a transfer moved " + std::to_string(incoming_->window_received) + " bytes in its window", true);
     return;
   }
   incoming_->window_start = now.monotonic;
@@ -221,10 +226,12 @@ SessionEffects Session::fetch(const ContentId& content, std::uint64_t bytes_max,
 }
 
 void Session::on_list(message::ContentList message) {
-  if (!incoming_ || incoming_->content != message.content || incoming_->step != Incoming::Step::listing) return;
+  if (!incoming_ || incoming_->content != message.content || incoming_->step != Incoming::Step::listing)
+    return;
   if (message.list.length > incoming_->bytes_max) {
-    fail_fetch({Errc::too_large, "the content has " + std::to_string(message.list.length) + " bytes; at most " +
-                                     std::to_string(incoming_->bytes_max) + " were announced"});
+    fail_fetch({Errc::too_large, "the content has " + std::to_string(message.list.length) +
+                                     " bytes; at most " + std::to_string(incoming_->bytes_max) +
+                                     " were announced"});
     return;
   }
   if (const auto status = check(message.list, message.content); !status) {
@@ -267,18 +274,22 @@ void Session::begin_receiving(Now now) {
   in.in_flight = in.window;
   in.window_start = now.monotonic;
   in.window_received = 0;
-  transmit(message::Fetch{in.content, in.receiver->received(), static_cast<std::uint32_t>(in.window), false}, now);
+  transmit(message::Fetch{in.content, in.receiver->received(), static_cast<std::uint32_t>(in.window), false},
+           now);
 }
 
 void Session::on_chunk(message::Chunk chunk, Now) {
   // A chunk of a fetch that was replaced in the meantime is no fault.
-  if (!incoming_ || incoming_->content != chunk.content || incoming_->step != Incoming::Step::receiving) return;
+  if (!incoming_ || incoming_->content != chunk.content || incoming_->step != Incoming::Step::receiving)
+    return;
   Incoming& in = *incoming_;
   const std::uint64_t offset = in.receiver->received();
   if (chunk.offset != offset || chunk.data.empty() || chunk.data.size() > in.in_flight) {
-    end(Reason::corrupt_content, "a chunk at " + std::to_string(chunk.offset) + " of " +
-                                     std::to_string(chunk.data.size()) + " bytes, expected at " + std::to_string(offset) +
-                                     " within a credit of " + std::to_string(in.in_flight), true);
+    end(Reason::corrupt_content,
+        "a chunk at " + std::to_string(chunk.offset) + " of " + std::to_string(chunk.data.size()) +
+            " bytes, expected at " + std::to_string(offset) + " within a credit of " +
+            std::to_string(in.in_flight),
+        true);
     return;
   }
   in.in_flight -= chunk.data.size();

@@ -66,8 +66,8 @@ struct CloseSession {
   std::string detail;
 };
 
-using SessionEffect = std::variant<SendFrame, Deliver, OpenContent, ReadContent, OpenPart, TruncatePart, AppendPart,
-                                   FinishPart, FetchFailed, CloseSession>;
+using SessionEffect = std::variant<SendFrame, Deliver, OpenContent, ReadContent, OpenPart, TruncatePart,
+                                   AppendPart, FinishPart, FetchFailed, CloseSession>;
 using SessionEffects = std::vector<SessionEffect>;
 
 /// One connection's protocol on either side, without sockets, files or clocks: what may be said when,
@@ -126,10 +126,10 @@ class Session {
     std::uint64_t bytes_max;
     Step step = Step::listing;
     std::optional<ContentReceiver> receiver;
-    std::uint64_t window = 0;    // held from the pool
-    std::uint64_t in_flight = 0;  // granted and not yet arrived
-    std::uint64_t unwritten = 0;  // arrived and not yet written
-    std::uint64_t written = 0;    // arrived and written, to be granted again
+    std::uint64_t window = 0;      // held from the pool
+    std::uint64_t in_flight = 0;   // granted and not yet arrived
+    std::uint64_t unwritten = 0;   // arrived and not yet written
+    std::uint64_t written = 0;     // arrived and written, to be granted again
     MonotonicTime credit_asked{};  // when the pool last had none for it
     std::uint64_t window_received = 0;
     MonotonicTime window_start{};

@@ -18,7 +18,8 @@ bool fill(X509* certificate, EVP_PKEY* key, const std::string& common_name) {
          ASN1_TIME_set_string_X509(X509_getm_notBefore(certificate), "19700101000000Z") == 1 &&
          ASN1_TIME_set_string_X509(X509_getm_notAfter(certificate), "99991231235959Z") == 1 &&
          X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
-                                    reinterpret_cast<const unsigned char*>(common_name.c_str()), -1, -1, 0) == 1 &&
+                                    reinterpret_cast<const unsigned char*>(common_name.c_str()), -1, -1,
+                                    0) == 1 &&
          X509_set_issuer_name(certificate, name) == 1 && X509_set_pubkey(certificate, key) == 1 &&
          X509_sign(certificate, key, nullptr) > 0;  // Ed25519 has its hash built in.
 }

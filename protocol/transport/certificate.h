@@ -11,9 +11,9 @@ struct x509_st;
 namespace rivulet {
 
 /// The Ed25519 key of a party in the form that TLS wants: the key, and a self-signed X.509 certificate of it
-/// (RFC 8410). The certificate only carries the key: peers check that and nothing else, so its other fields are
-/// fixed (serial 1, valid from 1970 to 9999, common name = the first 16 hex digits of the public key), and the
-/// same key makes the same bytes.
+/// (RFC 8410). The certificate only carries the key: peers check that and nothing else, so its other fields
+/// are fixed (serial 1, valid from 1970 to 9999, common name = the first 16 hex digits of the public key),
+/// and the same key makes the same bytes.
 class TlsIdentity {
  public:
   /// OpenSSL keeps its own copy of the seed and wipes it on destruction.

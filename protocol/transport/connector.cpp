@@ -11,8 +11,8 @@ namespace {
 
 using Addresses = std::vector<asio::ip::tcp::endpoint>;
 
-/// A lookup under way. Shared by the coroutine that waits and the resolver, whose getaddrinfo cannot be interrupted:
-/// the coroutine may give up while the resolver's thread still works.
+/// A lookup under way. Shared by the coroutine that waits and the resolver, whose getaddrinfo cannot be
+/// interrupted: the coroutine may give up while the resolver's thread still works.
 struct Lookup {
   explicit Lookup(const asio::any_io_executor& executor) : resolver(executor), answered(executor) {}
   asio::ip::tcp::resolver resolver;
@@ -21,7 +21,8 @@ struct Lookup {
   Addresses addresses;
 };
 
-asio::awaitable<Result<Addresses>> resolve(asio::any_io_executor executor, Endpoint endpoint, Deadline deadline) {
+asio::awaitable<Result<Addresses>> resolve(asio::any_io_executor executor, Endpoint endpoint,
+                                           Deadline deadline) {
   std::error_code not_numeric;
   const auto address = asio::ip::make_address(endpoint.host, not_numeric);
   if (!not_numeric) co_return Addresses{asio::ip::tcp::endpoint(address, endpoint.port)};
@@ -43,15 +44,16 @@ asio::awaitable<Result<Addresses>> resolve(asio::any_io_executor executor, Endpo
 }
 
 asio::awaitable<Status> connect_to(asio::ip::tcp::socket& socket, asio::ip::tcp::endpoint address) {
-  const auto [error] = co_await socket.async_connect(address, asio::experimental::as_tuple(asio::use_awaitable));
+  const auto [error] =
+      co_await socket.async_connect(address, asio::experimental::as_tuple(asio::use_awaitable));
   if (error == asio::error::operation_aborted) co_return fail(Errc::cancelled, "stopped");
   if (error) co_return fail(Errc::disconnected, error.message());
   co_return Status();
 }
 
 /// The first of the addresses that answers.
-asio::awaitable<Result<asio::ip::tcp::socket>> connect_to_any(asio::any_io_executor executor, Addresses addresses,
-                                                              Deadline deadline) {
+asio::awaitable<Result<asio::ip::tcp::socket>> connect_to_any(asio::any_io_executor executor,
+                                                              Addresses addresses, Deadline deadline) {
   Error last{Errc::not_found, "the name has no address"};
   for (std::size_t index = 0; index < addresses.size(); ++index) {
     const auto now = std::chrono::steady_clock::now();
@@ -67,8 +69,9 @@ asio::awaitable<Result<asio::ip::tcp::socket>> connect_to_any(asio::any_io_execu
   co_return std::unexpected(last);
 }
 
-asio::awaitable<Result<std::unique_ptr<FrameStream>>> connect_owned(asio::any_io_executor executor, Endpoint endpoint,
-                                                                    const TlsContext& tls, Deadline deadline,
+asio::awaitable<Result<std::unique_ptr<FrameStream>>> connect_owned(asio::any_io_executor executor,
+                                                                    Endpoint endpoint, const TlsContext& tls,
+                                                                    Deadline deadline,
                                                                     TransportLimits limits) {
   const std::string where = "cannot connect to " + to_string(endpoint);
   // Named, as GCC 12 destroys twice an aggregate (the endpoint) that is copied inside a co_await expression.
@@ -86,9 +89,9 @@ asio::awaitable<Result<std::unique_ptr<FrameStream>>> connect_owned(asio::any_io
 
 }  // namespace
 
-asio::awaitable<Result<std::unique_ptr<FrameStream>>> connect(asio::any_io_executor executor, const Endpoint& endpoint,
-                                                              const TlsContext& tls, Deadline deadline,
-                                                              TransportLimits limits) {
+asio::awaitable<Result<std::unique_ptr<FrameStream>>> connect(asio::any_io_executor executor,
+                                                              const Endpoint& endpoint, const TlsContext& tls,
+                                                              Deadline deadline, TransportLimits limits) {
   return connect_owned(std::move(executor), endpoint, tls, deadline, limits);
 }
 

@@ -24,7 +24,8 @@ inline Deadline deadline_in(std::chrono::nanoseconds wait) {
   return std::chrono::steady_clock::now() + std::chrono::duration_cast<Deadline::duration>(wait);
 }
 
-/// Whether the coroutine's task was told to stop. Asio tells a task once; asking before each wait makes it stick.
+/// Whether the coroutine's task was told to stop. Asio tells a task once; asking before each wait makes it
+/// stick.
 asio::awaitable<bool> is_cancelled();
 
 /// @return cancelled if the task was told to stop before `deadline`.
@@ -40,8 +41,8 @@ asio::awaitable<void> store_result(asio::awaitable<Result<T>> operation, std::op
 
 }  // namespace detail
 
-/// Awaits `operation`, which is told to stop at `deadline` or when the calling task is, and is always awaited to
-/// its end. @return what it returned; timeout if it gave up because of the deadline; cancelled.
+/// Awaits `operation`, which is told to stop at `deadline` or when the calling task is, and is always awaited
+/// to its end. @return what it returned; timeout if it gave up because of the deadline; cancelled.
 template <typename T>
 asio::awaitable<Result<T>> with_deadline(asio::awaitable<Result<T>> operation, Deadline deadline) {
   if (co_await is_cancelled()) co_return fail(Errc::cancelled, "stopped");
@@ -49,7 +50,8 @@ asio::awaitable<Result<T>> with_deadline(asio::awaitable<Result<T>> operation, D
   std::optional<Result<T>> result;
   asio::steady_timer timer(executor, deadline);
   auto race = asio::experimental::make_parallel_group(
-      asio::co_spawn(executor, detail::store_result(std::move(operation), result), asio::experimental::deferred),
+      asio::co_spawn(executor, detail::store_result(std::move(operation), result),
+                     asio::experimental::deferred),
       timer.async_wait(asio::experimental::deferred));
   const asio::experimental::wait_for_one first;
   const auto [order, exception, timer_error] = co_await race.async_wait(first, asio::use_awaitable);

@@ -43,13 +43,13 @@ Deadline FrameStream::read_deadline() const {
 std::unexpected<Error> FrameStream::read_failed(Error error) {
   if (error.code == Errc::timeout) {
     if (!first_frame_read_) {
-      error.detail =
-          fmt::format("{} did not finish its first frame within {} ms", remote(), limits_.first_frame.count());
+      error.detail = fmt::format("{} did not finish its first frame within {} ms", remote(),
+                                 limits_.first_frame.count());
     } else if (header_filled_ == 0) {
       error.detail = fmt::format("{} was silent for {} ms", remote(), limits_.idle.count());
     } else {
-      error.detail = fmt::format("{} sent less than {} bytes of a frame in {} ms", remote(), limits_.progress_bytes,
-                                 limits_.progress_window.count());
+      error.detail = fmt::format("{} sent less than {} bytes of a frame in {} ms", remote(),
+                                 limits_.progress_bytes, limits_.progress_window.count());
     }
   } else if (error.code == Errc::disconnected && header_filled_ > 0) {
     error.detail += ", in the middle of a frame";
@@ -92,8 +92,9 @@ asio::awaitable<Result<Bytes>> FrameStream::read_frame(std::size_t limit_bytes) 
   const std::size_t length = load_le<std::uint32_t>(header_);
   if (length == 0) co_return read_failed(Error{Errc::corrupt, remote() + " sent a frame of length 0"});
   if (length > limit_bytes) {
-    co_return read_failed(Error{Errc::too_large, fmt::format("{} announced a frame of {} bytes where {} are allowed",
-                                                             remote(), length, limit_bytes)});
+    co_return read_failed(Error{
+        Errc::too_large,
+        fmt::format("{} announced a frame of {} bytes where {} are allowed", remote(), length, limit_bytes)});
   }
   const Status whole = co_await read_body(length);
   if (!whole) co_return read_failed(whole.error());
@@ -124,7 +125,8 @@ asio::awaitable<Status> FrameStream::write_frame(std::span<const ByteSpan> piece
   for (const ByteSpan piece : pieces) length += piece.size();
   RIVULET_ASSERT(length > 0);
   if (length > std::numeric_limits<std::uint32_t>::max()) {
-    co_return fail(Errc::too_large, fmt::format("a frame of {} bytes does not fit its length of 32 bits", length));
+    co_return fail(Errc::too_large,
+                   fmt::format("a frame of {} bytes does not fit its length of 32 bits", length));
   }
   Bytes record;
   record.reserve(std::min(header_bytes + length, record_bytes));

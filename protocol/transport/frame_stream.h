@@ -13,8 +13,9 @@ namespace rivulet {
 
 /// Messages over TLS, one a frame.
 ///   frame := length: u32 LE, at least 1; body: byte[length]
-/// One coroutine may read while another writes. A peer is held to TransportLimits: the time of its first frame,
-/// silence between frames, progress within one (in both directions). Executor, lifetime and errors as in TlsStream.
+/// One coroutine may read while another writes. A peer is held to TransportLimits: the time of its first
+/// frame, silence between frames, progress within one (in both directions). Executor, lifetime and errors as
+/// in TlsStream.
 class FrameStream {
  public:
   /// @param tls after its handshake: the time of the first frame starts now.
@@ -22,14 +23,15 @@ class FrameStream {
   FrameStream(const FrameStream&) = delete;
   FrameStream& operator=(const FrameStream&) = delete;
 
-  /// The next frame's body. A read that was cancelled may be called again and goes on where it stopped; any other
-  /// error ends reading for good.
+  /// The next frame's body. A read that was cancelled may be called again and goes on where it stopped; any
+  /// other error ends reading for good.
   /// @param limit_bytes the largest body to accept; may differ from frame to frame.
   /// @return too_large or corrupt (length 0) before any memory is spent; timeout; disconnected, also when the
   ///   connection ends in mid-frame; refused by TLS; cancelled.
   asio::awaitable<Result<Bytes>> read_frame(std::size_t limit_bytes);
 
-  /// @param body not empty; stays valid until the end. Any error ends writing for good: half a frame may be out.
+  /// @param body not empty; stays valid until the end. Any error ends writing for good: half a frame may be
+  /// out.
   /// @return too_large above 2^32 - 1 bytes; timeout; disconnected; refused; cancelled.
   asio::awaitable<Status> write_frame(ByteSpan body);
   /// The same, keeping `body` alive itself.

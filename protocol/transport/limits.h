@@ -14,8 +14,8 @@ struct TransportLimits {
   std::chrono::milliseconds first_frame{5'000};
   /// Silence between two frames; 0 = for ever.
   std::chrono::milliseconds idle{180'000};
-  /// A frame under way moves at least `progress_bytes` in each window, or else it ends within the window. With
-  /// these defaults: 1 KiB/s.
+  /// A frame under way moves at least `progress_bytes` in each window, or else it ends within the window.
+  /// With these defaults: 1 KiB/s.
   std::chrono::milliseconds progress_window{30'000};
   std::size_t progress_bytes = 30 * 1024;
   /// How long close() waits for the peer's end, so that what we sent last is not lost to a reset.

@@ -34,14 +34,14 @@ struct ListenerCounters {
   std::uint64_t accept_errors = 0;      ///< the system refused, e.g. EMFILE
 };
 
-/// Accepts connections, holds strangers to their limits, and starts a handler for each peer that finished its TLS
-/// handshake. Everything runs on one executor, a strand or a single thread; calls are made there.
+/// Accepts connections, holds strangers to their limits, and starts a handler for each peer that finished its
+/// TLS handshake. Everything runs on one executor, a strand or a single thread; calls are made there.
 class Listener {
  public:
   /// Runs as a task of the listener and is told to stop by close(). When it returns, the connection ends.
   using Handler = std::function<asio::awaitable<void>(Incoming incoming)>;
-  /// Told in one line about what an operator should know (accept errors, failed handshakes), and about a bug in a
-  /// handler just before the program aborts.
+  /// Told in one line about what an operator should know (accept errors, failed handshakes), and about a bug
+  /// in a handler just before the program aborts.
   using Report = std::function<void(std::string_view what)>;
 
   struct Options {
@@ -53,7 +53,8 @@ class Listener {
   /// @param endpoint port 0 picks one; a name is looked up at once. @param tls outlives the listener.
   /// @return invalid for a host that is none of ours, conflict if the port is taken, permission.
   static Result<std::unique_ptr<Listener>> open(asio::any_io_executor executor, const Endpoint& endpoint,
-                                                const TlsContext& tls, Options options, Handler handler, Report report);
+                                                const TlsContext& tls, Options options, Handler handler,
+                                                Report report);
 
   void start();
   /// Stops accepting, tells all handlers to stop, and awaits them. To be awaited before destruction.
@@ -65,7 +66,8 @@ class Listener {
   [[nodiscard]] std::size_t pending() const { return slots_->taken(); }
 
  private:
-  Listener(asio::ip::tcp::acceptor acceptor, const TlsContext& tls, Options options, Handler handler, Report report);
+  Listener(asio::ip::tcp::acceptor acceptor, const TlsContext& tls, Options options, Handler handler,
+           Report report);
   asio::awaitable<void> accept_all();
   void admit(asio::ip::tcp::socket socket);
   asio::awaitable<void> serve(asio::ip::tcp::socket socket, PendingSlot slot);

@@ -14,8 +14,8 @@ namespace rivulet {
 
 class PendingSlots;
 
-/// A connection's place among those not yet authenticated. It is given back by release(), once the peer has proven to
-/// belong, or by destruction. Any thread.
+/// A connection's place among those not yet authenticated. It is given back by release(), once the peer has
+/// proven to belong, or by destruction. Any thread.
 class PendingSlot {
  public:
   PendingSlot(PendingSlot&& other) noexcept;
@@ -53,7 +53,7 @@ class PendingSlots : public std::enable_shared_from_this<PendingSlots> {
 
   const ListenerLimits limits_;
   mutable std::mutex mutex_;
-  std::size_t taken_ = 0;                                  // under mutex_
+  std::size_t taken_ = 0;                                   // under mutex_
   std::map<PendingSlot::Network, std::size_t> by_network_;  // under mutex_; at most pending_max entries
 };
 

@@ -46,7 +46,8 @@ bool TaskGroup::spawn(asio::awaitable<void> task) {
   if (closing_) return false;
   const auto signal = signals_.emplace(signals_.end());
   auto on_end = [this, signal](const std::exception_ptr& exception) { finished(signal, exception); };
-  asio::co_spawn(executor_, run_quietly(std::move(task)), asio::bind_cancellation_slot(signal->slot(), on_end));
+  asio::co_spawn(executor_, run_quietly(std::move(task)),
+                 asio::bind_cancellation_slot(signal->slot(), on_end));
   return true;
 }
 

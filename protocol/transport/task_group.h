@@ -13,10 +13,10 @@
 
 namespace rivulet {
 
-/// Owns the coroutines that are started in it, like Seastar's gate: none outlives close(). A task that is told to
-/// stop is not thrown at; its current wait and all later ones return Errc::cancelled (TlsStream, FrameStream,
-/// sleep_until, with_deadline), and it returns in its own way. All calls are made on the executor, which is a strand
-/// or runs on one thread.
+/// Owns the coroutines that are started in it, like Seastar's gate: none outlives close(). A task that is
+/// told to stop is not thrown at; its current wait and all later ones return Errc::cancelled (TlsStream,
+/// FrameStream, sleep_until, with_deadline), and it returns in its own way. All calls are made on the
+/// executor, which is a strand or runs on one thread.
 class TaskGroup {
  public:
   /// Told about an exception that left a task, which is a bug, just before the program aborts.
@@ -32,8 +32,8 @@ class TaskGroup {
   bool spawn(asio::awaitable<void> task);
   /// Tells every task to stop and lets none start any more.
   void cancel();
-  /// cancel(), then waits for the last task to end. Never called from a task of the same group. The caller being told
-  /// to stop does not cut it short.
+  /// cancel(), then waits for the last task to end. Never called from a task of the same group. The caller
+  /// being told to stop does not cut it short.
   asio::awaitable<void> close();
 
   [[nodiscard]] std::size_t running() const { return signals_.size(); }

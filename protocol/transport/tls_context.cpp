@@ -22,8 +22,8 @@ const unsigned char* alpn_wire_data() { return reinterpret_cast<const unsigned c
 int select_alpn(SSL*, const unsigned char** out, unsigned char* out_length, const unsigned char* offered,
                 unsigned int offered_length, void*) {
   unsigned char* chosen = nullptr;
-  if (SSL_select_next_proto(&chosen, out_length, alpn_wire_data(), alpn_wire_bytes, offered, offered_length) !=
-      OPENSSL_NPN_NEGOTIATED) {
+  if (SSL_select_next_proto(&chosen, out_length, alpn_wire_data(), alpn_wire_bytes, offered,
+                            offered_length) != OPENSSL_NPN_NEGOTIATED) {
     return SSL_TLSEXT_ERR_ALERT_FATAL;
   }
   *out = chosen;
@@ -42,8 +42,8 @@ Result<PublicKey> key_of(X509* certificate) {
   return result;
 }
 
-/// Replaces OpenSSL's search for a chain of authorities: we have none. That the peer owns the key is proven by
-/// the handshake itself (CertificateVerify, RFC 8446 section 4.4.3).
+/// Replaces OpenSSL's search for a chain of authorities: we have none. That the peer owns the key is proven
+/// by the handshake itself (CertificateVerify, RFC 8446 section 4.4.3).
 int accept_one_key(X509_STORE_CTX* verification, void*) {
   X509* const certificate = X509_STORE_CTX_get0_cert(verification);
   const STACK_OF(X509)* const sent = X509_STORE_CTX_get0_untrusted(verification);
@@ -70,8 +70,9 @@ bool set_rules(SSL_CTX* context) {
   SSL_CTX_set_cert_verify_callback(context, accept_one_key, nullptr);
   SSL_CTX_set_alpn_select_cb(context, select_alpn, nullptr);
   return SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) == 1 &&
-         SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) == 1 && SSL_CTX_set_num_tickets(context, 0) == 1 &&
-         SSL_CTX_set_max_early_data(context, 0) == 1 && SSL_CTX_set_recv_max_early_data(context, 0) == 1 &&
+         SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) == 1 &&
+         SSL_CTX_set_num_tickets(context, 0) == 1 && SSL_CTX_set_max_early_data(context, 0) == 1 &&
+         SSL_CTX_set_recv_max_early_data(context, 0) == 1 &&
          SSL_CTX_set_ciphersuites(
              context, "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384") == 1 &&
          SSL_CTX_set1_groups_list(context, "X25519:P-256") == 1 &&

@@ -16,8 +16,9 @@ inline constexpr std::string_view alpn_name = "rivulet/1";
 
 /// The rules of our TLS, for either role: version 1.3 only; both sides show exactly one self-signed Ed25519
 /// certificate, of which only the key counts; ALPN alpn_name; no early data, tickets, or session cache (so
-/// nothing that is said can be replayed, and every connection proves its key). Who the peer's key belongs to is
-/// for the session to judge. Thread-safe once made; streams share what they need of it, so it may go first.
+/// nothing that is said can be replayed, and every connection proves its key). Who the peer's key belongs to
+/// is for the session to judge. Thread-safe once made; streams share what they need of it, so it may go
+/// first.
 class TlsContext {
  public:
   /// @return internal if OpenSSL refuses a setting.

@@ -21,8 +21,8 @@ constexpr std::size_t turn_bytes = 64 * 1024;
 /// A peer that keeps sending while we close is not listened to for longer.
 constexpr std::size_t drain_bytes_max = 1 << 20;
 
-// OpenSSL's own socket BIO uses write(), whose SIGPIPE would end the program when a peer resets its connection;
-// this one differs in MSG_NOSIGNAL only.
+// OpenSSL's own socket BIO uses write(), whose SIGPIPE would end the program when a peer resets its
+// connection; this one differs in MSG_NOSIGNAL only.
 
 int descriptor_of(BIO* bio) { return static_cast<int>(reinterpret_cast<std::intptr_t>(BIO_get_data(bio))); }
 
@@ -72,7 +72,8 @@ std::string text_of(const asio::ip::tcp::socket& socket) {
   const auto endpoint = socket.remote_endpoint(error);
   if (error) return "a peer that has gone";
   const bool ipv6 = endpoint.address().is_v6();
-  return (ipv6 ? "[" : "") + endpoint.address().to_string() + (ipv6 ? "]:" : ":") + std::to_string(endpoint.port());
+  return (ipv6 ? "[" : "") + endpoint.address().to_string() + (ipv6 ? "]:" : ":") +
+         std::to_string(endpoint.port());
 }
 
 }  // namespace
@@ -129,8 +130,9 @@ TlsStream::Attempt TlsStream::attempt(Operation operation, void* data, std::size
       result.error = Error{Errc::disconnected, remote_ + " closed the connection"};
       break;
     case SSL_ERROR_SYSCALL:
-      result.error = Error{Errc::disconnected, "lost the connection to " + remote_ + ": " +
-                                                   (system_error == 0 ? "it ended" : std::strerror(system_error))};
+      result.error =
+          Error{Errc::disconnected, "lost the connection to " + remote_ + ": " +
+                                        (system_error == 0 ? "it ended" : std::strerror(system_error))};
       break;
     default:
       result.error = Error{Errc::refused, "TLS with " + remote_ + ": " + take_openssl_reason()};
@@ -170,7 +172,8 @@ asio::awaitable<Result<std::size_t>> TlsStream::perform(Operation operation, voi
   }
   for (;;) {
     const bool told = co_await is_cancelled();
-    if (told || cancelled_) co_return fail(Errc::cancelled, "the connection to " + remote_ + " is being closed");
+    if (told || cancelled_)
+      co_return fail(Errc::cancelled, "the connection to " + remote_ + " is being closed");
     const Attempt attempted = attempt(operation, data, size);
     if (attempted.error) co_return std::unexpected(*attempted.error);
     if (!attempted.wanted) {

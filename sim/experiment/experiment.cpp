@@ -47,7 +47,8 @@ void read_data(TomlReader in, DataConfig& data) {
   const bool has_file = data.source != DataSource::digits;
   data.place = in.where(has_file ? "path" : "source");
   if (has_file) in.require("path");
-  if (!has_file && in.has("path")) in.reject("path", "belongs to the sources idx and csv: the digits are in the program");
+  if (!has_file && in.has("path"))
+    in.reject("path", "belongs to the sources idx and csv: the digits are in the program");
   if (!has_file && in.has("test_path")) in.reject("test_path", "belongs to the sources idx and csv");
   expect_file(in, "path", data.path);
   expect_file(in, "label_path", data.label_path);
@@ -62,7 +63,8 @@ void read_data(TomlReader in, DataConfig& data) {
 }
 
 void read_fleet(TomlReader in, const DataConfig& data, FleetConfig& fleet) {
-  fleet.nodes = static_cast<std::size_t>(in.integer("nodes", static_cast<std::int64_t>(fleet.nodes), 1, nodes_max));
+  fleet.nodes =
+      static_cast<std::size_t>(in.integer("nodes", static_cast<std::int64_t>(fleet.nodes), 1, nodes_max));
   if (data.partition == PartitionKind::natural && in.has("nodes")) {
     in.reject("nodes", "follows from the data with the partition \"natural\": leave it out");
   }
@@ -84,12 +86,14 @@ void read_input(TomlReader in, Experiment& experiment) {
   const auto floats = [&](const char* key, double otherwise) {
     constexpr double float_max = std::numeric_limits<float>::max();
     std::vector<float> narrow;
-    for (const double value : in.numbers(key, {otherwise}, -float_max, float_max)) narrow.push_back(static_cast<float>(value));
+    for (const double value : in.numbers(key, {otherwise}, -float_max, float_max))
+      narrow.push_back(static_cast<float>(value));
     return narrow;
   };
   const double scale = experiment.data.source == DataSource::digits ? 16.0 : 1.0;
   experiment.preprocessing = Preprocessing{floats("mean", 0.0), floats("scale", scale)};
-  if (std::ranges::count(experiment.preprocessing->scale, 0.0F) > 0) in.reject("scale", "must not be 0: it divides");
+  if (std::ranges::count(experiment.preprocessing->scale, 0.0F) > 0)
+    in.reject("scale", "must not be 0: it divides");
 }
 
 void read_version(TomlReader in, Experiment& experiment) {
@@ -99,7 +103,8 @@ void read_version(TomlReader in, Experiment& experiment) {
   const bool known = std::ranges::all_of(experiment.variants, [](const std::string& variant) {
     return std::ranges::find(known_recipes, variant) != known_recipes.end();
   });
-  if (experiment.variants.empty() || !known) in.reject("variants", "must be of \"fp32\" and \"int8\", at least one");
+  if (experiment.variants.empty() || !known)
+    in.reject("variants", "must be of \"fp32\" and \"int8\", at least one");
 }
 
 Result<Experiment> read(TomlReader root, const Overrides& overrides) {
@@ -131,13 +136,15 @@ Result<Experiment> read(TomlReader root, const Overrides& overrides) {
 
 std::string names_of_bundled() {
   std::string names;
-  for (const Bundled& bundled : bundled_experiments()) names += fmt::format("{}{}", names.empty() ? "" : ", ", bundled.name);
+  for (const Bundled& bundled : bundled_experiments())
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", bundled.name);
   return names;
 }
 
 }  // namespace
 
-Result<Experiment> parse_experiment(std::string_view text, const fs::path& source, const Overrides& overrides) {
+Result<Experiment> parse_experiment(std::string_view text, const fs::path& source,
+                                    const Overrides& overrides) {
   auto reader = TomlReader::parse(text, source);
   if (!reader) return std::unexpected(reader.error());
   return read(std::move(*reader), overrides);
@@ -153,13 +160,16 @@ Result<Experiment> load_experiment(const std::string& file_or_name, const Overri
   for (const Bundled& bundled : bundled_experiments()) {
     if (bundled.name != file_or_name) continue;
     const char* data = std::getenv("RIVULET_DATA");
-    auto experiment = parse_experiment(bundled.text, fs::path(data == nullptr ? "" : data) / (file_or_name + ".toml"), overrides);
-    if (!experiment && data == nullptr && experiment.error().detail.find("names no file") != std::string::npos) {
+    auto experiment = parse_experiment(
+        bundled.text, fs::path(data == nullptr ? "" : data) / (file_or_name + ".toml"), overrides);
+    if (!experiment && data == nullptr &&
+        experiment.error().detail.find("names no file") != std::string::npos) {
       experiment.error().detail += "; RIVULET_DATA names the folder of data sets";
     }
     return experiment;
   }
-  return fail(Errc::not_found, fmt::format("'{}' is neither a file nor a bundled experiment ({})", file_or_name, names_of_bundled()));
+  return fail(Errc::not_found, fmt::format("'{}' is neither a file nor a bundled experiment ({})",
+                                           file_or_name, names_of_bundled()));
 }
 
 }  // namespace rivulet::sim

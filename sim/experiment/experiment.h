@@ -22,10 +22,10 @@ enum class PartitionKind : std::uint8_t { iid, shards, dirichlet, natural };
 /// [data] Which samples there are, and who has them.
 struct DataConfig {
   DataSource source = DataSource::digits;
-  std::filesystem::path path;             ///< Of the training samples; of digits none.
-  std::filesystem::path label_path;       ///< idx; empty: beside the images by its usual name.
-  std::string label;                      ///< csv: the column.
-  std::filesystem::path test_path;        ///< Never gates; empty: test_fraction of `path`.
+  std::filesystem::path path;        ///< Of the training samples; of digits none.
+  std::filesystem::path label_path;  ///< idx; empty: beside the images by its usual name.
+  std::string label;                 ///< csv: the column.
+  std::filesystem::path test_path;   ///< Never gates; empty: test_fraction of `path`.
   std::filesystem::path test_label_path;
   double test_fraction = 0.2;
   double central_fraction = 0.1;  ///< Held out by the coordinator, if validation asks for that.
@@ -40,7 +40,7 @@ struct DataConfig {
 /// [fleet] What the devices are. The i-th draws how fast it is, and how fast its link is: each within
 /// a factor `spread` of the value here, either way, log-uniformly.
 struct FleetConfig {
-  std::size_t nodes = 100;  ///< natural: follows from the data.
+  std::size_t nodes = 100;           ///< natural: follows from the data.
   double samples_per_second = 1000;  ///< In training; scoring is three times as fast.
   double bytes_per_second = 1e6;
   std::chrono::milliseconds latency{20};
@@ -52,12 +52,12 @@ struct Experiment {
   std::uint64_t seed = 1;
   DataConfig data;
   FleetConfig fleet;
-  std::string architecture = "mlp";                  ///< [model]
+  std::string architecture = "mlp";  ///< [model]
   std::vector<std::int64_t> hidden{200, 200};
-  std::optional<Preprocessing> preprocessing;        ///< [input] mean, scale; digits have 0 and 16 by default.
-  SnapshotForm snapshot = SnapshotForm::int8;        ///< [version]
+  std::optional<Preprocessing> preprocessing;  ///< [input] mean, scale; digits have 0 and 16 by default.
+  SnapshotForm snapshot = SnapshotForm::int8;  ///< [version]
   std::vector<std::string> variants{"fp32", "int8"};
-  std::uint32_t rounds = 50;                         ///< [round] count
+  std::uint32_t rounds = 50;        ///< [round] count
   coordinator::Config coordinator;  ///< [round] [training] [delta] [aggregation] [validation] [limits]
 };
 

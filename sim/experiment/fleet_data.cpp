@@ -15,11 +15,12 @@ namespace {
 /// What the experiment's seed is split for.
 enum Label : std::uint64_t { split_label = 201, partition_label = 202, holdout_label = 203 };
 
-Result<Dataset> load(const DataConfig& data, const std::filesystem::path& file, const std::filesystem::path& labels,
-                     std::vector<std::string> classes) {
+Result<Dataset> load(const DataConfig& data, const std::filesystem::path& file,
+                     const std::filesystem::path& labels, std::vector<std::string> classes) {
   if (data.source == DataSource::digits) return embedded_digits();
   const bool csv = data.source == DataSource::csv;
-  const SampleOptions options{.label = csv ? data.label : labels.string(), .group = data.column, .ignore = {}, .scale_bytes = true};
+  const SampleOptions options{
+      .label = csv ? data.label : labels.string(), .group = data.column, .ignore = {}, .scale_bytes = true};
   return load_dataset(file, csv ? SampleFormat::csv : SampleFormat::idx, options,
                       {TaskKind::classification, std::move(classes)});
 }
@@ -34,15 +35,18 @@ coordinator::ScoringData scoring_data(const Dataset& dataset, std::span<const st
   return data;
 }
 
-Result<Partition> deal(const Experiment& experiment, const Dataset& dataset, std::span<const std::size_t> pool) {
+Result<Partition> deal(const Experiment& experiment, const Dataset& dataset,
+                       std::span<const std::size_t> pool) {
   const DataConfig& data = experiment.data;
   Rng rng(derive_seed(experiment.seed, partition_label));
   std::vector<std::int64_t> labels;
   for (const std::size_t index : pool) labels.push_back(dataset.labels[index]);
   switch (data.partition) {
     case PartitionKind::iid: return partition_iid(pool.size(), experiment.fleet.nodes, rng);
-    case PartitionKind::shards: return partition_shards(labels, experiment.fleet.nodes, data.shards_per_node, rng);
-    case PartitionKind::dirichlet: return partition_dirichlet(labels, experiment.fleet.nodes, data.alpha, rng);
+    case PartitionKind::shards:
+      return partition_shards(labels, experiment.fleet.nodes, data.shards_per_node, rng);
+    case PartitionKind::dirichlet:
+      return partition_dirichlet(labels, experiment.fleet.nodes, data.alpha, rng);
     case PartitionKind::natural: break;
   }
   // Groups all of whose samples are in the test split have none to train on: numbers without gaps.
@@ -52,7 +56,8 @@ Result<Partition> deal(const Experiment& experiment, const Dataset& dataset, std
   known.erase(std::ranges::unique(known).begin(), known.end());
   std::vector<std::uint32_t> groups;
   for (const std::size_t index : pool) {
-    groups.push_back(static_cast<std::uint32_t>(std::ranges::lower_bound(known, dataset.groups[index]) - known.begin()));
+    groups.push_back(
+        static_cast<std::uint32_t>(std::ranges::lower_bound(known, dataset.groups[index]) - known.begin()));
   }
   return partition_natural(groups);
 }
@@ -63,7 +68,8 @@ NodeSamples node_samples(const Dataset& dataset, std::vector<std::size_t> indice
   std::size_t held_out = 0;
   if (fraction > 0) {
     shuffle(std::span(indices), rng);
-    held_out = std::min(static_cast<std::size_t>(fraction * static_cast<double>(indices.size())), indices.size() - 1);
+    held_out = std::min(static_cast<std::size_t>(fraction * static_cast<double>(indices.size())),
+                        indices.size() - 1);
   }
   NodeSamples samples;
   for (std::size_t k = 0; k < indices.size(); ++k) {
@@ -88,7 +94,8 @@ Result<FleetData> load_fleet_data(const Experiment& experiment) {
   const bool federated = mode == ValidationMode::federated || mode == ValidationMode::both;
   const auto dataset = load(config, config.path, config.label_path, {});
   if (!dataset) return fail_at(config.place, dataset.error());
-  if (dataset->classes.size() < 2) return fail(Errc::invalid, config.place + ": the samples are all of one class");
+  if (dataset->classes.size() < 2)
+    return fail(Errc::invalid, config.place + ": the samples are all of one class");
 
   FleetData data;
   data.sample_size = dataset->sample_size();
@@ -104,7 +111,8 @@ Result<FleetData> load_fleet_data(const Experiment& experiment) {
   shuffle(std::span(order), split);
   std::span<const std::size_t> rest = order;
   const auto take = [&](double fraction) {
-    const auto count = std::max<std::size_t>(1, static_cast<std::size_t>(fraction * static_cast<double>(order.size())));
+    const auto count =
+        std::max<std::size_t>(1, static_cast<std::size_t>(fraction * static_cast<double>(order.size())));
     const auto taken = rest.first(std::min(count, rest.size()));
     rest = rest.subspan(taken.size());
     return scoring_data(*dataset, taken);
@@ -128,7 +136,8 @@ Result<FleetData> load_fleet_data(const Experiment& experiment) {
   for (const auto& members : *partition) {
     std::vector<std::size_t> indices;
     for (const std::size_t member : members) indices.push_back(rest[member]);
-    data.nodes.push_back(node_samples(*dataset, std::move(indices), federated ? config.holdout_fraction : 0.0, held_out, *preprocessor));
+    data.nodes.push_back(node_samples(*dataset, std::move(indices), federated ? config.holdout_fraction : 0.0,
+                                      held_out, *preprocessor));
   }
   return data;
 }

@@ -18,7 +18,8 @@ namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
 Status not_written(const fs::path& file) {
-  return fail(Errc::storage, file.string() + " could not be written: is there room, and may this user write there?");
+  return fail(Errc::storage,
+              file.string() + " could not be written: is there room, and may this user write there?");
 }
 
 }  // namespace
@@ -26,7 +27,8 @@ Status not_written(const fs::path& file) {
 Status prepare_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
-  if (error) return fail(Errc::storage, fmt::format("{} could not be made: {}", folder.string(), error.message()));
+  if (error)
+    return fail(Errc::storage, fmt::format("{} could not be made: {}", folder.string(), error.message()));
   for (const char* name : {"summary.json", "model.npz", "test.csv"}) fs::remove(folder / name, error);
   if (!std::ofstream(folder / "rounds.jsonl", std::ios::binary)) return not_written(folder / "rounds.jsonl");
   return {};
@@ -73,15 +75,16 @@ Status write_test(const fs::path& file, const FleetData& data) {
   for (std::size_t i = 0; i < data.sample_size; ++i) out << 'x' << i << ',';
   out << "label\n";
   for (std::size_t k = 0; k < data.test.labels.size(); ++k) {
-    for (std::size_t i = 0; i < data.sample_size; ++i) out << fmt::format("{},", data.test.inputs[k * data.sample_size + i]);
+    for (std::size_t i = 0; i < data.sample_size; ++i)
+      out << fmt::format("{},", data.test.inputs[k * data.sample_size + i]);
     out << data.classes[static_cast<std::size_t>(data.test.labels[k])] << '\n';
   }
   out.flush();
   return out ? Status{} : not_written(file);
 }
 
-Status write_summary(const fs::path& file, const Experiment& experiment, const FleetData& data, const VirtualFleet& fleet,
-                     const RunSummary& summary) {
+Status write_summary(const fs::path& file, const Experiment& experiment, const FleetData& data,
+                     const VirtualFleet& fleet, const RunSummary& summary) {
   std::size_t samples = 0;
   for (const NodeSamples& node : data.nodes) samples += node.labels.size();
   ordered_json json{{"seed", experiment.seed},

@@ -16,7 +16,8 @@ std::string to_json(const RoundLine& line);
 
 /// The version in service: a float32 array per tensor by its layout name, and preprocessing.mean and
 /// preprocessing.scale.
-Status write_model(const std::filesystem::path& file, VirtualFleet& fleet, const Preprocessing& preprocessing);
+Status write_model(const std::filesystem::path& file, VirtualFleet& fleet,
+                   const Preprocessing& preprocessing);
 /// Raw samples, the class's name in the last column.
 Status write_test(const std::filesystem::path& file, const FleetData& data);
 Status write_summary(const std::filesystem::path& file, const Experiment& experiment, const FleetData& data,

@@ -44,7 +44,9 @@ class Recorder {
   [[nodiscard]] const RunSummary& summary() const { return summary_; }
 
  private:
-  static std::uint64_t take(std::uint64_t total, std::uint64_t& before) { return total - std::exchange(before, total); }
+  static std::uint64_t take(std::uint64_t total, std::uint64_t& before) {
+    return total - std::exchange(before, total);
+  }
 
   void add(const coordinator::RoundSummary& summary) {
     write();
@@ -57,7 +59,8 @@ class Recorder {
     line.upload_bytes = take(fleet_.coordinator().received_bytes(), uploaded_);
     line.download_bytes = take(fleet_.coordinator().sent_bytes(), downloaded_);
     line.virtual_seconds = std::chrono::duration<double>(fleet_.now() - begin_).count();
-    if (const auto* version = fleet_.state().registry.find(line.version); version != nullptr && version->metrics) {
+    if (const auto* version = fleet_.state().registry.find(line.version);
+        version != nullptr && version->metrics) {
       accuracy_ = version->metrics->accuracy;
       loss_ = version->metrics->loss;
     }
@@ -100,11 +103,14 @@ bool rounds_are_over(const coordinator::State& state) {
   return none_runs && state.schedule.last_started >= state.schedule.until;
 }
 
-Status stands_still() { return fail(Errc::internal, "the virtual world stands still: nothing will happen any more"); }
+Status stands_still() {
+  return fail(Errc::internal, "the virtual world stands still: nothing will happen any more");
+}
 
 }  // namespace
 
-Result<RunSummary> run_experiment(const Experiment& experiment, const FleetData& data, const RunOptions& options) {
+Result<RunSummary> run_experiment(const Experiment& experiment, const FleetData& data,
+                                  const RunOptions& options) {
   if (const auto status = prepare_folder(options.folder); !status) return std::unexpected(status.error());
   std::ofstream file(options.folder / "rounds.jsonl", std::ios::binary);
   VirtualFleet fleet(experiment, data, options.threads);
@@ -125,15 +131,19 @@ Result<RunSummary> run_experiment(const Experiment& experiment, const FleetData&
 
   RunSummary summary = recorder.summary();
   summary.stopped = fleet.state().schedule.stopped;
-  if (!file) return fail(Errc::storage, (options.folder / "rounds.jsonl").string() + " could not be written: make room");
+  if (!file)
+    return fail(Errc::storage,
+                (options.folder / "rounds.jsonl").string() + " could not be written: make room");
   if (const auto status = write_model(options.folder / "model.npz", fleet, data.preprocessing); !status) {
     return std::unexpected(status.error());
   }
   if (data.test_was_drawn) {
-    if (const auto status = write_test(options.folder / "test.csv", data); !status) return std::unexpected(status.error());
+    if (const auto status = write_test(options.folder / "test.csv", data); !status)
+      return std::unexpected(status.error());
   }
   summary.wall_seconds = seconds_since_process_start();
-  if (const auto status = write_summary(options.folder / "summary.json", experiment, data, fleet, summary); !status) {
+  if (const auto status = write_summary(options.folder / "summary.json", experiment, data, fleet, summary);
+      !status) {
     return std::unexpected(status.error());
   }
   return summary;

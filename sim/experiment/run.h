@@ -11,15 +11,15 @@ namespace rivulet::sim {
 /// A line of rounds.jsonl.
 struct RoundLine {
   std::uint64_t round = 0;
-  std::string state;        ///< "published", "refused" or "failed".
-  double accuracy = 0;      ///< On the test split, of the version that is in service after the round.
+  std::string state;    ///< "published", "refused" or "failed".
+  double accuracy = 0;  ///< On the test split, of the version that is in service after the round.
   double loss = 0;
   std::uint64_t version = 0;
   std::uint64_t invited = 0;
-  std::uint64_t participants = 0;   ///< Nodes whose update was accepted.
-  std::uint64_t upload_bytes = 0;   ///< Content since the last line; the first line has the joining too, and
-  std::uint64_t download_bytes = 0; ///< the last one what it takes until all nodes serve the last version.
-  double virtual_seconds = 0;       ///< From the first round's start to this one's end.
+  std::uint64_t participants = 0;    ///< Nodes whose update was accepted.
+  std::uint64_t upload_bytes = 0;    ///< Content since the last line; the first line has the joining too, and
+  std::uint64_t download_bytes = 0;  ///< the last one what it takes until all nodes serve the last version.
+  double virtual_seconds = 0;        ///< From the first round's start to this one's end.
 };
 
 struct RunOptions {
@@ -43,6 +43,7 @@ struct RunSummary {
 
 /// Runs an experiment to its end and writes what came of it. use_one_thread() was called before.
 /// @return storage; invalid for a network that does not fit the data; what went wrong in the fleet.
-Result<RunSummary> run_experiment(const Experiment& experiment, const FleetData& data, const RunOptions& options);
+Result<RunSummary> run_experiment(const Experiment& experiment, const FleetData& data,
+                                  const RunOptions& options);
 
 }  // namespace rivulet::sim

@@ -39,7 +39,8 @@ Result<ModelShelf::Lease> ModelShelf::take(const Release& release) {
 }
 
 Result<node::TrainingResult> SharedEngine::train(const Release& release, std::span<const float> base,
-                                                 const message::TrainingPlan& plan, const std::atomic<bool>& stop) {
+                                                 const message::TrainingPlan& plan,
+                                                 const std::atomic<bool>& stop) {
   const auto model = shelf_.take(release);
   if (!model) return std::unexpected(model.error());
   const TrainingParameters parameters{.epochs = plan.epochs,
@@ -52,11 +53,13 @@ Result<node::TrainingResult> SharedEngine::train(const Release& release, std::sp
                                       .seed = plan.seed,
                                       .optimizer = static_cast<OptimizerKind>(plan.optimizer)};
   auto outcome = rivulet::train(
-      **model, base, {.inputs = samples_.inputs, .labels = samples_.labels, .targets = {}, .task = release.task},
-      parameters, &stop);
+      **model, base,
+      {.inputs = samples_.inputs, .labels = samples_.labels, .targets = {}, .task = release.task}, parameters,
+      &stop);
   if (!outcome) return std::unexpected(outcome.error());
   if (outcome->end == TrainingEnd::stopped) return fail(Errc::cancelled, "the training was stopped");
-  if (outcome->end == TrainingEnd::diverged) return fail(Errc::refused, outcome->detail, Reason::training_diverged);
+  if (outcome->end == TrainingEnd::diverged)
+    return fail(Errc::refused, outcome->detail, Reason::training_diverged);
   return node::TrainingResult{.delta = std::move(outcome->delta),
                               .samples = outcome->samples,
                               .loss_first = outcome->loss_first,

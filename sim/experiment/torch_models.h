@@ -46,7 +46,8 @@ class SharedEngine final : public node::Engine {
   SharedEngine(ModelShelf& shelf, const NodeSamples& samples) : shelf_(shelf), samples_(samples) {}
 
   Result<node::TrainingResult> train(const Release& release, std::span<const float> base,
-                                     const message::TrainingPlan& plan, const std::atomic<bool>& stop) override;
+                                     const message::TrainingPlan& plan,
+                                     const std::atomic<bool>& stop) override;
   Result<node::HoldoutScore> score(const Release& release, std::span<const float> weights) override;
   Result<std::vector<float>> answers(const Release& release, std::span<const float> weights,
                                      std::span<const float> inputs) override;

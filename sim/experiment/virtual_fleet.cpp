@@ -17,13 +17,19 @@ using namespace std::chrono_literals;
 namespace event = coordinator::event;
 
 /// What the experiment's seed is split for.
-enum Label : std::uint64_t { fleet_label = 211, faults_label = 212, weights_label = 213, devices_label = 214, nodes_label = 1000 };
+enum Label : std::uint64_t {
+  fleet_label = 211,
+  faults_label = 212,
+  weights_label = 213,
+  devices_label = 214,
+  nodes_label = 1000
+};
 
 constexpr auto lifetime = std::chrono::days(3650);
 constexpr auto joining_max = 24h;           // virtual time that all nodes together may take to join
 constexpr std::size_t known_samples = 2;    // whose answers each version's manifest carries
 constexpr std::size_t versions_shared = 6;  // that are kept ready
-constexpr double scoring_factor = 3;        // Scoring is a forward pass; training one forward and one backward.
+constexpr double scoring_factor = 3;  // Scoring is a forward pass; training one forward and one backward.
 
 MonotonicTime seconds_of(double seconds) {
   return std::chrono::duration_cast<MonotonicTime>(std::chrono::duration<double>(seconds));
@@ -32,20 +38,27 @@ MonotonicTime seconds_of(double seconds) {
 /// A device that really computes, ahead of virtual time, and takes as long as its profile says.
 class TorchDevice final : public Device {
  public:
-  TorchDevice(const NodeSamples& samples, double samples_per_second, ModelShelf& shelf, SharedActivations& activations,
-              JobPool& jobs)
-      : samples_(samples), samples_per_second_(samples_per_second), engine_(shelf, samples), activations_(activations), jobs_(jobs) {}
+  TorchDevice(const NodeSamples& samples, double samples_per_second, ModelShelf& shelf,
+              SharedActivations& activations, JobPool& jobs)
+      : samples_(samples),
+        samples_per_second_(samples_per_second),
+        engine_(shelf, samples),
+        activations_(activations),
+        jobs_(jobs) {}
 
   MonotonicTime training_time(const node::effect::Train& task) override {
     return seconds_of(static_cast<double>(samples_.labels.size()) * task.plan.epochs / samples_per_second_);
   }
   MonotonicTime evaluation_time(const node::effect::Evaluate&) override { return comparison_time(); }
   MonotonicTime activation_time(const node::effect::Activate&) override { return 10ms + comparison_time(); }
-  std::function<void()> begin(std::function<void()> computation) override { return jobs_.begin(std::move(computation)); }
+  std::function<void()> begin(std::function<void()> computation) override {
+    return jobs_.begin(std::move(computation));
+  }
   [[nodiscard]] bool answers_late() const override { return false; }
   node::Engine& engine() override { return engine_; }
 
-  Result<std::shared_ptr<const node::Activation>> prepare(const node::effect::Activate& task, const node::Activation* active,
+  Result<std::shared_ptr<const node::Activation>> prepare(const node::effect::Activate& task,
+                                                          const node::Activation* active,
                                                           const BlobStore& blobs) override {
     const auto own = [&] { return Device::prepare(task, active, blobs); };
     // Without samples of its own a node comes to the same answer as every other.
@@ -57,7 +70,8 @@ class TorchDevice final : public Device {
 
  private:
   [[nodiscard]] MonotonicTime comparison_time() const {
-    return seconds_of(2 * static_cast<double>(samples_.holdout_labels.size()) / (scoring_factor * samples_per_second_));
+    return seconds_of(2 * static_cast<double>(samples_.holdout_labels.size()) /
+                      (scoring_factor * samples_per_second_));
   }
 
   const NodeSamples& samples_;
@@ -68,7 +82,9 @@ class TorchDevice final : public Device {
 };
 
 Architecture architecture_of(const Experiment& experiment, const FleetData& data) {
-  return {experiment.architecture, experiment.hidden, {static_cast<std::int64_t>(data.sample_size)},
+  return {experiment.architecture,
+          experiment.hidden,
+          {static_cast<std::int64_t>(data.sample_size)},
           static_cast<std::int64_t>(data.classes.size())};
 }
 
@@ -85,7 +101,8 @@ std::shared_ptr<SharedActivations::Entry> SharedActivations::entry_of(const node
   return found;
 }
 
-SharedActivations::Ready SharedActivations::once(const node::effect::Activate& task, const std::function<Ready()>& prepare) {
+SharedActivations::Ready SharedActivations::once(const node::effect::Activate& task,
+                                                 const std::function<Ready()>& prepare) {
   const auto entry = entry_of(task);
   const std::lock_guard lock(entry->mutex);
   if (entry->ready) return entry->ready;
@@ -94,8 +111,8 @@ SharedActivations::Ready SharedActivations::once(const node::effect::Activate& t
   return ready;
 }
 
-std::shared_ptr<const node::Activation> SharedActivations::share(const node::effect::Activate& task,
-                                                                 std::shared_ptr<const node::Activation> ready) {
+std::shared_ptr<const node::Activation> SharedActivations::share(
+    const node::effect::Activate& task, std::shared_ptr<const node::Activation> ready) {
   const auto entry = entry_of(task);
   const std::lock_guard lock(entry->mutex);
   if (!entry->ready) entry->ready = ready;
@@ -126,8 +143,9 @@ template <typename Done>
 Status VirtualFleet::run_until(MonotonicTime until, Done done, const char* what) {
   while (!done()) {
     if (loop_.now() > until || !loop_.run_one()) {
-      return fail(Errc::timeout, fmt::format("{} within {} s of virtual time", what,
-                                             std::chrono::duration_cast<std::chrono::seconds>(until).count()));
+      return fail(Errc::timeout,
+                  fmt::format("{} within {} s of virtual time", what,
+                              std::chrono::duration_cast<std::chrono::seconds>(until).count()));
     }
   }
   return {};
@@ -140,12 +158,14 @@ Status VirtualFleet::found() {
   status = import_release();
   if (!status) return status;
   const auto uses = static_cast<std::uint32_t>(data_.nodes.size());
-  coordinator_.command(event::CreateToken{1, sha256(founding_.token.secret.span()), founding_.token.expires, uses});
+  coordinator_.command(
+      event::CreateToken{1, sha256(founding_.token.secret.span()), founding_.token.expires, uses});
   status = run_until(1h, [&] { return state().registry.assigned != 0; }, "the release was not imported");
   if (!status) return status;
   add_nodes();
-  return run_until(joining_max, [&] { return state().fleet.active_ready == data_.nodes.size() && settled(); },
-                   "not all nodes joined");
+  return run_until(
+      joining_max, [&] { return state().fleet.active_ready == data_.nodes.size() && settled(); },
+      "not all nodes joined");
 }
 
 Status VirtualFleet::import_release() {
@@ -161,7 +181,8 @@ Status VirtualFleet::import_release() {
   release.snapshot = experiment_.snapshot;
   release.recipes = experiment_.variants;
   const std::size_t known = std::min(known_samples, data_.test.labels.size()) * data_.sample_size;
-  release.known_inputs.assign(data_.test.inputs.begin(), data_.test.inputs.begin() + static_cast<std::ptrdiff_t>(known));
+  release.known_inputs.assign(data_.test.inputs.begin(),
+                              data_.test.inputs.begin() + static_cast<std::ptrdiff_t>(known));
   const std::vector<float> initial = initial_weights(layout_, derive_seed(experiment_.seed, weights_label));
   double norm = 0;
   for (const float x : initial) norm += static_cast<double>(x) * x;
@@ -180,15 +201,19 @@ Status VirtualFleet::import_release() {
 void VirtualFleet::add_nodes() {
   const FleetConfig& config = experiment_.fleet;
   Rng rng(derive_seed(experiment_.seed, devices_label));
-  const auto drawn = [&](double middle) { return middle * std::pow(config.spread, 2 * uniform_unit(rng) - 1); };
+  const auto drawn = [&](double middle) {
+    return middle * std::pow(config.spread, 2 * uniform_unit(rng) - 1);
+  };
   for (std::size_t i = 0; i < data_.nodes.size(); ++i) {
     const NodeSamples& samples = data_.nodes[i];
-    auto device = std::make_unique<TorchDevice>(samples, drawn(config.samples_per_second), shelf_, activations_, jobs_);
+    auto device =
+        std::make_unique<TorchDevice>(samples, drawn(config.samples_per_second), shelf_, activations_, jobs_);
     const LinkSpeed link{config.latency, drawn(config.bytes_per_second)};
     nodes_.push_back(std::make_unique<VirtualNode>(
-        loop_, faults_, limits_, derive_seed(experiment_.seed, nodes_label + i), founding_.token, std::move(device),
-        node::event::SampleCounts{samples.labels.size(), samples.holdout_labels.size()},
-        [this, link](VirtualNode& node) { return coordinator_.accept(node.key(), link); }, NodeWitness{}, pool_));
+        loop_, faults_, limits_, derive_seed(experiment_.seed, nodes_label + i), founding_.token,
+        std::move(device), node::event::SampleCounts{samples.labels.size(), samples.holdout_labels.size()},
+        [this, link](VirtualNode& node) { return coordinator_.accept(node.key(), link); }, NodeWitness{},
+        pool_));
     nodes_.back()->coordinator_key = founding_.coordinator.public_key();
     loop_.after(faults_.delay(1s), [node = nodes_.back().get()] { node->boot(); });
   }

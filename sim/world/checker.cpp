@@ -60,9 +60,12 @@ void Checker::check_version(const Store& store, const BlobStore& blobs, ByteSpan
   std::set<PublicKey> nodes;
   for (const Contribution& update : version->updates) {
     const auto [place, is_new] = used_.emplace(update.task, number);
-    if (!is_new) violate("an update is in versions " + std::to_string(place->second) + " and " + std::to_string(number));
-    if (!nodes.insert(update.node).second) violate("version " + std::to_string(number) + " has two updates of one node");
-    if (!trained_.contains(update.content)) violate("version " + std::to_string(number) + " has an update that no node made");
+    if (!is_new)
+      violate("an update is in versions " + std::to_string(place->second) + " and " + std::to_string(number));
+    if (!nodes.insert(update.node).second)
+      violate("version " + std::to_string(number) + " has two updates of one node");
+    if (!trained_.contains(update.content))
+      violate("version " + std::to_string(number) + " has an update that no node made");
   }
   const auto parent_bytes = store.get("versions", number_key(version->manifest.parent));
   if (!parent_bytes || !*parent_bytes) return violate("version " + std::to_string(number) + " has no parent");
@@ -73,7 +76,8 @@ void Checker::check_version(const Store& store, const BlobStore& blobs, ByteSpan
   check_master(*version, *before, *after);
 }
 
-void Checker::check_master(const VersionRecord& version, const std::vector<float>& parent, const std::vector<float>& master) {
+void Checker::check_master(const VersionRecord& version, const std::vector<float>& parent,
+                           const std::vector<float>& master) {
   std::vector<double> counts;
   for (const Contribution& update : version.updates) {
     counts.push_back(static_cast<double>(trained_[update.content].samples));
@@ -117,8 +121,10 @@ void Checker::at_the_end(const Store& store) {
   const auto found = verdicts(store);
   for (const TaskId& task : accepted_) {
     const auto verdict = found.find(task);
-    if (verdict == found.end()) violate("update " + task.hex() + " was accepted and has no verdict");
-    else if (verdict->second.size() != 1) violate("update " + task.hex() + " has several verdicts");
+    if (verdict == found.end())
+      violate("update " + task.hex() + " was accepted and has no verdict");
+    else if (verdict->second.size() != 1)
+      violate("update " + task.hex() + " has several verdicts");
     const bool used = used_.contains(task);
     if (verdict != found.end() && used != (verdict->second == "a")) {
       violate("the verdict on update " + task.hex() + " does not say what became of it");
@@ -135,7 +141,8 @@ void Checker::at_the_end(const Store& store) {
   std::uint64_t last_manifest = 0;
   std::ignore = store.scan("versions", {}, [&](ByteSpan, ByteSpan value) {
     const auto version = coordinator::parse_record<VersionRecord>(value);
-    if (version && version->manifest.manifest_version <= last_manifest) violate("a manifest version did not rise");
+    if (version && version->manifest.manifest_version <= last_manifest)
+      violate("a manifest version did not rise");
     if (version) last_manifest = version->manifest.manifest_version;
     return true;
   });

@@ -35,7 +35,8 @@ bool Faults::crash_at(const std::string& name) {
 }
 
 MonotonicTime Faults::delay(MonotonicTime most) {
-  return MonotonicTime(static_cast<MonotonicTime::rep>(uniform_unit(rng_) * static_cast<double>(most.count())));
+  return MonotonicTime(
+      static_cast<MonotonicTime::rep>(uniform_unit(rng_) * static_cast<double>(most.count())));
 }
 
 }  // namespace rivulet::sim

@@ -48,7 +48,8 @@ class Machine {
   }
   /// The same once the current action is over, for callers that the crash would take along.
   void crash_soon() {
-    loop_.after({}, guarded([this] { crash(std::chrono::seconds(1) + faults_.delay(std::chrono::minutes(1))); }));
+    loop_.after({},
+                guarded([this] { crash(std::chrono::seconds(1) + faults_.delay(std::chrono::minutes(1))); }));
   }
   void boot() {
     up_ = true;
@@ -96,7 +97,12 @@ class DurableSteps {
   };
 
   DurableSteps(EventLoop& loop, Faults& faults, std::string name, MemoryDisk& disk, Store& store, Hooks hooks)
-      : loop_(loop), faults_(faults), name_(std::move(name)), disk_(disk), store_(store), hooks_(std::move(hooks)) {}
+      : loop_(loop),
+        faults_(faults),
+        name_(std::move(name)),
+        disk_(disk),
+        store_(store),
+        hooks_(std::move(hooks)) {}
 
   void push(WriteBatch writes, std::vector<Effect> effects) {
     queue_.push(std::move(writes), std::move(effects));
@@ -112,7 +118,9 @@ class DurableSteps {
     schedule_commit(faults_.delay(std::chrono::milliseconds(20)));
   }
 
-  void schedule_commit(MonotonicTime delay) { loop_.after(delay, hooks_.guard([this] { commit(); })); }
+  void schedule_commit(MonotonicTime delay) {
+    loop_.after(delay, hooks_.guard([this] { commit(); }));
+  }
 
   void commit() {
     if (crash_at_families("before")) return;

@@ -14,7 +14,8 @@ struct Shape {
 };
 
 Shape shape_of(const ParameterLayout& layout) {
-  return {static_cast<std::size_t>(layout.tensors[0].shape[1]), static_cast<std::size_t>(layout.tensors[0].shape[0])};
+  return {static_cast<std::size_t>(layout.tensors[0].shape[1]),
+          static_cast<std::size_t>(layout.tensors[0].shape[0])};
 }
 
 /// Class probabilities of one sample.

@@ -27,9 +27,11 @@ class ToyRunner final : public coordinator::ModelRunner {
 
 class ToyEngine final : public node::Engine {
  public:
-  ToyEngine(ToyData training, ToyData holdout) : training_(std::move(training)), holdout_(std::move(holdout)) {}
+  ToyEngine(ToyData training, ToyData holdout)
+      : training_(std::move(training)), holdout_(std::move(holdout)) {}
   Result<node::TrainingResult> train(const Release& release, std::span<const float> base,
-                                     const message::TrainingPlan& plan, const std::atomic<bool>& stop) override;
+                                     const message::TrainingPlan& plan,
+                                     const std::atomic<bool>& stop) override;
   Result<node::HoldoutScore> score(const Release& release, std::span<const float> weights) override;
   Result<std::vector<float>> answers(const Release& release, std::span<const float> weights,
                                      std::span<const float> inputs) override;

@@ -15,7 +15,8 @@ namespace event = coordinator::event;
 /// One node's connection, and the session on it.
 class VirtualCoordinator::Connection final : public SessionOwner {
  public:
-  Connection(VirtualCoordinator& owner, coordinator::SessionId id, const PublicKey& peer, std::shared_ptr<VirtualLink> link)
+  Connection(VirtualCoordinator& owner, coordinator::SessionId id, const PublicKey& peer,
+             std::shared_ptr<VirtualLink> link)
       : owner_(owner),
         id_(id),
         peer_(peer),
@@ -56,17 +57,22 @@ class VirtualCoordinator::Connection final : public SessionOwner {
 void VirtualCoordinator::Connection::deliver(Message message) {
   std::visit(
       [&]<typename T>(T& value) {
-        if constexpr (std::is_same_v<T, message::Hello>) owner_.handle(event::HelloReceived{id_, peer_, value});
-        if constexpr (std::is_same_v<T, message::Enrol>) owner_.handle(event::EnrolReceived{id_, peer_, value});
+        if constexpr (std::is_same_v<T, message::Hello>)
+          owner_.handle(event::HelloReceived{id_, peer_, value});
+        if constexpr (std::is_same_v<T, message::Enrol>)
+          owner_.handle(event::EnrolReceived{id_, peer_, value});
         if constexpr (std::is_same_v<T, message::Ready>) owner_.handle(event::ReadyReceived{id_, value});
         if constexpr (std::is_same_v<T, message::Offer>) {
           const auto header = decode_update_header(value.header.payload);
           if (header) ++owner_.offers_[header->task];
           owner_.handle(event::OfferReceived{id_, value.header});
         }
-        if constexpr (std::is_same_v<T, message::Evaluation>) owner_.handle(event::EvaluationReceived{id_, value.report});
-        if constexpr (std::is_same_v<T, message::Telemetry>) owner_.handle(event::TelemetryReceived{id_, value});
-        if constexpr (std::is_same_v<T, message::Activation>) owner_.handle(event::ActivationReceived{id_, value});
+        if constexpr (std::is_same_v<T, message::Evaluation>)
+          owner_.handle(event::EvaluationReceived{id_, value.report});
+        if constexpr (std::is_same_v<T, message::Telemetry>)
+          owner_.handle(event::TelemetryReceived{id_, value});
+        if constexpr (std::is_same_v<T, message::Activation>)
+          owner_.handle(event::ActivationReceived{id_, value});
         if constexpr (std::is_same_v<T, message::TrustRequest>) {
           session_.send(message::TrustChain{owner_.state_->trust_chain}, owner_.now());
         }
@@ -97,9 +103,9 @@ void VirtualCoordinator::Connection::fetch_failed(const ContentId& content, Erro
 
 // ---- The process -----------------------------------------------------------------------------------
 
-VirtualCoordinator::VirtualCoordinator(EventLoop& loop, Faults& faults, const Limits& limits, coordinator::Config config,
-                                       const SecretKey& key, CoordinatorParts parts, SeededBug bug,
-                                       CoordinatorWitness witness)
+VirtualCoordinator::VirtualCoordinator(EventLoop& loop, Faults& faults, const Limits& limits,
+                                       coordinator::Config config, const SecretKey& key,
+                                       CoordinatorParts parts, SeededBug bug, CoordinatorWitness witness)
     : Machine(loop, faults, "coordinator", parts.pool),
       limits_(limits),
       config_(std::move(config)),
@@ -139,7 +145,9 @@ void VirtualCoordinator::start() {
       DurableSteps<coordinator::Effect>::Hooks{
           .guard = [this](std::function<void()> action) { return guarded(std::move(action)); },
           .carry_out =
-              [this](coordinator::Effect& effect) { std::visit([this](auto& value) { carry_out(value); }, effect); },
+              [this](coordinator::Effect& effect) {
+                std::visit([this](auto& value) { carry_out(value); }, effect);
+              },
           .crash = [this] { crash_soon(); },
           .on_full = [this](bool full) { handle(event::StorageState{full, false}); },
           .before_commit =
@@ -154,7 +162,8 @@ void VirtualCoordinator::start() {
 }
 
 void VirtualCoordinator::stop() {
-  for (const auto& [id, connection] : connections_) connection->link().cut(faults_.delay(10s), MonotonicTime(-1));
+  for (const auto& [id, connection] : connections_)
+    connection->link().cut(faults_.delay(10s), MonotonicTime(-1));
   connections_.clear();
   fetches_.clear();
   steps_.reset();
@@ -178,12 +187,13 @@ std::shared_ptr<VirtualLink> VirtualCoordinator::accept(const PublicKey& peer, c
       action(*std::shared_ptr<Connection>(found->second), args...);
     };
   };
-  link->attach(Side::coordinator, {.on_frame = if_current([this](Connection& self, ByteSpan frame) {
-                                     self.session().on_frame(frame, now());
-                                     wake_at_deadline();
-                                   }),
-                                   .on_writable = if_current([this](Connection& self) { self.session().on_writable(now()); }),
-                                   .on_closed = if_current([](Connection& self) { self.closed(Reason::none, ""); })});
+  link->attach(Side::coordinator,
+               {.on_frame = if_current([this](Connection& self, ByteSpan frame) {
+                  self.session().on_frame(frame, now());
+                  wake_at_deadline();
+                }),
+                .on_writable = if_current([this](Connection& self) { self.session().on_writable(now()); }),
+                .on_closed = if_current([](Connection& self) { self.closed(Reason::none, ""); })});
   // The first frame, once the node's end of the connection stands.
   loop_.after(20ms, guarded([this, id] {
                 const auto found = connections_.find(id);
@@ -204,7 +214,8 @@ void VirtualCoordinator::handle(coordinator::Event event) {
 
 void VirtualCoordinator::wake_at_deadline() {
   auto next = coordinator::next_deadline(*state_).value_or(MonotonicTime::max());
-  for (const auto& [id, connection] : connections_) next = std::min(next, connection->session().next_deadline());
+  for (const auto& [id, connection] : connections_)
+    next = std::min(next, connection->session().next_deadline());
   if (next == MonotonicTime::max()) return;
   const MonotonicTime at = std::max(loop_time(next), loop_.now() + 1ms);
   if (wake_ > loop_.now() && wake_ <= at) return;
@@ -265,7 +276,8 @@ void VirtualCoordinator::carry_out(effect::SendWelcome& effect) {
   const auto found = connections_.find(effect.session);
   if (found == connections_.end()) return;
   const SignedTime time{state_->trust.fleet, now().utc};
-  const message::Welcome welcome{effect.protocol, seal(key_, Context::time, encode(time)), effect.heartbeat_seconds};
+  const message::Welcome welcome{effect.protocol, seal(key_, Context::time, encode(time)),
+                                 effect.heartbeat_seconds};
   std::shared_ptr<Connection>(found->second)->session().send(welcome, now());
 }
 
@@ -322,7 +334,8 @@ void VirtualCoordinator::carry_out(effect::SealVersion& effect) {
   work(1s, [this, task = effect] {
     const auto* pending = state_->registry.pending ? &*state_->registry.pending : nullptr;
     const bool importing = pending != nullptr && pending->release.id == task.manifest.release;
-    const auto& release = importing ? pending->release.release : state_->registry.releases.at(task.manifest.release).release;
+    const auto& release =
+        importing ? pending->release.release : state_->registry.releases.at(task.manifest.release).release;
     auto sealed = coordinator::seal_version(task, release, parts_.test, key_, parts_.runner, *blobs_);
     if (faults_.crash_at("coordinator after sealing a version")) return crash_soon();
     if (sealed) {

@@ -28,9 +28,9 @@ struct VirtualNode::Training {
   std::optional<node::Event> answer;
 };
 
-VirtualNode::VirtualNode(EventLoop& loop, Faults& faults, const Limits& limits, std::uint64_t seed, JoinToken token,
-                         std::unique_ptr<Device> device, node::event::SampleCounts counts, Dial dial,
-                         NodeWitness witness, std::shared_ptr<ContentPool> pool)
+VirtualNode::VirtualNode(EventLoop& loop, Faults& faults, const Limits& limits, std::uint64_t seed,
+                         JoinToken token, std::unique_ptr<Device> device, node::event::SampleCounts counts,
+                         Dial dial, NodeWitness witness, std::shared_ptr<ContentPool> pool)
     : Machine(loop, faults, "node", std::move(pool)),
       limits_(limits),
       seed_(seed),
@@ -76,7 +76,8 @@ void VirtualNode::run_agent() {
       loop_, faults_, name_, disk_, *store_,
       DurableSteps<node::Effect>::Hooks{
           .guard = [this](std::function<void()> action) { return guarded(std::move(action)); },
-          .carry_out = [this](node::Effect& effect) { std::visit([this](auto& value) { carry_out(value); }, effect); },
+          .carry_out =
+              [this](node::Effect& effect) { std::visit([this](auto& value) { carry_out(value); }, effect); },
           .crash = [this] { crash_soon(); },
           .on_full = {},
           .before_commit = {},
@@ -217,7 +218,8 @@ void VirtualNode::meet_network_faults() {
 
 void VirtualNode::deliver(Message message) {
   if (const auto* receipt = std::get_if<message::Receipt>(&message)) {
-    const auto* entry = state_ && state_->outbox.contains(receipt->task) ? &state_->outbox.at(receipt->task) : nullptr;
+    const auto* entry =
+        state_ && state_->outbox.contains(receipt->task) ? &state_->outbox.at(receipt->task) : nullptr;
     // Reports get receipts too, but no verdict.
     const bool update = entry != nullptr && entry->kind == node::OutboxEntry::Kind::update;
     if (update && receipt->outcome == message::ReceiptOutcome::accepted && witness_.on_accepted_receipt) {
@@ -294,7 +296,7 @@ void VirtualNode::carry_out(node::effect::Fetch& effect) {
 }
 
 void VirtualNode::carry_out(node::effect::DropContent& effect) {
-  std::ignore = blobs_->erase(effect.content);       // Best effort: a restart sweeps what is left.
+  std::ignore = blobs_->erase(effect.content);  // Best effort: a restart sweeps what is left.
   std::ignore = blobs_->erase_part(effect.content);
 }
 
@@ -324,7 +326,8 @@ void VirtualNode::finish_training(Training& training) {
   if (done != nullptr && witness_.on_trained) {
     const auto wire = blobs_->read_all(done->content);
     RIVULET_ASSERT(wire);
-    witness_.on_trained(done->content, *codec_from_number(training.task.plan.codec), *wire, done->sample_count);
+    witness_.on_trained(done->content, *codec_from_number(training.task.plan.codec), *wire,
+                        done->sample_count);
   }
   if (faults_.crash_at(name_ + " after training")) return crash_soon();
   handle(std::move(*training.answer));
@@ -357,7 +360,8 @@ void VirtualNode::carry_out(node::effect::SealUpdate& effect) {
 }
 
 void VirtualNode::carry_out(node::effect::SealReport& effect) {
-  handle(node::event::ReportSealed{effect.report.task, seal(key_, Context::evaluation, encode(effect.report))});
+  handle(
+      node::event::ReportSealed{effect.report.task, seal(key_, Context::evaluation, encode(effect.report))});
 }
 
 void VirtualNode::carry_out(node::effect::Activate& effect) {
@@ -372,18 +376,19 @@ void VirtualNode::carry_out(node::effect::Activate& effect) {
   const auto end = device_->begin([trial, device = device_.get()] {
     trial->ready = device->prepare(trial->task, trial->active.get(), *trial->blobs);
   });
-  loop_.after(length, guarded([this, trial, end] {
-                end();
-                const VersionManifest& manifest = trial->task.manifest;
-                if (!*trial->ready) {
-                  const Error& error = trial->ready->error();
-                  return handle(node::event::ActivationFailed{manifest.manifest_version, error.reason, error.detail});
-                }
-                serving_ = **trial->ready;
-                serving_version_ = manifest.version;
-                if (faults_.crash_at(name_ + " after activation")) return crash_soon();
-                handle(node::event::ActivationDone{manifest.manifest_version});
-              }));
+  loop_.after(
+      length, guarded([this, trial, end] {
+        end();
+        const VersionManifest& manifest = trial->task.manifest;
+        if (!*trial->ready) {
+          const Error& error = trial->ready->error();
+          return handle(node::event::ActivationFailed{manifest.manifest_version, error.reason, error.detail});
+        }
+        serving_ = **trial->ready;
+        serving_version_ = manifest.version;
+        if (faults_.crash_at(name_ + " after activation")) return crash_soon();
+        handle(node::event::ActivationDone{manifest.manifest_version});
+      }));
 }
 
 }  // namespace rivulet::sim

@@ -34,8 +34,8 @@ class VirtualNode final : public Machine, private SessionOwner {
 
   /// @param counts of the samples that the device holds. @param pool as MemoryDisk has it.
   VirtualNode(EventLoop& loop, Faults& faults, const Limits& limits, std::uint64_t seed, JoinToken token,
-              std::unique_ptr<Device> device, node::event::SampleCounts counts, Dial dial, NodeWitness witness,
-              std::shared_ptr<ContentPool> pool = nullptr);
+              std::unique_ptr<Device> device, node::event::SampleCounts counts, Dial dial,
+              NodeWitness witness, std::shared_ptr<ContentPool> pool = nullptr);
   ~VirtualNode() override;
 
   [[nodiscard]] const PublicKey& key() const { return key_.public_key(); }

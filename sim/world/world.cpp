@@ -18,8 +18,8 @@ using namespace std::chrono_literals;
 namespace event = coordinator::event;
 
 constexpr std::size_t toy_inputs = 6, toy_outputs = 3;
-constexpr auto storm = 15min;      // virtual time in which faults strike
-constexpr auto patience = 6h;      // virtual time in which the healed world must come to rest
+constexpr auto storm = 15min;  // virtual time in which faults strike
+constexpr auto patience = 6h;  // virtual time in which the healed world must come to rest
 constexpr std::uint64_t actions_max = 3'000'000;
 
 coordinator::Config world_config() {
@@ -97,8 +97,8 @@ World::World(const WorldOptions& options)
     : options_(options),
       faults_(derive_seed(options.seed, 1)),
       founding_(options.seed, "world", std::chrono::days(365)),
-      coordinator_(loop_, faults_, limits_, world_config(), founding_.coordinator, {.runner = runner_}, options.bug,
-                   {.on_commit = [this](const Store& store, const WriteBatch& batch) {
+      coordinator_(loop_, faults_, limits_, world_config(), founding_.coordinator, {.runner = runner_},
+                   options.bug, {.on_commit = [this](const Store& store, const WriteBatch& batch) {
                      checker_.on_commit(store, *coordinator_.blobs(), batch);
                    }}) {}
 
@@ -106,7 +106,8 @@ void World::found() {
   RIVULET_ASSERT(coordinator_.found(sign_trust(founding_.trust, founding_.root), options_.seed));
   coordinator_.boot();
   import_release(1);
-  coordinator_.command(event::CreateToken{1, sha256(founding_.token.secret.span()), founding_.token.expires, 1000});
+  coordinator_.command(
+      event::CreateToken{1, sha256(founding_.token.secret.span()), founding_.token.expires, 1000});
   const auto imported = [&] {
     const auto record = coordinator_.store()->get("assignment", bytes_of("all"));
     return record && record->has_value();
@@ -117,7 +118,8 @@ void World::found() {
 void World::import_release(std::uint64_t which) {
   Release release;
   release.name = "toy";
-  release.architecture = {"mlp", {}, {static_cast<std::int64_t>(toy_inputs)}, static_cast<std::int64_t>(toy_outputs)};
+  release.architecture = {
+      "mlp", {}, {static_cast<std::int64_t>(toy_inputs)}, static_cast<std::int64_t>(toy_outputs)};
   release.layout = toy_layout(toy_inputs, toy_outputs);
   release.classes = {"a", "b", "c"};
   release.snapshot = SnapshotForm::int8;
@@ -139,17 +141,20 @@ void World::add_nodes() {
   for (std::size_t i = 0; i < options_.nodes; ++i) {
     const std::uint64_t seed = derive_seed(options_.seed, 100 + i);
     const std::size_t samples = 20 + 15 * i + (i == 3 ? 2000 : 0);  // One has far more than the others.
-    auto device = std::make_unique<ToyDevice>(
-        faults_, ToyEngine(toy_data(seed, samples, toy_inputs, toy_outputs), toy_data(seed + 1, 20, toy_inputs, toy_outputs)));
+    auto device =
+        std::make_unique<ToyDevice>(faults_, ToyEngine(toy_data(seed, samples, toy_inputs, toy_outputs),
+                                                       toy_data(seed + 1, 20, toy_inputs, toy_outputs)));
     nodes_.push_back(std::make_unique<VirtualNode>(
-        loop_, faults_, limits_, seed, founding_.token, std::move(device), node::event::SampleCounts{samples, 20},
+        loop_, faults_, limits_, seed, founding_.token, std::move(device),
+        node::event::SampleCounts{samples, 20},
         [this](VirtualNode& node) {
           const LinkSpeed speed{5ms + faults_.delay(100ms), 2e4 + 1e6 * uniform_unit(faults_.rng())};
           return coordinator_.accept(node.key(), speed);
         },
-        NodeWitness{.on_trained = [this](const ContentId& content, Codec codec, ByteSpan wire,
-                                         std::uint64_t count) { checker_.on_trained(content, codec, wire, count); },
-                    .on_accepted_receipt = [this](const TaskId& task) { checker_.on_accepted_receipt(task); }}));
+        NodeWitness{
+            .on_trained = [this](const ContentId& content, Codec codec, ByteSpan wire,
+                                 std::uint64_t count) { checker_.on_trained(content, codec, wire, count); },
+            .on_accepted_receipt = [this](const TaskId& task) { checker_.on_accepted_receipt(task); }}));
     nodes_.back()->coordinator_key = founding_.coordinator.public_key();
     loop_.after(faults_.delay(1min), [node = nodes_.back().get()] { node->boot(); });
   }
@@ -174,7 +179,8 @@ void World::spread_crashes() {
         ++faults_.fired["clock jump"];
         const bool to_1970 = uniform_below(faults_.rng(), 2) == 0;
         const auto days = std::chrono::days(static_cast<int>(uniform_below(faults_.rng(), 4000)) - 2000);
-        node->set_clock_error(to_1970 ? -std::chrono::milliseconds(world_epoch.time_since_epoch()) : std::chrono::milliseconds(days));
+        node->set_clock_error(to_1970 ? -std::chrono::milliseconds(world_epoch.time_since_epoch())
+                                      : std::chrono::milliseconds(days));
       });
     }
   }
@@ -261,11 +267,16 @@ WorldReport World::run() {
     const auto* last = coordinator_.state();
     std::string why = fmt::format("the healed world did not come to rest: assigned {}, wanted {}",
                                   last == nullptr ? 0 : last->registry.assigned, version_wanted_);
-    if (last != nullptr) why += ", round " + last->round.summary.state + " " + last->round.summary.reason + " " + last->schedule.stopped;
+    if (last != nullptr)
+      why += ", round " + last->round.summary.state + " " + last->round.summary.reason + " " +
+             last->schedule.stopped;
     for (const auto& node : nodes_) {
-      if (node->state() == nullptr) why += node->up() ? "; a node has not joined" : "; a node is down";
-      else if (last != nullptr && (node->serves() != last->registry.assigned || !node->state()->outbox.empty())) {
-        why += "; a node serves " + std::to_string(node->serves()) + ": " + node::status(*node->state(), node->now()).dump().substr(0, 600);
+      if (node->state() == nullptr)
+        why += node->up() ? "; a node has not joined" : "; a node is down";
+      else if (last != nullptr &&
+               (node->serves() != last->registry.assigned || !node->state()->outbox.empty())) {
+        why += "; a node serves " + std::to_string(node->serves()) + ": " +
+               node::status(*node->state(), node->now()).dump().substr(0, 600);
       }
     }
     report.violations.push_back(why);
@@ -275,8 +286,9 @@ WorldReport World::run() {
   report.versions = checker_.versions();
   report.updates = checker_.accepted();
   report.actions = loop_.actions();
-  report.digest = derive_seed(loop_.actions(), static_cast<std::uint64_t>(loop_.now().count())) ^
-                  (coordinator_.state() == nullptr ? 0 : load_le<std::uint64_t>(coordinator_.state()->audit.hash.span()));
+  report.digest =
+      derive_seed(loop_.actions(), static_cast<std::uint64_t>(loop_.now().count())) ^
+      (coordinator_.state() == nullptr ? 0 : load_le<std::uint64_t>(coordinator_.state()->audit.hash.span()));
   return report;
 }
 

@@ -16,7 +16,7 @@ struct WorldOptions {
 };
 
 struct WorldReport {
-  std::vector<std::string> violations;  ///< Empty if every promise was kept.
+  std::vector<std::string> violations;           ///< Empty if every promise was kept.
   std::map<std::string, std::uint64_t> fired;    ///< How often each kind of fault struck.
   std::map<std::string, std::uint64_t> crashed;  ///< How often each durable step was crashed at.
   std::size_t versions = 0;

@@ -87,7 +87,8 @@ TEST_CASE("the weighted mean is that of hand arithmetic", "[aggregation]") {
   updates.add(1, Codec::fp32, std::vector<float>{1.0F, -2.0F, 8.0F}, 1);
   updates.add(2, Codec::fp32, std::vector<float>{5.0F, 6.0F, 0.0F}, 3);
   // (1 * 1 + 3 * 5) / 4, (1 * -2 + 3 * 6) / 4, (1 * 8 + 3 * 0) / 4
-  CHECK(aggregate_in_parallel(*make_weighted_mean(), updates.sealed(), 3, 1) == std::vector<float>{4.0F, 4.0F, 2.0F});
+  CHECK(aggregate_in_parallel(*make_weighted_mean(), updates.sealed(), 3, 1) ==
+        std::vector<float>{4.0F, 4.0F, 2.0F});
   updates.sealed()[1].scale = 0.5;
   // The scale halves the second delta and leaves its weight: (1 + 3 * 2.5) / 4, (-2 + 3 * 3) / 4, 8 / 4
   CHECK(aggregate_in_parallel(*make_weighted_mean(), updates.sealed(), 3, 1) ==
@@ -104,7 +105,8 @@ TEST_CASE("no scale touches the coordinates of statistics", "[aggregation]") {
   Updates large;
   large.add(1, Codec::fp32, std::vector<float>(entries, 4.0F), 2, 0.25);
   const CoordinateRange statistics{segment_entries - 3, 2 * segment_entries + 2};
-  const auto mean = aggregate_in_parallel(*make_weighted_mean({statistics}), large.sealed(), entries, 2).value();
+  const auto mean =
+      aggregate_in_parallel(*make_weighted_mean({statistics}), large.sealed(), entries, 2).value();
   std::size_t wrong = 0;
   for (std::size_t i = 0; i < entries; ++i) {
     if (mean[i] != (i >= statistics.begin && i < statistics.end ? 4.0F : 1.0F)) ++wrong;
@@ -161,7 +163,8 @@ TEST_CASE("every instruction set gives the bits of std::fma", "[aggregation]") {
   values[1000] = -std::numeric_limits<float>::denorm_min();
   std::vector<double> oracle(sums.size(), 0.1);
   for (const float factor : {1.0F, 0.333333343F, 16777215.0F, 1e-30F}) {
-    for (std::size_t i = 0; i < oracle.size(); ++i) oracle[i] = std::fma(double{factor}, double{values[i]}, oracle[i]);
+    for (std::size_t i = 0; i < oracle.size(); ++i)
+      oracle[i] = std::fma(double{factor}, double{values[i]}, oracle[i]);
   }
   std::size_t sets = 0;
   for_each_instruction_set([&](const std::string& set) {
@@ -170,18 +173,21 @@ TEST_CASE("every instruction set gives the bits of std::fma", "[aggregation]") {
     std::ranges::fill(sums, 0.1);
     for (const float factor : {1.0F, 0.333333343F, 16777215.0F, 1e-30F}) accumulate(sums, values, factor);
     CHECK(std::memcmp(sums.data(), oracle.data(), sums.size() * sizeof(double)) == 0);
-    CHECK(same_bits(aggregate_in_parallel(*make_weighted_mean(), updates.sealed(), entries, 2).value(), expected));
+    CHECK(same_bits(aggregate_in_parallel(*make_weighted_mean(), updates.sealed(), entries, 2).value(),
+                    expected));
   });
   CHECK(sets >= 1);
 }
 
-TEST_CASE("a mean never leaves the interval of its inputs, even at the end of the float range", "[aggregation]") {
+TEST_CASE("a mean never leaves the interval of its inputs, even at the end of the float range",
+          "[aggregation]") {
   constexpr float largest = std::numeric_limits<float>::max();
   Updates updates;
   // 16777219 is no float32: its rounding must not lift the mean above the largest float.
   updates.add(1, Codec::fp32, std::vector<float>{largest, -largest}, 16777219.0);
   updates.add(2, Codec::fp32, std::vector<float>{largest, -largest}, 1.0 / 3.0);
-  CHECK(aggregate_in_parallel(*make_weighted_mean(), updates.sealed(), 2, 1) == std::vector<float>{largest, -largest});
+  CHECK(aggregate_in_parallel(*make_weighted_mean(), updates.sealed(), 2, 1) ==
+        std::vector<float>{largest, -largest});
 }
 
 TEST_CASE("a sealed set with a fault is refused, naming the update", "[aggregation][fault]") {
@@ -200,7 +206,8 @@ TEST_CASE("a sealed set with a fault is refused, naming the update", "[aggregati
   auto sealed = updates.sealed();
   sealed.push_back(sealed[1]);
   CHECK(expect(sealed, 2, Errc::conflict).find("0abc") != std::string::npos);
-  for (const double weight : {0.0, -1.0, std::nan(""), 1e39, std::numeric_limits<double>::infinity(), 1e-60}) {
+  for (const double weight :
+       {0.0, -1.0, std::nan(""), 1e39, std::numeric_limits<double>::infinity(), 1e-60}) {
     sealed = updates.sealed();
     sealed[1].weight = weight;
     CHECK(expect(sealed, 2, Errc::invalid).find("0abc") != std::string::npos);

@@ -14,7 +14,8 @@ TEST_CASE("FedAvg adds the mean delta, times its rate, to the master", "[aggrega
   const auto fedavg = make_fedavg();
   CHECK(fedavg->moments_per_entry() == 0);
   CHECK(fedavg->step(state, delta, {}) == ServerState{.master = {1.25F, 0.0F, -3.5F}, .moments = {}});
-  CHECK(make_fedavg(0.5F)->step(state, delta, {}) == ServerState{.master = {1.125F, -1.0F, -1.5F}, .moments = {}});
+  CHECK(make_fedavg(0.5F)->step(state, delta, {}) ==
+        ServerState{.master = {1.125F, -1.0F, -1.5F}, .moments = {}});
   CHECK(state.master == std::vector<float>{1.0F, -2.0F, 0.5F});
 }
 
@@ -38,7 +39,8 @@ TEST_CASE("a step is rounded once, to the nearest float", "[aggregation][optimiz
   const auto next = make_fedavg(rate)->step(state, delta, {}).value();
   std::size_t different = 0;
   for (std::size_t i = 0; i < delta.size(); ++i) {
-    if (next.master[i] != static_cast<float>(std::fma(double{rate}, double{delta[i]}, double{state.master[i]}))) {
+    if (next.master[i] !=
+        static_cast<float>(std::fma(double{rate}, double{delta[i]}, double{state.master[i]}))) {
       ++different;
     }
   }

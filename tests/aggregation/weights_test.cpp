@@ -25,8 +25,8 @@ TEST_CASE("one lying node weighs at most four times the median", "[aggregation][
   // Median 60: at 240 nothing happens, above it the cap holds.
   CHECK(capped({240, 50, 60}) == std::vector<double>{240, 50, 60});
   CHECK(capped({241, 50, 60}) == std::vector<double>{240, 50, 60});
-  CHECK(capped({std::numeric_limits<std::uint64_t>::max(), 50, 60}, std::numeric_limits<std::uint64_t>::max()) ==
-        std::vector<double>{240, 50, 60});
+  CHECK(capped({std::numeric_limits<std::uint64_t>::max(), 50, 60},
+               std::numeric_limits<std::uint64_t>::max()) == std::vector<double>{240, 50, 60});
   // Of an even number the lower middle counts: 10, not (10 + 1000) / 2.
   CHECK(capped({1000, 10}) == std::vector<double>{40, 10});
   CHECK(capped({1000, 10, 20, 2000}) == std::vector<double>{80, 10, 20, 80});
@@ -37,7 +37,8 @@ TEST_CASE("the absolute cap holds before the median is taken", "[aggregation][we
   CHECK(capped({5000, 5000, 1}, 100) == std::vector<double>{100, 100, 1});
 }
 
-TEST_CASE("a delta is scaled down to the norm bound and refused above four times it", "[aggregation][weights]") {
+TEST_CASE("a delta is scaled down to the norm bound and refused above four times it",
+          "[aggregation][weights]") {
   CHECK(norm_scale(0.0, 2.0) == 1.0);
   CHECK(norm_scale(2.0, 2.0) == 1.0);
   CHECK(norm_scale(4.0, 2.0) == 0.5);
@@ -47,7 +48,8 @@ TEST_CASE("a delta is scaled down to the norm bound and refused above four times
   CHECK(norm_scale(std::numeric_limits<double>::infinity(), 2.0).error().code == Errc::refused);
 }
 
-TEST_CASE("an infinite bound scales nothing but still refuses a norm that is not finite", "[aggregation][weights]") {
+TEST_CASE("an infinite bound scales nothing but still refuses a norm that is not finite",
+          "[aggregation][weights]") {
   constexpr double none = std::numeric_limits<double>::infinity();
   CHECK(norm_scale(1e300, none) == 1.0);
   CHECK(norm_scale(none, none).error().code == Errc::refused);

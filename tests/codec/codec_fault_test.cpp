@@ -93,11 +93,13 @@ TEST_CASE("a claim of more entries than the model has costs no memory and is ref
 
 TEST_CASE("int8 blocks that no encoder writes are corrupt", "[codec][fault]") {
   constexpr float infinity = std::numeric_limits<float>::infinity();
-  CHECK(try_decode(Codec::int8, int8_block(0.5F, {127, -127, 0}), 3) == std::vector<float>{63.5F, -63.5F, 0.0F});
+  CHECK(try_decode(Codec::int8, int8_block(0.5F, {127, -127, 0}), 3) ==
+        std::vector<float>{63.5F, -63.5F, 0.0F});
   CHECK(try_decode(Codec::int8, int8_block(0.0F, {0, 0, 0}), 3) == std::vector<float>{0.0F, 0.0F, 0.0F});
-  const auto scale = GENERATE_COPY(0.0F, -0.0F, -1.0F, infinity, -infinity, std::numeric_limits<float>::quiet_NaN(),
-                                   std::numeric_limits<float>::max(), std::numeric_limits<float>::denorm_min(),
-                                   std::numeric_limits<float>::max() / 126.0F);
+  const auto scale =
+      GENERATE_COPY(0.0F, -0.0F, -1.0F, infinity, -infinity, std::numeric_limits<float>::quiet_NaN(),
+                    std::numeric_limits<float>::max(), std::numeric_limits<float>::denorm_min(),
+                    std::numeric_limits<float>::max() / 126.0F);
   CAPTURE(scale);
   CHECK(try_decode(Codec::int8, int8_block(scale, {0, 1, 0}), 3).error().code == Errc::corrupt);
   CHECK(try_decode(Codec::int8, int8_block(0.5F, {0, 0, -128}), 3).error().code == Errc::corrupt);
@@ -124,8 +126,12 @@ TEST_CASE("every instruction set finds the entry that is not finite, and lets th
   for_each_instruction_set([&](const std::string& set) {
     CAPTURE(set);
     for (std::size_t at = 0; at < entries; ++at) {
-      for (const auto& [bits, sound] : {std::pair{0x7f80'0000u, false}, {0xffff'ffffu, false}, {0x7f7f'ffffu, true},
-                                        {0xff7f'ffffu, true}, {0x8000'0000u, true}, {0x0000'0001u, true}}) {
+      for (const auto& [bits, sound] : {std::pair{0x7f80'0000u, false},
+                                        {0xffff'ffffu, false},
+                                        {0x7f7f'ffffu, true},
+                                        {0xff7f'ffffu, true},
+                                        {0x8000'0000u, true},
+                                        {0x0000'0001u, true}}) {
         Bytes changed = wire;
         std::memcpy(changed.data() + 12 + 4 * at, &bits, sizeof bits);
         const auto result = try_decode(Codec::fp32, changed, entries);
@@ -146,7 +152,8 @@ TEST_CASE("random damage never yields an entry that is not finite", "[codec][fau
     Rng rng(seed);
     Bytes damaged = wire;
     for (std::uint64_t n = 1 + uniform_below(rng, 40); n > 0; --n) {
-      damaged[12 * uniform_below(rng, 2) + uniform_below(rng, damaged.size() - 12)] = static_cast<std::byte>(rng());
+      damaged[12 * uniform_below(rng, 2) + uniform_below(rng, damaged.size() - 12)] =
+          static_cast<std::byte>(rng());
     }
     if (uniform_below(rng, 20) == 0) damaged.resize(uniform_below(rng, damaged.size() + 10));
     const auto result = try_decode(codec, damaged, entries);
@@ -175,6 +182,8 @@ TEST_CASE("a source whose head can't be read or is wrong does not open", "[codec
   CHECK(open_segments(Codec::fp32, reader, wire.size(), 100).error().code == Errc::corrupt);
   CHECK(open_segments(Codec::int8, reader, wire.size() - 1, 100).error().code == Errc::corrupt);
   CHECK(open_segments(Codec::int8, reader, 3, 100).error().code == Errc::corrupt);
-  const auto broken = [](std::uint64_t, std::span<std::byte>) -> Status { return fail(Errc::storage, "EIO"); };
+  const auto broken = [](std::uint64_t, std::span<std::byte>) -> Status {
+    return fail(Errc::storage, "EIO");
+  };
   CHECK(open_segments(Codec::int8, broken, wire.size(), 100).error().code == Errc::storage);
 }

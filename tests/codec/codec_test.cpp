@@ -57,15 +57,29 @@ TEST_CASE("codecs go by the names fp32 and int8 and the numbers of the schema", 
 TEST_CASE("the wire form of a small delta is the bytes worked out by hand", "[codec]") {
   // 1 = 0x3f800000, -2.5 = -1.25 * 2 = 0xc0200000
   const std::vector<float> two{1.0F, -2.5F};
-  CHECK(to_hex(encoded(Codec::fp32, two)) == "0200000000000000" "08000000" "0000803f" "000020c0");
+  CHECK(to_hex(encoded(Codec::fp32, two)) ==
+        "0200000000000000"
+        "08000000"
+        "0000803f"
+        "000020c0");
   // max|x| = 127, so the scale is 1 and every entry a whole number of steps: nothing is random.
   const std::vector<float> four{127.0F, -127.0F, 0.0F, 64.0F};
-  const std::string hex = "0400000000000000" "08000000" "0000803f" "7f" "81" "00" "40";
+  const std::string hex =
+      "0400000000000000"
+      "08000000"
+      "0000803f"
+      "7f"
+      "81"
+      "00"
+      "40";
   CHECK(to_hex(encoded(Codec::int8, four)) == hex);
   CHECK(decoded(Codec::int8, *from_hex(hex), 4) == four);
   // Three steps of 0.5 (0x3f000000), written by hand rather than by the encoder.
-  CHECK(decoded(Codec::int8, *from_hex("030000000000000007000000" "0000003f" "fd0001"), 3) ==
-        std::vector<float>{-1.5F, 0.0F, 0.5F});
+  CHECK(decoded(Codec::int8,
+                *from_hex("030000000000000007000000"
+                          "0000003f"
+                          "fd0001"),
+                3) == std::vector<float>{-1.5F, 0.0F, 0.5F});
   CHECK(to_hex(encoded(Codec::int8, {})) == "0000000000000000");
 }
 
@@ -143,9 +157,10 @@ TEST_CASE("the same seed gives the same int8 bytes and another seed gives others
 TEST_CASE("int8 keeps its bound at the ends of the float range and for zeros", "[codec]") {
   constexpr float largest = std::numeric_limits<float>::max();
   constexpr float smallest = std::numeric_limits<float>::denorm_min();
-  const auto block = GENERATE(std::vector<float>{0.0F, -0.0F, 0.0F}, std::vector<float>{largest, -largest, 1.0F},
-                              std::vector<float>{smallest, -190 * smallest, 0.0F},
-                              std::vector<float>{std::numeric_limits<float>::min(), 3e-38F, -2e-38F});
+  const auto block =
+      GENERATE(std::vector<float>{0.0F, -0.0F, 0.0F}, std::vector<float>{largest, -largest, 1.0F},
+               std::vector<float>{smallest, -190 * smallest, 0.0F},
+               std::vector<float>{std::numeric_limits<float>::min(), 3e-38F, -2e-38F});
   for (std::uint64_t seed = 0; seed < 50; ++seed) {
     const Bytes wire = encoded(Codec::int8, block, seed);
     const float scale = scale_of(wire, block.size(), 0);
@@ -183,7 +198,8 @@ TEST_CASE("every instruction set decodes int8 to the bits of one multiplication 
     std::size_t at = 8 + 2 * 4;
     for (std::size_t i = 0; i < entries; ++i) {
       if (i % 256 == 0) at += 4;
-      const float expected = scale_of(wire, entries, i) * static_cast<float>(load_le<std::int8_t>(wire, at++));
+      const float expected =
+          scale_of(wire, entries, i) * static_cast<float>(load_le<std::int8_t>(wire, at++));
       if (std::bit_cast<std::uint32_t>(back[i]) != std::bit_cast<std::uint32_t>(expected)) ++different;
     }
     CHECK(different == 0);

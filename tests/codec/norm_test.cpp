@@ -18,7 +18,9 @@ std::vector<float> random_vector(std::size_t entries, std::uint64_t seed) {
   return values;
 }
 
-bool same_bits(double a, double b) { return std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b); }
+bool same_bits(double a, double b) {
+  return std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b);
+}
 
 }  // namespace
 
@@ -47,7 +49,8 @@ TEST_CASE("a norm agrees with a sum in long double and does not overflow as floa
     distance += d * d;
   }
   CHECK(l2_norm(values, ranges) == Approx(static_cast<double>(std::sqrt(norm))).epsilon(1e-14));
-  CHECK(l2_distance(values, others, ranges) == Approx(static_cast<double>(std::sqrt(distance))).epsilon(1e-14));
+  CHECK(l2_distance(values, others, ranges) ==
+        Approx(static_cast<double>(std::sqrt(distance))).epsilon(1e-14));
   const CoordinateRange one[] = {{0, 1}};
   CHECK(l2_norm(std::vector<float>{3e38F}, one) == static_cast<double>(3e38F));
   CHECK(std::isnan(l2_norm(std::vector<float>{std::numeric_limits<float>::quiet_NaN()}, one)));
@@ -67,7 +70,8 @@ TEST_CASE("the bits of a sum of squares do not depend on how the vector is cut",
     for (std::size_t at = 0; at < values.size();) {
       const std::size_t size = std::min<std::size_t>(values.size() - at, uniform_below(rng, 40));
       pieces.add(at, std::span(values).subspan(at, size));
-      difference.add_differences(at, std::span(values).subspan(at, size), std::span(others).subspan(at, size));
+      difference.add_differences(at, std::span(values).subspan(at, size),
+                                 std::span(others).subspan(at, size));
       at += size;
     }
     CAPTURE(seed);

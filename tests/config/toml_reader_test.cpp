@@ -74,8 +74,9 @@ TEST_CASE("a key that nobody asked for is an error with its line", "[config]") {
   auto round = toml.table("round");
   std::ignore = round.integer("count", 1);
   std::ignore = round.integer("cohort", 1);
-  CHECK(problem(toml) ==
-        "/etc/fleet/node.toml:4: round.chort is not a key that is known here: check its spelling and section");
+  CHECK(
+      problem(toml) ==
+      "/etc/fleet/node.toml:4: round.chort is not a key that is known here: check its spelling and section");
 }
 
 TEST_CASE("a section that nobody asked for is an error too", "[config]") {
@@ -95,10 +96,12 @@ TEST_CASE("a wrong type names what was wanted and what was found", "[config]") {
   check("a = 1", [](TomlReader& t) { t.text("a", ""); }, "a must be a string, not an integer");
   check("a = 1", [](TomlReader& t) { t.flag("a", true); }, "a must be true or false, not an integer");
   check("a = 1", [](TomlReader& t) { t.table("a").integer("b", 1); }, "a must be a table, not an integer");
-  check("a = [1, 2.5]", [](TomlReader& t) { t.integers("a", {}); },
-        "a must be an array of integers; its element 2 is a float");
-  check("a = {b = 2026-01-01}", [](TomlReader& t) { t.table("a").text("b", ""); },
-        "a.b must be a string, not a date or time");
+  check(
+      "a = [1, 2.5]", [](TomlReader& t) { t.integers("a", {}); },
+      "a must be an array of integers; its element 2 is a float");
+  check(
+      "a = {b = 2026-01-01}", [](TomlReader& t) { t.table("a").text("b", ""); },
+      "a.b must be a string, not a date or time");
   check("a = [1]", [](TomlReader& t) { t.tables("a"); }, "a must be an array of tables, not an integer");
 }
 
@@ -112,16 +115,20 @@ TEST_CASE("a value outside its bounds says which they are", "[config]") {
   check("a = 9", [](TomlReader& t) { t.integer("a", 4, 1, 8); }, "a is 9; it must be from 1 to 8");
   check("a = 1.5", [](TomlReader& t) { t.number("a", 0.1, 0.0, 1.0); }, "a is 1.5; it must be from 0 to 1");
   check("a = nan", [](TomlReader& t) { t.number("a", 0.1); }, "a must be a finite number");
-  check("a = [1, 0]", [](TomlReader& t) { t.integers("a", {}, 1); },
-        "a has an element that is 0; it must be at least 1");
-  check("a = \"x\"", [](TomlReader& t) { t.choice("a", "y", {"y", "z"}); },
-        "a is 'x'; it must be one of: y, z");
+  check(
+      "a = [1, 0]", [](TomlReader& t) { t.integers("a", {}, 1); },
+      "a has an element that is 0; it must be at least 1");
+  check(
+      "a = \"x\"", [](TomlReader& t) { t.choice("a", "y", {"y", "z"}); },
+      "a is 'x'; it must be one of: y, z");
   check("a = \"5s\"", [](TomlReader& t) { t.duration("a", 1h, 1min); }, "a is 5s; it must be at least 60s");
-  check("a = \"5 s\"", [](TomlReader& t) { t.duration("a", 1h); },
-        "a is wrong: '5 s' is not a duration like 90s, 15m, 12h or 30d");
+  check(
+      "a = \"5 s\"", [](TomlReader& t) { t.duration("a", 1h); },
+      "a is wrong: '5 s' is not a duration like 90s, 15m, 12h or 30d");
 }
 
-TEST_CASE("an unknown key is reported before a missing one, as it is often the same key misspelt", "[config]") {
+TEST_CASE("an unknown key is reported before a missing one, as it is often the same key misspelt",
+          "[config]") {
   auto toml = reader("nmae = \"x\"\n");
   CHECK_FALSE(toml.require("name"));
   std::ignore = toml.text("name", "");

@@ -24,9 +24,8 @@ std::vector<std::string> three_entries() {
 TEST_CASE("an entry's hash is that of its sorted JSON text without it", "[coordinator][audit]") {
   AuditHead head;
   const auto entry = append_audit(head, noon, "operator", "token_created", {{"uses", 3}});
-  const std::string text =
-      R"({"actor":"operator","event":"token_created","previous":")" + std::string(64, '0') +
-      R"(","seq":1,"time":"2027-01-15T08:00:00.000Z","uses":3})";
+  const std::string text = R"({"actor":"operator","event":"token_created","previous":")" +
+                           std::string(64, '0') + R"(","seq":1,"time":"2027-01-15T08:00:00.000Z","uses":3})";
   REQUIRE(entry["hash"] == sha256(bytes_of(text)).hex());
   REQUIRE(head == AuditHead{1, sha256(bytes_of(text))});
 }
@@ -70,7 +69,8 @@ TEST_CASE("the first wrong entry of a chain is named", "[coordinator][audit]") {
 
 TEST_CASE("text that is not UTF-8 is replaced and the chain holds", "[coordinator][audit]") {
   AuditHead head;
-  const std::string entry = audit_text(append_audit(head, noon, "operator", "node_tagged", {{"tag", "a\xff"}}));
+  const std::string entry =
+      audit_text(append_audit(head, noon, "operator", "node_tagged", {{"tag", "a\xff"}}));
   REQUIRE_FALSE(verify_audit(std::vector{entry}));
 }
 

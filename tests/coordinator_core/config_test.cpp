@@ -6,7 +6,9 @@
 
 namespace rivulet::coordinator {
 
-TEST_CASE("the defaults make sense together", "[coordinator][config]") { REQUIRE(check(Config{}).has_value()); }
+TEST_CASE("the defaults make sense together", "[coordinator][config]") {
+  REQUIRE(check(Config{}).has_value());
+}
 
 TEST_CASE("a contradiction is refused and names its key", "[coordinator][config]") {
   struct Row {
@@ -53,7 +55,8 @@ TEST_CASE("a contradiction is refused and names its key", "[coordinator][config]
 }
 
 TEST_CASE("validation modes are read by their names", "[coordinator][config]") {
-  for (const auto mode : {ValidationMode::federated, ValidationMode::central, ValidationMode::both, ValidationMode::none}) {
+  for (const auto mode :
+       {ValidationMode::federated, ValidationMode::central, ValidationMode::both, ValidationMode::none}) {
     REQUIRE(parse_validation_mode(name(mode)) == mode);
   }
   REQUIRE_FALSE(parse_validation_mode("all").has_value());

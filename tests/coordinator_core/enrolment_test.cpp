@@ -8,7 +8,8 @@ namespace {
 Digest hash_of(unsigned secret) { return sha256(test_secret(secret).span()); }
 
 std::vector<Effect> enrol(Bench& bench, unsigned node, unsigned secret, FleetId fleet = test_fleet()) {
-  return bench.give(event::EnrolReceived{100 + node, node_id(node), message::Enrol{1, 1, fleet, "test", test_secret(secret)}});
+  return bench.give(event::EnrolReceived{100 + node, node_id(node),
+                                         message::Enrol{1, 1, fleet, "test", test_secret(secret)}});
 }
 
 Reason refusal_of(const std::vector<Effect>& effects) {

@@ -8,7 +8,8 @@
 namespace rivulet::coordinator {
 namespace {
 
-PairedCounts counts(std::uint64_t both, std::uint64_t parent, std::uint64_t candidate, std::uint64_t wrong = 0) {
+PairedCounts counts(std::uint64_t both, std::uint64_t parent, std::uint64_t candidate,
+                    std::uint64_t wrong = 0) {
   return {both, parent, candidate, wrong, 1.0, 1.0};
 }
 

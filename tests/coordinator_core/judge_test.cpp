@@ -63,14 +63,17 @@ TEST_CASE("each fault of an offer has its reason", "[coordinator][judge]") {
       {Reason::round_closed, [](Case& c) { c.context.open = false; }},
       {Reason::round_closed, [](Case& c) { c.task.state = Training::TaskState::withdrawn; }},
       {Reason::norm_too_large,
-       [](Case& c) { c.task.state = Training::TaskState::refused, c.task.refusal = {Reason::norm_too_large, "9"}; }},
+       [](Case& c) {
+         c.task.state = Training::TaskState::refused, c.task.refusal = {Reason::norm_too_large, "9"};
+       }},
       {Reason::stale_base, [](Case& c) { c.header.base_version = 6; }},
       {Reason::stale_base, [](Case& c) { c.header.base_hash.bytes[1] ^= std::byte{1}; }},
       {Reason::wrong_layout, [](Case& c) { c.header.codec = 0; }},
       {Reason::wrong_layout, [](Case& c) { c.header.parameter_count = 7; }},
       {Reason::too_large, [](Case& c) { c.header.content_bytes = 51; }},
       {Reason::too_large, [](Case& c) { c.header.content_bytes = 0; }},
-      {Reason::too_large, [](Case& c) { c.header.content_bytes = std::numeric_limits<std::uint64_t>::max(); }},
+      {Reason::too_large,
+       [](Case& c) { c.header.content_bytes = std::numeric_limits<std::uint64_t>::max(); }},
       {Reason::bad_sample_count, [](Case& c) { c.header.sample_count = 0; }},
       {Reason::bad_sample_count, [](Case& c) { c.header.sample_count = 1001; }},
       {Reason::not_finite, [](Case& c) { c.header.loss_first = std::numeric_limits<double>::quiet_NaN(); }},
@@ -87,7 +90,8 @@ TEST_CASE("each fault of an offer has its reason", "[coordinator][judge]") {
   }
 }
 
-TEST_CASE("an offer is opened only with the node's signature in the update's context", "[coordinator][judge]") {
+TEST_CASE("an offer is opened only with the node's signature in the update's context",
+          "[coordinator][judge]") {
   Case one;
   const Bytes payload = encode(one.header);
   REQUIRE(open_offer(rivulet::seal(node_key(1), Context::update, payload), node_id(1)) == one.header);

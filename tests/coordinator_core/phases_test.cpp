@@ -19,7 +19,8 @@ TEST_CASE("one round, from the draw to the version", "[coordinator][rounds]") {
 
   for (unsigned n = 1; n <= 3; ++n) {
     const auto receipts = sent<message::Receipt>(bench.upload(n), n);
-    REQUIRE(receipts.at(0) == message::Receipt{ids[n - 1], message::ReceiptOutcome::accepted, Reason::none, ""});
+    REQUIRE(receipts.at(0) ==
+            message::Receipt{ids[n - 1], message::ReceiptOutcome::accepted, Reason::none, ""});
     REQUIRE(bench.records["updates"].size() == n);
   }
   auto effects = bench.upload(4);
@@ -131,7 +132,8 @@ TEST_CASE("what was accepted beyond the goal gets its verdict", "[coordinator][r
     bench.offer(n, headers.back());
   }
   bench.give(event::StorageState{true, false});
-  for (const unsigned n : {3u, 1u, 4u}) bench.give(event::UpdateStored{headers[n - 1].task, headers[n - 1].content, {1.0}});
+  for (const unsigned n : {3u, 1u, 4u})
+    bench.give(event::UpdateStored{headers[n - 1].task, headers[n - 1].content, {1.0}});
   bench.give(event::StorageState{false, false});
   REQUIRE(bench.in<Aggregating>());
   // The first two that were accepted count.
@@ -148,7 +150,9 @@ TEST_CASE("an aggregation that fails fails the round, a full disk only delays it
   bench.upload(1);
   const auto question = all_of<effect::Aggregate>(bench.upload(2)).at(0);
   SECTION("full") {
-    REQUIRE(all_of<effect::Aggregate>(bench.give(event::AggregationFailed{1, 0, {Errc::storage_full, "full"}})).empty());
+    REQUIRE(
+        all_of<effect::Aggregate>(bench.give(event::AggregationFailed{1, 0, {Errc::storage_full, "full"}}))
+            .empty());
     REQUIRE(all_of<effect::Aggregate>(bench.pass(1s)).empty());
     REQUIRE(all_of<effect::Aggregate>(bench.give(event::StorageState{false, false})).size() == 1);
   }
@@ -204,11 +208,13 @@ TEST_CASE("evaluators are drawn apart from trainers, unless the fleet is small",
   }
   bench.up_to_gating();
   std::set<PublicKey> evaluators;
-  for (const auto& [task, record] : std::get<Gating>(bench.state.round.phase).evaluators) evaluators.insert(record.node);
+  for (const auto& [task, record] : std::get<Gating>(bench.state.round.phase).evaluators)
+    evaluators.insert(record.node);
   if (count == 19) REQUIRE(evaluators == trainers);
   if (count == 20) REQUIRE(evaluators.empty());
   // A node that gets a holdout while the gate is open is asked too.
-  const auto other = std::ranges::find_if(bench.state.fleet.nodes, [&](const auto& at) { return !trainers.contains(at.first); });
+  const auto other = std::ranges::find_if(bench.state.fleet.nodes,
+                                          [&](const auto& at) { return !trainers.contains(at.first); });
   const SessionId session = other->second.session;
   const auto effects = bench.give(event::TelemetryReceived{session, message::Telemetry{1, 100, 50, 0, 0}});
   REQUIRE(sent<message::Task>(effects, session).size() == (count == 20 ? 1 : 0));
@@ -220,9 +226,11 @@ TEST_CASE("reports are verified before they count", "[coordinator][gate]") {
   bench.start();
   bench.up_to_gating();
   const EvaluationReport right = report_for(bench.state, node_id(1), bench.task_of(1), 0, 0, 100);
-  const auto answer = [&](const EvaluationReport& report, unsigned signer = 1, Context context = Context::evaluation) {
+  const auto answer = [&](const EvaluationReport& report, unsigned signer = 1,
+                          Context context = Context::evaluation) {
     return sent<message::Receipt>(bench.give(event::EvaluationReceived{
-                                      1, rivulet::seal(node_key(signer), context, encode(report))})).at(0);
+                                      1, rivulet::seal(node_key(signer), context, encode(report))}))
+        .at(0);
   };
   REQUIRE(answer(right, 2).reason == Reason::bad_signature);
   REQUIRE(answer(right, 1, Context::update).reason == Reason::bad_signature);
@@ -291,8 +299,8 @@ TEST_CASE("the central holdout is scored once and gates by the mode", "[coordina
   bench.give(event::CandidateScored{1, 1, Metrics{1, 0, 9}, Metrics{0, 0, 9}, {}});  // Another attempt's.
   REQUIRE(bench.in<Gating>());
   const double accuracy = GENERATE(0.89, 0.87);
-  const auto after = bench.give(event::CandidateScored{1, 0, Metrics{0.895, 1, 100}, Metrics{accuracy, 1, 100},
-                                                       Metrics{0.5, 2, 300}});
+  const auto after = bench.give(
+      event::CandidateScored{1, 0, Metrics{0.895, 1, 100}, Metrics{accuracy, 1, 100}, Metrics{0.5, 2, 300}});
   REQUIRE(all_of<effect::SealVersion>(after).size() == (accuracy > 0.88 ? 1 : 0));
   REQUIRE(bench.state.round.summary.metrics == Metrics{0.5, 2, 300});
 }

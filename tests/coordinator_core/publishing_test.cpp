@@ -19,8 +19,16 @@ std::vector<std::string> events_of(const std::vector<Effect>& effects) {
 }
 
 Error import_error(Bench& bench, const Release& release, const SecretKey& key = release_key()) {
-  const auto effects = bench.give(event::ImportRelease{
-      1, rivulet::seal(key, Context::release, encode(release)), content("r"), content("s"), 24, {}, content("m"), {}, false, false});
+  const auto effects = bench.give(event::ImportRelease{1,
+                                                       rivulet::seal(key, Context::release, encode(release)),
+                                                       content("r"),
+                                                       content("s"),
+                                                       24,
+                                                       {},
+                                                       content("m"),
+                                                       {},
+                                                       false,
+                                                       false});
   const auto replies = all_of<effect::Reply>(effects);
   return replies.empty() ? Error{} : replies[0].result.error();
 }
@@ -209,15 +217,18 @@ TEST_CASE("a new release ends the round of the old one", "[coordinator][registry
 TEST_CASE("an import that can't be sealed is answered, and may be tried again", "[coordinator][registry]") {
   Bench bench;
   const Envelope envelope = rivulet::seal(release_key(), Context::release, encode(test_release()));
-  const event::ImportRelease event{7, envelope, content("r"), content("s"), 24, {}, content("m"), {}, false, false};
+  const event::ImportRelease event{7,  envelope,     content("r"), content("s"), 24,
+                                   {}, content("m"), {},           false,        false};
   const auto question = all_of<effect::SealVersion>(bench.give(event)).at(0);
   REQUIRE(all_of<effect::Reply>(bench.give(event)).at(0).result.error().code == Errc::busy);
-  const auto effects = bench.give(event::PublicationFailed{question.manifest.manifest_version, {Errc::corrupt, "w_0"}});
+  const auto effects =
+      bench.give(event::PublicationFailed{question.manifest.manifest_version, {Errc::corrupt, "w_0"}});
   REQUIRE(all_of<effect::Reply>(effects).at(0).result.error().detail == "w_0");
   REQUIRE(all_of<effect::SealVersion>(bench.give(event)).size() == 1);
 }
 
-TEST_CASE("a publication that fails fails the round, a full disk only delays it", "[coordinator][publishing]") {
+TEST_CASE("a publication that fails fails the round, a full disk only delays it",
+          "[coordinator][publishing]") {
   Bench bench;
   bench.fleet(2);
   bench.start();
@@ -263,13 +274,15 @@ TEST_CASE("the views have the agreed keys", "[coordinator][views]") {
     return std::ranges::all_of(keys, [&](const char* key) { return object.contains(key); });
   };
   REQUIRE(has(nodes_view(bench.state).at(0), {"key", "state", "tags", "last_seen", "serves", "samples"}));
-  REQUIRE(has(versions_view(bench.state).at(1), {"version", "release", "parent", "round", "created", "metrics", "variants"}));
+  REQUIRE(has(versions_view(bench.state).at(1),
+              {"version", "release", "parent", "round", "created", "metrics", "variants"}));
   REQUIRE(versions_view(bench.state).at(1)["variants"][0] == nlohmann::json{{"name", "fp32"}, {"bytes", 24}});
   REQUIRE(versions_view(bench.state).at(1)["metrics"]["accuracy"] == 1.0);
   const auto rounds = rounds_view(bench.state);
   REQUIRE(rounds.size() == 2);
   for (const auto& round : rounds) {
-    REQUIRE(has(round, {"round", "state", "reason", "invited", "accepted", "refused", "upload_bytes", "download_bytes", "version"}));
+    REQUIRE(has(round, {"round", "state", "reason", "invited", "accepted", "refused", "upload_bytes",
+                        "download_bytes", "version"}));
   }
   REQUIRE(rounds[1]["state"] == "training");
   REQUIRE(round_view(bench.state, 1)->at("state") == "published");

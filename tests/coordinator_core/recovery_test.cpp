@@ -113,7 +113,8 @@ TEST_CASE("deadlines run by the monotonic clock, whatever the calendar does", "[
   REQUIRE(bench.state.rounds.back().state == "failed");
 }
 
-TEST_CASE("after a restart a deadline is within its length, whatever the calendar says", "[coordinator][clocks]") {
+TEST_CASE("after a restart a deadline is within its length, whatever the calendar says",
+          "[coordinator][clocks]") {
   Bench bench;
   bench.fleet(2);
   bench.start();

@@ -4,7 +4,9 @@
 namespace rivulet::coordinator::testing {
 namespace {
 
-std::vector<Effect> revoke(Bench& bench, unsigned n) { return bench.give(event::RevokeNode{++bench.last_request, node_id(n)}); }
+std::vector<Effect> revoke(Bench& bench, unsigned n) {
+  return bench.give(event::RevokeNode{++bench.last_request, node_id(n)});
+}
 
 bool holds(const std::vector<SealedEntry>& entries, const TaskId& task) {
   return std::ranges::find(entries, task, &SealedEntry::task) != entries.end();
@@ -140,7 +142,8 @@ TEST_CASE("two nodes that sent the same bytes do not lose each other's", "[coord
   REQUIRE(all_of<effect::EraseContent>(revoke(bench, 1)).empty());
 }
 
-TEST_CASE("a quarantined node keeps its session and what was accepted, and gets no task", "[coordinator][revocation]") {
+TEST_CASE("a quarantined node keeps its session and what was accepted, and gets no task",
+          "[coordinator][revocation]") {
   Bench bench;
   bench.fleet(3);
   bench.start();
@@ -148,7 +151,8 @@ TEST_CASE("a quarantined node keeps its session and what was accepted, and gets 
   bench.upload(1);
   bench.give(event::QuarantineNode{1, node_id(1)});
   const auto effects = bench.give(event::QuarantineNode{2, node_id(2)});
-  REQUIRE(sent<message::TaskCancelled>(effects, 2).at(0) == message::TaskCancelled{open, Reason::quarantined});
+  REQUIRE(sent<message::TaskCancelled>(effects, 2).at(0) ==
+          message::TaskCancelled{open, Reason::quarantined});
   REQUIRE(all_of<effect::Close>(effects).empty());
   REQUIRE(bench.records["updates"].size() == 1);
   bench.upload(3);
@@ -160,7 +164,8 @@ TEST_CASE("a quarantined node keeps its session and what was accepted, and gets 
   REQUIRE(bench.state.round.summary.invited == 2);
   REQUIRE(bench.task_of(2).is_zero());
   REQUIRE(all_of<effect::Reply>(revoke(bench, 1)).at(0).result.has_value());
-  REQUIRE(all_of<effect::Reply>(bench.give(event::ReleaseNode{4, node_id(1)})).at(0).result.error().code == Errc::conflict);
+  REQUIRE(all_of<effect::Reply>(bench.give(event::ReleaseNode{4, node_id(1)})).at(0).result.error().code ==
+          Errc::conflict);
   REQUIRE(all_of<effect::Reply>(revoke(bench, 9)).at(0).result.error().code == Errc::not_found);
 }
 

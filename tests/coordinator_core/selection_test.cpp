@@ -15,7 +15,8 @@ std::vector<PublicKey> pool_of(unsigned count) {
 std::set<PublicKey> cohort_of(const std::vector<Effect>& effects, const State& state) {
   std::set<PublicKey> keys;
   for (const effect::Send& send : all_of<effect::Send>(effects)) {
-    if (std::holds_alternative<message::Task>(send.message)) keys.insert(state.fleet.sessions.at(send.session));
+    if (std::holds_alternative<message::Task>(send.message))
+      keys.insert(state.fleet.sessions.at(send.session));
   }
   return keys;
 }
@@ -59,7 +60,8 @@ TEST_CASE("only eligible nodes are asked", "[coordinator][selection]") {
   REQUIRE(bench.state.round.plan.goal_count == 2);
 }
 
-TEST_CASE("a cohort is the same for the same fleet and another in the next round", "[coordinator][selection]") {
+TEST_CASE("a cohort is the same for the same fleet and another in the next round",
+          "[coordinator][selection]") {
   Config config = test_config();
   config.round.over_selection = 1.5;
   Bench one(config);

@@ -12,7 +12,8 @@ std::vector<Effect> ready(Bench& bench, SessionId session, message::Ready ready_
 
 }  // namespace
 
-TEST_CASE("a newer session replaces the older one, whose events then change nothing", "[coordinator][sessions]") {
+TEST_CASE("a newer session replaces the older one, whose events then change nothing",
+          "[coordinator][sessions]") {
   Bench bench;
   bench.fleet(2);
   bench.start();
@@ -31,7 +32,8 @@ TEST_CASE("a newer session replaces the older one, whose events then change noth
   REQUIRE(all_of<effect::FetchUpdate>(bench.give(event::OfferReceived{77, offer})).at(0).session == 77);
 }
 
-TEST_CASE("a node that comes back gets its open task again, with the time that is left", "[coordinator][sessions]") {
+TEST_CASE("a node that comes back gets its open task again, with the time that is left",
+          "[coordinator][sessions]") {
   Bench bench;
   bench.fleet(2);
   const auto first = sent<message::Task>(bench.start(), 1);
@@ -44,10 +46,12 @@ TEST_CASE("a node that comes back gets its open task again, with the time that i
   REQUIRE(second[0].id == first[0].id);
   REQUIRE(second[0].remaining_ms == 500'000);
   REQUIRE(second[0].training == first[0].training);
-  REQUIRE(first[0].training.seed != sent<message::Task>(bench.connect(2, 100, 50, 10), 10).at(0).training.seed);
+  REQUIRE(first[0].training.seed !=
+          sent<message::Task>(bench.connect(2, 100, 50, 10), 10).at(0).training.seed);
 }
 
-TEST_CASE("ready brings verdicts, cancels what is over, and assigns what differs", "[coordinator][sessions]") {
+TEST_CASE("ready brings verdicts, cancels what is over, and assigns what differs",
+          "[coordinator][sessions]") {
   Bench bench;
   bench.fleet(2);
   bench.start();
@@ -58,11 +62,13 @@ TEST_CASE("ready brings verdicts, cancels what is over, and assigns what differs
   SECTION("a verdict that it waits for") {
     message::Ready message{2, 2, 100, 50, {}, {task}};
     const auto verdicts = sent<message::Verdicts>(ready(bench, 1, message), 1);
-    REQUIRE(verdicts.at(0).entries.at(0) == message::Verdict{task, message::VerdictOutcome::aggregated, Reason::none, 2});
+    REQUIRE(verdicts.at(0).entries.at(0) ==
+            message::Verdict{task, message::VerdictOutcome::aggregated, Reason::none, 2});
   }
   SECTION("a task whose receipt it missed") {
     const auto effects = ready(bench, 1, {2, 2, 100, 50, {task}, {}});
-    REQUIRE(sent<message::Receipt>(effects, 1).at(0) == message::Receipt{task, ReceiptOutcome::accepted, Reason::none, ""});
+    REQUIRE(sent<message::Receipt>(effects, 1).at(0) ==
+            message::Receipt{task, ReceiptOutcome::accepted, Reason::none, ""});
     REQUIRE(sent<message::Verdicts>(effects, 1).at(0).entries.at(0).version == 2);
     REQUIRE(sent<message::TaskCancelled>(effects, 1).empty());
   }
@@ -85,7 +91,8 @@ TEST_CASE("ready brings verdicts, cancels what is over, and assigns what differs
   }
 }
 
-TEST_CASE("the same content gets the recorded receipt again, other content is a duplicate", "[coordinator][offers]") {
+TEST_CASE("the same content gets the recorded receipt again, other content is a duplicate",
+          "[coordinator][offers]") {
   Bench bench;
   bench.fleet(3);
   bench.start();
@@ -95,7 +102,8 @@ TEST_CASE("the same content gets the recorded receipt again, other content is a 
   bench.upload(1);
   const auto check = [&] {
     const auto again = bench.offer(1, header);
-    REQUIRE(sent<message::Receipt>(again).at(0) == message::Receipt{header.task, ReceiptOutcome::accepted, Reason::none, ""});
+    REQUIRE(sent<message::Receipt>(again).at(0) ==
+            message::Receipt{header.task, ReceiptOutcome::accepted, Reason::none, ""});
     REQUIRE(all_of<effect::FetchUpdate>(again).empty());
     const auto receipt = sent<message::Receipt>(bench.offer(1, other)).at(0);
     REQUIRE(receipt.outcome == ReceiptOutcome::duplicate);
@@ -185,7 +193,8 @@ TEST_CASE("a transfer that fails may be offered again", "[coordinator][offers]")
   REQUIRE(bench.state.round.summary.accepted == 1);
 }
 
-TEST_CASE("while storage is full rounds pause, offers back off, and nothing accepted is lost", "[coordinator][storage]") {
+TEST_CASE("while storage is full rounds pause, offers back off, and nothing accepted is lost",
+          "[coordinator][storage]") {
   Bench bench;
   bench.fleet(3);
   bench.start();
@@ -214,7 +223,8 @@ TEST_CASE("after a failed disk nothing goes on before a restart", "[coordinator]
   bench.give(event::StorageState{false, false});
   bench.start();
   REQUIRE(bench.in<Idle>());
-  const auto enrol = bench.give(event::EnrolReceived{50, node_id(9), message::Enrol{1, 1, test_fleet(), "t", test_secret(0)}});
+  const auto enrol = bench.give(
+      event::EnrolReceived{50, node_id(9), message::Enrol{1, 1, test_fleet(), "t", test_secret(0)}});
   REQUIRE(sent<message::Backoff>(enrol, 50).at(0).reason == Reason::storage_failed);
 }
 
@@ -226,8 +236,10 @@ TEST_CASE("a shutdown says goodbye to every session, and to who waits", "[coordi
   REQUIRE(sent<message::Backoff>(effects).size() == 2);
   REQUIRE(all_of<effect::Close>(effects).size() == 2);
   REQUIRE(all_of<effect::Reply>(effects).at(0).result.error().code == Errc::cancelled);
-  REQUIRE(all_of<effect::Close>(bench.give(event::HelloReceived{70, node_id(1), message::Hello{1, 1, test_fleet(), "t"}}))
-              .at(0).reason == Reason::shutting_down);
+  REQUIRE(all_of<effect::Close>(
+              bench.give(event::HelloReceived{70, node_id(1), message::Hello{1, 1, test_fleet(), "t"}}))
+              .at(0)
+              .reason == Reason::shutting_down);
 }
 
 }  // namespace rivulet::coordinator::testing

@@ -53,10 +53,14 @@ JoinSecret test_secret(unsigned n) {
 ContentId content(const std::string& text) { return content_id_of(bytes_of(text)); }
 
 TrustDocument test_trust() {
-  return {test_fleet(),           "meadow",
-          1,                      start_of_time - 1h,
-          start_of_time + year,   root_key().public_key(),
-          {release_key().public_key()}, coordinator_key().public_key()};
+  return {test_fleet(),
+          "meadow",
+          1,
+          start_of_time - 1h,
+          start_of_time + year,
+          root_key().public_key(),
+          {release_key().public_key()},
+          coordinator_key().public_key()};
 }
 
 Release test_release() {
@@ -64,7 +68,8 @@ Release test_release() {
   release.fleet = test_fleet();
   release.name = "digits";
   release.architecture = {"mlp", {}, {2}, 2};
-  release.layout.tensors = {{"0.weight", {2, 2}, TensorKind::parameter}, {"0.bias", {2}, TensorKind::parameter}};
+  release.layout.tensors = {{"0.weight", {2, 2}, TensorKind::parameter},
+                            {"0.bias", {2}, TensorKind::parameter}};
   release.classes = {"no", "yes"};
   release.snapshot = SnapshotForm::fp32;
   release.initial_weights = content("w0");
@@ -121,7 +126,8 @@ std::vector<std::string> audit_of(const Records& records) {
 CandidateBuilt candidate_for(const effect::Aggregate& question, double distance) {
   std::string text = "candidate";
   for (const SealedEntry& entry : question.entries) {
-    text += entry.task.hex() + entry.content.hex() + std::to_string(entry.weight) + std::to_string(entry.scale);
+    text +=
+        entry.task.hex() + entry.content.hex() + std::to_string(entry.weight) + std::to_string(entry.scale);
   }
   CandidateBuilt candidate;
   candidate.snapshot = content(text);
@@ -157,14 +163,15 @@ event::VersionSealed seal_for(const effect::SealVersion& question) {
   return sealed;
 }
 
-EvaluationReport report_for(const State& state, const PublicKey& node, const TaskId& task, std::uint64_t parent_only,
-                            std::uint64_t candidate_only, std::uint64_t samples) {
+EvaluationReport report_for(const State& state, const PublicKey& node, const TaskId& task,
+                            std::uint64_t parent_only, std::uint64_t candidate_only, std::uint64_t samples) {
   EvaluationReport report;
   report.fleet = test_fleet();
   report.task = task;
   report.node = node;
   report.parent_hash = state.round.plan.base_hash;
-  if (const auto* gating = std::get_if<Gating>(&state.round.phase)) report.candidate_hash = gating->candidate.weights_hash;
+  if (const auto* gating = std::get_if<Gating>(&state.round.phase))
+    report.candidate_hash = gating->candidate.weights_hash;
   report.parent_only = parent_only;
   report.candidate_only = candidate_only;
   report.both_right = samples - parent_only - candidate_only;
@@ -208,8 +215,14 @@ std::vector<Effect> Bench::import(const Release& release, bool has_holdout, bool
   const std::string name = release.name + std::to_string(release.epoch) + to_rfc3339(release.created);
   auto effects = give(event::ImportRelease{++last_request,
                                            rivulet::seal(release_key(), Context::release, encode(release)),
-                                           content("release" + name), content("snapshot" + name), 24,
-                                           release.initial_weights_hash, content("master" + name), {}, has_holdout, has_test});
+                                           content("release" + name),
+                                           content("snapshot" + name),
+                                           24,
+                                           release.initial_weights_hash,
+                                           content("master" + name),
+                                           {},
+                                           has_holdout,
+                                           has_test});
   const auto questions = all_of<effect::SealVersion>(effects);
   if (questions.empty()) return effects;
   return sealed(questions.at(0));
@@ -217,11 +230,13 @@ std::vector<Effect> Bench::import(const Release& release, bool has_holdout, bool
 
 void Bench::enrol(unsigned n) {
   const Digest hash = sha256(test_secret(0).span());
-  if (!state.fleet.tokens.contains(hash)) give(event::CreateToken{++last_request, hash, now.utc + 24h, 100'000});
+  if (!state.fleet.tokens.contains(hash))
+    give(event::CreateToken{++last_request, hash, now.utc + 24h, 100'000});
   give(event::EnrolReceived{n, node_id(n), message::Enrol{1, 1, test_fleet(), "test", test_secret(0)}});
 }
 
-std::vector<Effect> Bench::connect(unsigned n, std::uint64_t samples, std::uint64_t holdout, SessionId session) {
+std::vector<Effect> Bench::connect(unsigned n, std::uint64_t samples, std::uint64_t holdout,
+                                   SessionId session) {
   if (session == 0) session = n;
   auto effects = give(event::HelloReceived{session, node_id(n), message::Hello{1, 1, test_fleet(), "test"}});
   message::Ready ready;
@@ -231,7 +246,9 @@ std::vector<Effect> Bench::connect(unsigned n, std::uint64_t samples, std::uint6
   return effects;
 }
 
-std::vector<Effect> Bench::start(std::uint32_t count) { return give(event::StartRounds{++last_request, count, false}); }
+std::vector<Effect> Bench::start(std::uint32_t count) {
+  return give(event::StartRounds{++last_request, count, false});
+}
 
 void Bench::fleet(unsigned count) {
   import();

@@ -64,10 +64,12 @@ struct Bench {
   std::vector<Effect> pass(std::chrono::milliseconds time);
   /// A crash after the last commit: the state is read from the store anew.
   std::vector<Effect> restart();
-  std::vector<Effect> import(const Release& release = test_release(), bool has_holdout = false, bool has_test = false);
+  std::vector<Effect> import(const Release& release = test_release(), bool has_holdout = false,
+                             bool has_test = false);
   void enrol(unsigned n);
   /// Opens a session with number `session`, or n if that is 0, and says Ready.
-  std::vector<Effect> connect(unsigned n, std::uint64_t samples = 100, std::uint64_t holdout = 50, SessionId session = 0);
+  std::vector<Effect> connect(unsigned n, std::uint64_t samples = 100, std::uint64_t holdout = 50,
+                              SessionId session = 0);
   std::vector<Effect> start(std::uint32_t count = 1);
   /// Nodes 1..count, enrolled, a model, and everybody connected.
   void fleet(unsigned count);
@@ -78,7 +80,8 @@ struct Bench {
   std::vector<Effect> offer(unsigned n, const UpdateHeader& header);
   /// Offer and upload: the effects of UpdateStored.
   std::vector<Effect> upload(unsigned n, double norm = 1.0);
-  std::vector<Effect> report(unsigned n, std::uint64_t parent_only, std::uint64_t candidate_only, std::uint64_t samples = 100);
+  std::vector<Effect> report(unsigned n, std::uint64_t parent_only, std::uint64_t candidate_only,
+                             std::uint64_t samples = 100);
   std::vector<Effect> aggregated(const effect::Aggregate& question, double distance = 1.0);
   std::vector<Effect> sealed(const effect::SealVersion& question);
   /// From Selecting to Gating: everybody who was asked uploads, the candidate is built.
@@ -100,7 +103,7 @@ struct Bench {
 
 CandidateBuilt candidate_for(const effect::Aggregate& question, double distance = 1.0);
 event::VersionSealed seal_for(const effect::SealVersion& question);
-EvaluationReport report_for(const State& state, const PublicKey& node, const TaskId& task, std::uint64_t parent_only,
-                            std::uint64_t candidate_only, std::uint64_t samples);
+EvaluationReport report_for(const State& state, const PublicKey& node, const TaskId& task,
+                            std::uint64_t parent_only, std::uint64_t candidate_only, std::uint64_t samples);
 
 }  // namespace rivulet::coordinator::testing

@@ -62,7 +62,8 @@ void World::connect(TestNode& node) {
   node.session = ++last_session_;
   const PublicKey key = node_id(node.n);
   if (state_.fleet.find(key) == nullptr) {
-    events_.push_back(event::EnrolReceived{node.session, key, message::Enrol{1, 1, test_fleet(), "t", test_secret(0)}});
+    events_.push_back(
+        event::EnrolReceived{node.session, key, message::Enrol{1, 1, test_fleet(), "t", test_secret(0)}});
   }
   events_.push_back(event::HelloReceived{node.session, key, message::Hello{1, 1, test_fleet(), "t"}});
 }
@@ -73,7 +74,8 @@ void World::operate() {
   const Node* victim = state_.fleet.find(node_id(2));
   if (!state_.fleet.tokens.contains(token)) {
     events_.push_back(event::CreateToken{++last_request_, token, now_.utc + 24h, 1000});
-  } else if (std::ranges::any_of(nodes_, [](const TestNode& node) { return node.session == 0 && !node.out; })) {
+  } else if (std::ranges::any_of(nodes_,
+                                 [](const TestNode& node) { return node.session == 0 && !node.out; })) {
     for (TestNode& node : nodes_) {
       if (node.session == 0 && !node.out) connect(node);
     }
@@ -82,8 +84,14 @@ void World::operate() {
     for (const char* text : {"release", "snapshot", "master", "w0"}) blobs_.insert(content(text));
     events_.push_back(event::ImportRelease{++last_request_,
                                            rivulet::seal(release_key(), Context::release, encode(release)),
-                                           content("release"), content("snapshot"), 24, release.initial_weights_hash,
-                                           content("master"), {}, false, false});
+                                           content("release"),
+                                           content("snapshot"),
+                                           24,
+                                           release.initial_weights_hash,
+                                           content("master"),
+                                           {},
+                                           false,
+                                           false});
   } else if (state_.schedule.until < plan_.rounds) {
     const auto missing = static_cast<std::uint32_t>(plan_.rounds - state_.schedule.until);
     events_.push_back(event::StartRounds{++last_request_, missing, false});
@@ -93,7 +101,8 @@ void World::operate() {
 }
 
 bool World::done() const {
-  const bool idle = std::holds_alternative<Idle>(state_.round.phase) || std::holds_alternative<Failed>(state_.round.phase);
+  const bool idle =
+      std::holds_alternative<Idle>(state_.round.phase) || std::holds_alternative<Failed>(state_.round.phase);
   return events_.empty() && pending_.empty() && idle && state_.registry.active.has_value() &&
          state_.schedule.last_started == plan_.rounds;
 }
@@ -105,7 +114,8 @@ void World::step_one() {
     if (done()) return;
     const auto deadline = next_deadline(state_);
     expect(deadline.has_value(), "nothing will ever happen again");
-    const auto wait = std::max(std::chrono::milliseconds(1), std::chrono::ceil<std::chrono::milliseconds>(*deadline - now_.monotonic));
+    const auto wait = std::max(std::chrono::milliseconds(1),
+                               std::chrono::ceil<std::chrono::milliseconds>(*deadline - now_.monotonic));
     now_.monotonic += wait;
     now_.utc += wait;
     events_.push_back(event::Tick{});
@@ -129,13 +139,15 @@ void World::step_one() {
 }
 
 void World::commit(std::size_t count, bool release) {
-  std::vector<Transition> committed(std::make_move_iterator(pending_.begin()),
-                                    std::make_move_iterator(pending_.begin() + static_cast<std::ptrdiff_t>(count)));
+  std::vector<Transition> committed(
+      std::make_move_iterator(pending_.begin()),
+      std::make_move_iterator(pending_.begin() + static_cast<std::ptrdiff_t>(count)));
   pending_.erase(pending_.begin(), pending_.begin() + static_cast<std::ptrdiff_t>(count));
   for (const Transition& transition : committed) {
     store_into(records_, transition.writes);
     for (const Write& write : transition.writes) {
-      if (const Put* put = std::get_if<Put>(&write); put != nullptr && put->family == "tasks") durable_tasks_.insert(put->key);
+      if (const Put* put = std::get_if<Put>(&write); put != nullptr && put->family == "tasks")
+        durable_tasks_.insert(put->key);
     }
   }
   if (!release) return;
@@ -158,7 +170,8 @@ void World::crash() {
   expect(recovered.has_value(), recovered ? "" : recovered.error().detail);
   state_ = std::move(*recovered);
   const auto referenced = referenced_content(state_);
-  std::erase_if(blobs_, [&](const ContentId& blob) { return std::ranges::find(referenced, blob) == referenced.end(); });
+  std::erase_if(
+      blobs_, [&](const ContentId& blob) { return std::ranges::find(referenced, blob) == referenced.end(); });
   pending_.push_back(resume(state_, now_));
   commit(1, true);
 }
@@ -246,7 +259,8 @@ void World::hear(TestNode& node, const message::Task& task) {
   }
   header.content = node.offered[task.id];
   header.content_bytes = 30;
-  events_.push_back(event::OfferReceived{node.session, rivulet::seal(node_key(node.n), Context::update, encode(header))});
+  events_.push_back(
+      event::OfferReceived{node.session, rivulet::seal(node_key(node.n), Context::update, encode(header))});
 }
 
 void World::hear(TestNode& node, const message::Receipt& receipt) {
@@ -291,7 +305,9 @@ void World::hear(TestNode& node, const message::Assignment& assignment) {
 }
 
 void World::run() {
-  while (!done() || (plan_.revoke_at != 0 && state_.fleet.find(node_id(2))->record.state != NodeState::revoked)) step_one();
+  while (!done() ||
+         (plan_.revoke_at != 0 && state_.fleet.find(node_id(2))->record.state != NodeState::revoked))
+    step_one();
   // Everybody comes back once more, and hears what it missed.
   for (TestNode& node : nodes_) {
     if (!node.out) connect(node);
@@ -314,16 +330,19 @@ void World::check_end() const {
     for (const auto& [task, offered] : node.accepted) {
       expect(verdicts.contains(task), "an accepted update has no durable verdict");
       const VerdictRecord& verdict = verdicts.at(task);
-      expect(plan_.retrained || verdict.content == offered, "another content was taken than the one accepted");
+      expect(plan_.retrained || verdict.content == offered,
+             "another content was taken than the one accepted");
       if (!node.verdicts.contains(task)) continue;
       ++heard;
-      expect(node.verdicts.at(task).outcome == verdict.outcome && node.verdicts.at(task).version == verdict.version,
+      expect(node.verdicts.at(task).outcome == verdict.outcome &&
+                 node.verdicts.at(task).version == verdict.version,
              "a node heard another verdict than the stored one");
     }
   }
   expect(heard > 0, "nobody heard a verdict: this looked at nothing");
   const auto fault = verify_audit(audit_of(records_));
-  expect(!fault, fault ? "the audit log is broken at " + std::to_string(fault->seq) + ": " + fault->what : "");
+  expect(!fault,
+         fault ? "the audit log is broken at " + std::to_string(fault->seq) + ": " + fault->what : "");
   check_versions();
 }
 

@@ -11,12 +11,12 @@ namespace rivulet::coordinator::testing {
 struct WorldPlan {
   unsigned nodes = 6;
   std::uint32_t rounds = 2;
-  std::size_t batch = 1;                   ///< Transitions that are committed together.
-  std::set<std::size_t> crashes;           ///< After these steps.
-  std::size_t revoke_at = 0;               ///< Node 2 is revoked after this step; 0: never.
-  RoundNumber refused_round = 0;           ///< Nodes find this round's candidate worse.
-  bool retrained = false;                  ///< A node that offers again has other content.
-  bool shuffled = false;                   ///< Events arrive in an order that the seed draws.
+  std::size_t batch = 1;          ///< Transitions that are committed together.
+  std::set<std::size_t> crashes;  ///< After these steps.
+  std::size_t revoke_at = 0;      ///< Node 2 is revoked after this step; 0: never.
+  RoundNumber refused_round = 0;  ///< Nodes find this round's candidate worse.
+  bool retrained = false;         ///< A node that offers again has other content.
+  bool shuffled = false;          ///< Events arrive in an order that the seed draws.
   std::uint64_t seed = 1;
   /// Breaks the store on purpose: the check must notice.
   enum class Fault { none, forgets_update, counts_twice } fault = Fault::none;

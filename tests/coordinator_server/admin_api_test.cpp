@@ -1,7 +1,7 @@
 #include "coordinator/server/admin_api.h"
 
-#include "coordinator/core/records.h"
 #include "coordinator/core/audit.h"
+#include "coordinator/core/records.h"
 #include "link/system_clock.h"
 #include "protocol/token.h"
 #include "tests/catch.h"
@@ -14,18 +14,24 @@ namespace {
 
 const std::string node_path = "/v1/nodes/" + std::string(64, 'a');
 
-std::string error_of(const HttpReply& reply) { return json::parse(reply.body).at("error").get<std::string>(); }
+std::string error_of(const HttpReply& reply) {
+  return json::parse(reply.body).at("error").get<std::string>();
+}
 
 }  // namespace
 
 TEST_CASE("every call but the monitoring ones needs the token", "[coordinator][admin]") {
   const FoundedFleet fleet;
   RunningServer server(fleet);
-  const std::string gets[] = {"/v1/status",  "/v1/nodes",      "/v1/rounds",   "/v1/rounds/1", "/v1/versions", "/v1/versions/1",
-                              "/v1/trust",   "/v1/audit",      "/v1/releases", "/v1/versions/1/weights", "/v1/releases/aa"};
-  const std::string posts[] = {"/v1/tokens", "/v1/rounds", "/v1/releases", "/v1/trust", node_path + "/tag",
-                               node_path + "/quarantine", node_path + "/release", node_path + "/revoke"};
-  for (const std::string& token : {std::string(), std::string("x"), server.token + "x", server.token.substr(1)}) {
+  const std::string gets[] = {
+      "/v1/status", "/v1/nodes", "/v1/rounds",   "/v1/rounds/1",           "/v1/versions",   "/v1/versions/1",
+      "/v1/trust",  "/v1/audit", "/v1/releases", "/v1/versions/1/weights", "/v1/releases/aa"};
+  const std::string posts[] = {"/v1/tokens",           "/v1/rounds",
+                               "/v1/releases",         "/v1/trust",
+                               node_path + "/tag",     node_path + "/quarantine",
+                               node_path + "/release", node_path + "/revoke"};
+  for (const std::string& token :
+       {std::string(), std::string("x"), server.token + "x", server.token.substr(1)}) {
     for (const std::string& path : gets) {
       const HttpReply reply = http(server.admin, "GET", path, token);
       CAPTURE(path, token);
@@ -37,7 +43,8 @@ TEST_CASE("every call but the monitoring ones needs the token", "[coordinator][a
       CHECK(http(server.admin, "POST", path, token, "{}").status == 401);
     }
   }
-  for (const char* path : {"/healthz", "/readyz", "/metrics"}) CHECK(http(server.admin, "GET", path, "").status == 200);
+  for (const char* path : {"/healthz", "/readyz", "/metrics"})
+    CHECK(http(server.admin, "GET", path, "").status == 200);
 }
 
 TEST_CASE("a call that is not in order is answered with a status and a reason", "[coordinator][admin]") {
@@ -99,7 +106,8 @@ TEST_CASE("the public address stands in tokens", "[coordinator][admin]") {
   auto config = fleet.config();
   config.server.public_address = "fleet.example:443";
   RunningServer server(fleet, config);
-  CHECK(parse_token(server.post_json("/v1/tokens", json::object()).at("token").get<std::string>())->address == "fleet.example:443");
+  CHECK(parse_token(server.post_json("/v1/tokens", json::object()).at("token").get<std::string>())->address ==
+        "fleet.example:443");
 }
 
 TEST_CASE("the audit log is streamed whole and in order", "[coordinator][admin]") {
@@ -109,7 +117,8 @@ TEST_CASE("the audit log is streamed whole and in order", "[coordinator][admin]"
   for (int i = 0; i < tokens; ++i) server.post_json("/v1/tokens", json::object());
   const std::string text = server.get("/v1/audit").body;
   std::vector<std::string> lines;
-  for (std::size_t at = 0; at < text.size(); at = text.find('\n', at) + 1) lines.push_back(text.substr(at, text.find('\n', at) - at));
+  for (std::size_t at = 0; at < text.size(); at = text.find('\n', at) + 1)
+    lines.push_back(text.substr(at, text.find('\n', at) - at));
   REQUIRE(lines.size() == tokens + 1);
   CHECK_FALSE(coordinator::verify_audit(lines).has_value());
   CHECK(json::parse(lines.back()).at("hash") == server.get_json("/v1/status").at("audit").at("head"));
@@ -123,7 +132,8 @@ TEST_CASE("a model is imported by who holds the release key alone", "[coordinato
   const SecretKey release_key = fleet.key("offline/release.key");
   const ToyRelease toy(fleet_of(server), release_key);
 
-  CHECK(server.post("/v1/releases", ToyRelease(fleet_of(server), fleet.key("coordinator.key")).body.dump()).status == 403);
+  CHECK(server.post("/v1/releases", ToyRelease(fleet_of(server), fleet.key("coordinator.key")).body.dump())
+            .status == 403);
   CHECK(server.post("/v1/releases", ToyRelease(FleetId{}, release_key).body.dump()).status == 403);
   json wrong = toy.body;
   const std::vector<float> zeros(toy.weights.size());
@@ -181,7 +191,8 @@ TEST_CASE("trust is renewed by the root alone", "[coordinator][admin]") {
   const FoundedFleet fleet;
   RunningServer server(fleet);
   const json now = server.get_json("/v1/trust");
-  auto document = decode_trust(from_base64url(now.at("signed").at("payload").get<std::string>()).value()).value();
+  auto document =
+      decode_trust(from_base64url(now.at("signed").at("payload").get<std::string>()).value()).value();
   document.version += 1;
   document.expires += std::chrono::days(30);
   const auto body = [](const SignedTrust& trust) { return coordinator::to_json(trust).dump(); };

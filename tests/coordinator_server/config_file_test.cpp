@@ -6,7 +6,8 @@ using namespace rivulet;
 using coordinator::parse_config;
 
 TEST_CASE("the configuration that init writes has every default", "[coordinator][config]") {
-  const auto parsed = parse_config(coordinator::render_config({"127.0.0.1", 7443}, {"127.0.0.1", 7480}), "c.toml");
+  const auto parsed =
+      parse_config(coordinator::render_config({"127.0.0.1", 7443}, {"127.0.0.1", 7480}), "c.toml");
   INFO((parsed ? "" : parsed.error().detail));
   REQUIRE(parsed.has_value());
   CHECK(parsed->core == coordinator::Config{});
@@ -95,7 +96,8 @@ TEST_CASE("a wrong configuration is refused with file, line and key", "[coordina
       {"[limits]\nunauthenticated_max = 0\n", "c.toml:2: limits.unauthenticated_max "},
       {"[coordinator]\nlisten = \"nowhere\"\n", "c.toml:2: coordinator.listen "},
       {"[coordinator]\npublic_address = \"a:0\"\n", "c.toml:2: coordinator.public_address "},
-      {"[coordinator]\nlisten = \"127.0.0.1:7480\"\nadmin = \"127.0.0.1:7480\"\n", "c.toml:3: coordinator.admin "},
+      {"[coordinator]\nlisten = \"127.0.0.1:7480\"\nadmin = \"127.0.0.1:7480\"\n",
+       "c.toml:3: coordinator.admin "},
   }));
   CAPTURE(wrong.text);
   const auto parsed = parse_config(wrong.text, "c.toml");

@@ -14,7 +14,7 @@ struct HttpReply {
 };
 
 /// @param token empty: no Authorization header.
-HttpReply http(const Endpoint& server, const std::string& method, const std::string& path, const std::string& token,
-               const std::string& body = "");
+HttpReply http(const Endpoint& server, const std::string& method, const std::string& path,
+               const std::string& token, const std::string& body = "");
 
 }  // namespace rivulet

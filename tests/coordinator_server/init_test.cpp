@@ -4,8 +4,8 @@
 #include <map>
 
 #include "link/system_clock.h"
-#include "tests/coordinator_server/server_rig.h"
 #include "tests/catch.h"
+#include "tests/coordinator_server/server_rig.h"
 
 using namespace rivulet;
 namespace fs = std::filesystem;
@@ -28,7 +28,8 @@ TEST_CASE("init writes secrets that nobody else may read", "[coordinator][init]"
   const FoundedFleet fleet;
   for (const char* file : {"coordinator.key", "admin.token", "offline/root.key", "offline/release.key"}) {
     CAPTURE(file);
-    CHECK((fs::status(fleet.folder / file).permissions() & fs::perms::mask) == (fs::perms::owner_read | fs::perms::owner_write));
+    CHECK((fs::status(fleet.folder / file).permissions() & fs::perms::mask) ==
+          (fs::perms::owner_read | fs::perms::owner_write));
   }
   CHECK(fs::exists(fleet.folder / "coordinator.toml"));
 }
@@ -49,7 +50,8 @@ TEST_CASE("init leaves a folder that holds anything as it is", "[coordinator][in
 
 TEST_CASE("init takes an empty folder, and refuses a name that is none", "[coordinator][init]") {
   const TemporaryFolder folder;
-  CHECK(coordinator::init_folder({.folder = folder.path, .fleet = "two words"}, system_now()).error().code == Errc::invalid);
+  CHECK(coordinator::init_folder({.folder = folder.path, .fleet = "two words"}, system_now()).error().code ==
+        Errc::invalid);
   CHECK(fs::is_empty(folder.path));
   CHECK(coordinator::init_folder({.folder = folder.path}, system_now()).has_value());
 }

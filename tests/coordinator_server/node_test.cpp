@@ -37,7 +37,9 @@ class TestNode final : public ConnectionUser {
       ended = true;
     });
   }
-  void hello(const Endpoint& server, const FleetId& fleet) { dial(server, message::Hello{1, 1, fleet, "test"}); }
+  void hello(const Endpoint& server, const FleetId& fleet) {
+    dial(server, message::Hello{1, 1, fleet, "test"});
+  }
   void enrol(const Endpoint& server, const FleetId& fleet, const JoinSecret& secret) {
     dial(server, message::Enrol{1, 1, fleet, "test", secret});
   }
@@ -63,7 +65,8 @@ class TestNode final : public ConnectionUser {
   }
 
   /// Answers a task with this delta, as if it were trained.
-  UpdateHeader offer(const message::Task& task, std::vector<float> delta, std::uint64_t samples, const FleetId& fleet) {
+  UpdateHeader offer(const message::Task& task, std::vector<float> delta, std::uint64_t samples,
+                     const FleetId& fleet) {
     Rng rng(1);
     const Bytes content = encode(Codec::fp32, delta, rng).value();
     const auto base = decode_version(task.base.payload).value();
@@ -94,7 +97,9 @@ class TestNode final : public ConnectionUser {
     REQUIRE(blobs->finish_part(content).has_value());
     fetched.push_back(content);
   }
-  void fetch_failed(Connection&, const ContentId&, Error error) override { fetch_errors.push_back(error.detail); }
+  void fetch_failed(Connection&, const ContentId&, Error error) override {
+    fetch_errors.push_back(error.detail);
+  }
   std::optional<ChunkList> chunk_list(const ContentId& content) override {
     auto list = hash_blob(*blobs, content);
     return list ? std::optional(*list) : std::nullopt;
@@ -171,7 +176,8 @@ TEST_CASE("strangers are turned away with a reason, and counted", "[coordinator]
     auto store = open_rocksdb_store(fleet.folder / "store", coordinator::families);
     REQUIRE(store.has_value());
     expired_hash = sha256(expired.span());
-    const coordinator::TokenRecord token{expired_hash, system_now().utc - std::chrono::days(2), system_now().utc - std::chrono::days(1)};
+    const coordinator::TokenRecord token{expired_hash, system_now().utc - std::chrono::days(2),
+                                         system_now().utc - std::chrono::days(1)};
     const Put put{"tokens", copy_of(expired_hash.span()), coordinator::record_bytes(to_json(token))};
     REQUIRE((*store)->commit({put}, Durability::synced).has_value());
   }
@@ -209,7 +215,9 @@ TEST_CASE("a node enrols once for each use of a token, and is welcomed", "[coord
   join(node, server, secret);
   const auto time = decode_signed_time(node.last<message::Welcome>()->time.payload);
   REQUIRE(time.has_value());
-  CHECK(verify_envelope(fleet.key("coordinator.key").public_key(), Context::time, node.last<message::Welcome>()->time).has_value());
+  CHECK(verify_envelope(fleet.key("coordinator.key").public_key(), Context::time,
+                        node.last<message::Welcome>()->time)
+            .has_value());
   CHECK(time->fleet == id);
   CHECK(abs(time->utc - system_now().utc) < std::chrono::minutes(1));
 
@@ -265,7 +273,8 @@ TEST_CASE("a round brings two updates into a version by their sample counts", "[
   run_until(io, [&] { return !one.fetched.empty(); });
   CHECK(one.blobs->read_all(manifest.snapshot).value() == copy_of(std::as_bytes(std::span(toy.weights))));
 
-  auto round = std::async(std::launch::async, [&] { return server.post_json("/v1/rounds", {{"count", 1}, {"wait", true}}); });
+  auto round = std::async(std::launch::async,
+                          [&] { return server.post_json("/v1/rounds", {{"count", 1}, {"wait", true}}); });
   const message::Task first = one.await<message::Task>();
   const message::Task second = other.await<message::Task>();
   CHECK(first.id != second.id);
@@ -274,7 +283,8 @@ TEST_CASE("a round brings two updates into a version by their sample counts", "[
   CHECK(one.await<message::Receipt>().outcome == message::ReceiptOutcome::accepted);
   one.heard.clear();
   one.send(message::Offer{seal(one.key, Context::update, encode(update))});
-  CHECK(one.await<message::Receipt>().outcome != message::ReceiptOutcome::refused);  // The recorded one again.
+  CHECK(one.await<message::Receipt>().outcome !=
+        message::ReceiptOutcome::refused);  // The recorded one again.
   other.offer(second, std::vector<float>(9, -0.5F), 30, id);
   const message::Verdict verdict = other.await<message::Verdicts>().entries.at(0);
   CHECK(verdict.outcome == message::VerdictOutcome::aggregated);
@@ -318,7 +328,8 @@ TEST_CASE("content that is no good is refused, and its round goes on without it"
   TestNode liar(io, 2);
   join(honest, server, secret);
   join(liar, server, secret);
-  auto round = std::async(std::launch::async, [&] { return server.post_json("/v1/rounds", {{"wait", true}}); });
+  auto round =
+      std::async(std::launch::async, [&] { return server.post_json("/v1/rounds", {{"wait", true}}); });
   const message::Task task = liar.await<message::Task>();
 
   // A header that is in order, for a delta that holds what is no number.

@@ -49,9 +49,8 @@ RunningServer::RunningServer(const FoundedFleet& fleet, coordinator::ConfigFile 
 
   std::promise<std::string> ready;
   std::future<std::string> is_ready = ready.get_future();
-  std::packaged_task<Status()> task([this, &ready] {
-    return server_->run([&](const std::string& line) { ready.set_value(line); });
-  });
+  std::packaged_task<Status()> task(
+      [this, &ready] { return server_->run([&](const std::string& line) { ready.set_value(line); }); });
   result_ = task.get_future();
   thread_ = std::thread(std::move(task));
   ready_line = is_ready.get();
@@ -101,7 +100,8 @@ ToyRelease::ToyRelease(const FleetId& fleet, const SecretKey& release_key) {
   release.limits.max_distance = 1000;
   release.created = system_now().utc;
   release.limits.expires = release.created + std::chrono::days(30);
-  for (std::size_t i = 0; i < release.layout.size(); ++i) weights.push_back(0.5F - 0.25F * static_cast<float>(i));
+  for (std::size_t i = 0; i < release.layout.size(); ++i)
+    weights.push_back(0.5F - 0.25F * static_cast<float>(i));
   release.initial_weights = content_id_of(std::as_bytes(std::span(weights)));
   release.initial_weights_hash = weights_hash_of(weights);
   body = {{"release", to_base64url(encode(seal(release_key, Context::release, encode(release))))},

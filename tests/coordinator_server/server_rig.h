@@ -35,11 +35,14 @@ class RunningServer {
   Status stop();
   /// With the admin token.
   HttpReply get(const std::string& path) { return http(admin, "GET", path, token); }
-  HttpReply post(const std::string& path, const std::string& body = "") { return http(admin, "POST", path, token, body); }
+  HttpReply post(const std::string& path, const std::string& body = "") {
+    return http(admin, "POST", path, token, body);
+  }
   /// The body of a call that succeeds.
   nlohmann::json get_json(const std::string& path);
   nlohmann::json post_json(const std::string& path, const nlohmann::json& body);
-  /// The value of a line of /metrics, such as `rivulet_refusals_total{reason="unknown_key"}`; 0 if there is none.
+  /// The value of a line of /metrics, such as `rivulet_refusals_total{reason="unknown_key"}`; 0 if there is
+  /// none.
   double metric(const std::string& name);
 
   std::string ready_line;

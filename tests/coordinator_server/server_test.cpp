@@ -14,8 +14,10 @@ namespace fs = std::filesystem;
 
 namespace {
 
-Result<std::unique_ptr<coordinator::Server>> open_on(const FoundedFleet& fleet, coordinator::ConfigFile config) {
-  return coordinator::Server::open({.folder = fleet.folder, .config = std::move(config), .runner = std::make_unique<sim::ToyRunner>()});
+Result<std::unique_ptr<coordinator::Server>> open_on(const FoundedFleet& fleet,
+                                                     coordinator::ConfigFile config) {
+  return coordinator::Server::open(
+      {.folder = fleet.folder, .config = std::move(config), .runner = std::make_unique<sim::ToyRunner>()});
 }
 
 }  // namespace
@@ -24,12 +26,14 @@ TEST_CASE("run.json and the ready line say where a server is, while it runs", "[
   const FoundedFleet fleet;
   RunningServer server(fleet);
   const json ready = json::parse(server.ready_line);
-  CHECK(ready == json{{"ready", true}, {"listen", to_string(server.listen)}, {"admin", to_string(server.admin)}});
+  CHECK(ready ==
+        json{{"ready", true}, {"listen", to_string(server.listen)}, {"admin", to_string(server.admin)}});
   CHECK(server.listen.port != 0);
   CHECK(server.admin.port != 0);
   json run;
   std::ifstream(fleet.folder / "run.json") >> run;
-  CHECK(run == json{{"pid", ::getpid()}, {"listen", to_string(server.listen)}, {"admin", to_string(server.admin)}});
+  CHECK(run ==
+        json{{"pid", ::getpid()}, {"listen", to_string(server.listen)}, {"admin", to_string(server.admin)}});
   CHECK(server.stop().has_value());
   CHECK_FALSE(fs::exists(fleet.folder / "run.json"));
 }
@@ -85,7 +89,8 @@ TEST_CASE("a key that others may read is refused", "[coordinator][server]") {
 
 TEST_CASE("a key that the trust document does not name is refused", "[coordinator][server]") {
   const FoundedFleet fleet;
-  fs::copy_file(fleet.folder / "offline" / "root.key", fleet.folder / "coordinator.key", fs::copy_options::overwrite_existing);
+  fs::copy_file(fleet.folder / "offline" / "root.key", fleet.folder / "coordinator.key",
+                fs::copy_options::overwrite_existing);
   const auto server = open_on(fleet, fleet.config());
   REQUIRE_FALSE(server.has_value());
   CHECK(server.error().code == Errc::invalid);

@@ -45,8 +45,7 @@ std::vector<int> numbers_of(const std::string& line) {
 
 TEST_CASE("the embedded digits are the file that scikit-learn distributes", "[data][digits]") {
   CHECK(digits_csv_gz().size() == 57512);
-  CHECK(sha256(digits_csv_gz()).hex() ==
-        "46abec6b12486ad9e51943373abcf22bbea1b5a51a1619b361570d8893f1464a");
+  CHECK(sha256(digits_csv_gz()).hex() == "46abec6b12486ad9e51943373abcf22bbea1b5a51a1619b361570d8893f1464a");
 }
 
 TEST_CASE("the embedded digits have the shape and the class counts that UCI states", "[data][digits]") {

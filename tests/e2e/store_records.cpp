@@ -1,5 +1,5 @@
-// store_records FOLDER FAMILY...: prints every record of these families of the store in FOLDER, which no program
-// may have open, one JSON line each: {"family","key","record"}, the key in hexadecimal.
+// store_records FOLDER FAMILY...: prints every record of these families of the store in FOLDER, which no
+// program may have open, one JSON line each: {"family","key","record"}, the key in hexadecimal.
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -17,7 +17,8 @@ Status print_family(const Store& store, const std::string& family) {
       result = fail(Errc::corrupt, family + "/" + to_hex(key) + " is not JSON");
       return false;
     }
-    std::printf("%s\n", nlohmann::json{{"family", family}, {"key", to_hex(key)}, {"record", record}}.dump().c_str());
+    std::printf("%s\n",
+                nlohmann::json{{"family", family}, {"key", to_hex(key)}, {"record", record}}.dump().c_str());
     return true;
   });
   return scanned ? result : scanned;

@@ -21,8 +21,10 @@ constexpr std::uint64_t of_pointers = 6;
 constexpr std::uint64_t of_nothing = 0;
 
 /// A message of one segment: root, `ready` with four numbers, its two lists, and what follows.
-inline Bytes ready_message(std::uint64_t open_tasks, std::uint64_t awaiting, const std::vector<std::uint64_t>& rest) {
-  std::vector<std::uint64_t> words{struct_pointer(0, 1, 1), ready, struct_pointer(0, 4, 2), 0, 0, 0, 0, open_tasks, awaiting};
+inline Bytes ready_message(std::uint64_t open_tasks, std::uint64_t awaiting,
+                           const std::vector<std::uint64_t>& rest) {
+  std::vector<std::uint64_t> words{
+      struct_pointer(0, 1, 1), ready, struct_pointer(0, 4, 2), 0, 0, 0, 0, open_tasks, awaiting};
   words.insert(words.end(), rest.begin(), rest.end());
   Bytes bytes;
   append_le(bytes, std::uint32_t{0});
@@ -51,7 +53,8 @@ inline Bytes amplification_bomb(std::size_t count) {
   std::vector<std::uint64_t> rest;
   const auto entries = static_cast<std::int64_t>(count);
   // Each entry points behind the last one, to as many bytes as all entries have.
-  for (std::int64_t i = 0; i < entries; ++i) rest.push_back(list_pointer(entries - 1 - i, of_bytes, count * 8));
+  for (std::int64_t i = 0; i < entries; ++i)
+    rest.push_back(list_pointer(entries - 1 - i, of_bytes, count * 8));
   rest.insert(rest.end(), count, 0);
   return ready_message(list_pointer(1, of_pointers, count), 0, rest);
 }

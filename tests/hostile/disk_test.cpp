@@ -29,7 +29,8 @@ HostileWorld::Change two_nodes() {
 
 }  // namespace
 
-TEST_CASE("on a full disk nodes are told to come later, and nothing that was accepted is lost", "[hostile][disk]") {
+TEST_CASE("on a full disk nodes are told to come later, and nothing that was accepted is lost",
+          "[hostile][disk]") {
   const Mended mended;
   HostileWorld world(two_nodes());
   world.import();
@@ -51,7 +52,8 @@ TEST_CASE("on a full disk nodes are told to come later, and nothing that was acc
   CHECK(LogLines::since(mark, {"backoff ", " reason=storage_full "}).size() == 1);
 
   // What must be written waits; meanwhile who comes is answered, and the coordinator stays up.
-  auto token = std::async(std::launch::async, [&] { return world.server->post("/v1/tokens", R"({"uses":1})"); });
+  auto token =
+      std::async(std::launch::async, [&] { return world.server->post("/v1/tokens", R"({"uses":1})"); });
   run_until(world.io, [&] { return world.metric("rivulet_storage_writable") == 0; });
   run_until(world.io, [&] { return world.server->get("/readyz").status == 507; });
   CHECK(world.server->get("/healthz").status == 200);
@@ -72,7 +74,8 @@ TEST_CASE("on a full disk nodes are told to come later, and nothing that was acc
   CHECK(token.get().status == 200);
   run_until(world.io, [&] { return world.server->get("/readyz").status == 200; });
   world.session(*first);
-  CHECK(first->ask<message::Receipt>(message::Offer{first->sealed(kept)}).outcome == message::ReceiptOutcome::accepted);
+  CHECK(first->ask<message::Receipt>(message::Offer{first->sealed(kept)}).outcome ==
+        message::ReceiptOutcome::accepted);
   CHECK(first->last<message::Fetch>() == nullptr);
   const std::vector<float> before = world.weights(1);
   world.session(*second);
@@ -85,7 +88,8 @@ TEST_CASE("on a full disk nodes are told to come later, and nothing that was acc
   for (std::size_t i = 0; i < after.size(); ++i) CHECK(after[i] == Approx(before[i] + 0.3125));
 }
 
-TEST_CASE("a disk that fails ends the coordinator, and what it had promised is there after a restart", "[hostile][disk]") {
+TEST_CASE("a disk that fails ends the coordinator, and what it had promised is there after a restart",
+          "[hostile][disk]") {
   const Mended mended;
   HostileWorld world(two_nodes());
   world.import();
@@ -118,7 +122,8 @@ TEST_CASE("a disk that fails ends the coordinator, and what it had promised is t
   disk().restart();
   world.start();
   world.session(*first);
-  CHECK(first->ask<message::Receipt>(message::Offer{first->sealed(kept)}).outcome == message::ReceiptOutcome::accepted);
+  CHECK(first->ask<message::Receipt>(message::Offer{first->sealed(kept)}).outcome ==
+        message::ReceiptOutcome::accepted);
   CHECK(first->last<message::Fetch>() == nullptr);
   world.session(*second);
   second->offer(tasks[1], std::vector<float>(9, 0.25F), 30);

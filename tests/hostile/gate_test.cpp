@@ -29,7 +29,8 @@ sim::ToyData flipped(std::uint64_t seed) {
 }
 
 double accuracy(const node::HoldoutScore& score) {
-  return static_cast<double>(std::count(score.right.begin(), score.right.end(), 1)) / static_cast<double>(score.right.size());
+  return static_cast<double>(std::count(score.right.begin(), score.right.end(), 1)) /
+         static_cast<double>(score.right.size());
 }
 
 /// A model that has been trained well, with a holdout for the coordinator if wanted.
@@ -63,7 +64,8 @@ struct GoodModel {
             {"weights", to_base64url(std::as_bytes(std::span(weights)))}};
     if (!with_holdout) return;
     const sim::ToyData data = clean(2);
-    body["holdout"] = {{"inputs", to_base64url(std::as_bytes(std::span(data.samples)))}, {"labels", data.labels}};
+    body["holdout"] = {{"inputs", to_base64url(std::as_bytes(std::span(data.samples)))},
+                       {"labels", data.labels}};
   }
 };
 
@@ -88,7 +90,8 @@ struct Fleet {
     CHECK(peer.await<message::Receipt>().outcome == message::ReceiptOutcome::accepted);
   }
 
-  node::HoldoutScore score(Peer& peer, sim::ToyEngine& engine, const ContentId& snapshot, std::uint64_t bytes) {
+  node::HoldoutScore score(Peer& peer, sim::ToyEngine& engine, const ContentId& snapshot,
+                           std::uint64_t bytes) {
     const Bytes content = peer.fetch(snapshot, bytes);
     REQUIRE(content_id_of(content) == snapshot);
     return engine.score(release, decode_snapshot(release.snapshot, release.layout, content).value()).value();
@@ -128,7 +131,8 @@ struct Fleet {
         const auto task = next(*evaluators[i]);
         if (!task) continue;
         const EvaluationReport report = evaluate(*evaluators[i], *task, 20 + i);
-        evaluators[i]->send(message::Evaluation{seal(evaluators[i]->key, Context::evaluation, encode(report))});
+        evaluators[i]->send(
+            message::Evaluation{seal(evaluators[i]->key, Context::evaluation, encode(report))});
       }
       return over.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
     });
@@ -177,7 +181,8 @@ Durable read_folder(const HostileWorld& world) {
   };
   const auto state = coordinator::recover(world.config.core, scan, system_now());
   REQUIRE(state.has_value());
-  Durable durable{state->registry.versions.size(), state->registry.head, state->registry.assigned, {}, {}, {}};
+  Durable durable{
+      state->registry.versions.size(), state->registry.head, state->registry.assigned, {}, {}, {}};
   durable.master = state->registry.find(1)->master;
   durable.optimizer_state = state->registry.find(1)->optimizer_state;
   const auto blobs = open_file_blob_store(world.fleet.folder / "blobs", {});
@@ -188,7 +193,8 @@ Durable read_folder(const HostileWorld& world) {
 
 }  // namespace
 
-TEST_CASE("deltas trained on flipped labels are refused by either gate alone, and change nothing", "[hostile]") {
+TEST_CASE("deltas trained on flipped labels are refused by either gate alone, and change nothing",
+          "[hostile]") {
   const ValidationMode mode = GENERATE(ValidationMode::federated, ValidationMode::central);
   CAPTURE(coordinator::name(mode));
   const bool federated = mode == ValidationMode::federated;
@@ -214,7 +220,8 @@ TEST_CASE("deltas trained on flipped labels are refused by either gate alone, an
   int refused = 0;
   for (const json& round : reply.at("rounds")) {
     CHECK(round.at("state") == "refused");
-    CHECK_THAT(round.at("reason").get<std::string>(), contains(federated ? "on the holdouts of 2 nodes falls" : "on the central holdout falls"));
+    CHECK_THAT(round.at("reason").get<std::string>(),
+               contains(federated ? "on the holdouts of 2 nodes falls" : "on the central holdout falls"));
     ++refused;
   }
   CHECK(refused == 3);
@@ -271,7 +278,7 @@ TEST_CASE("reports that are not what they claim to be are refused, and do not co
   const auto other_task = honest.await<message::Task>();
   const EvaluationReport good = fleet.evaluate(liar, task, 20);
 
-  using Change = std::function<void(EvaluationReport& report)>;
+  using Change = std::function<void(EvaluationReport & report)>;
   struct Case {
     const char* what;
     Reason reason;
@@ -285,14 +292,21 @@ TEST_CASE("reports that are not what they claim to be are refused, and do not co
       {"signed as an update", Reason::bad_signature, nothing, nullptr, Context::update},
       {"another's name", Reason::bad_signature, [&](auto& report) { report.node = honest.key.public_key(); }},
       {"another fleet", Reason::wrong_fleet, [](auto& report) { report.fleet = {}; }},
-      {"a task that nobody gave", Reason::unknown_task, [](auto& report) { report.task.bytes[0] ^= std::byte{1}; }},
+      {"a task that nobody gave", Reason::unknown_task,
+       [](auto& report) { report.task.bytes[0] ^= std::byte{1}; }},
       {"another's task", Reason::not_your_task, [&](auto& report) { report.task = other_task.id; }},
-      {"another parent", Reason::stale_base, [](auto& report) { report.parent_hash.bytes[0] ^= std::byte{1}; }},
-      {"another candidate", Reason::stale_base, [](auto& report) { report.candidate_hash.bytes[0] ^= std::byte{1}; }},
+      {"another parent", Reason::stale_base,
+       [](auto& report) { report.parent_hash.bytes[0] ^= std::byte{1}; }},
+      {"another candidate", Reason::stale_base,
+       [](auto& report) { report.candidate_hash.bytes[0] ^= std::byte{1}; }},
       {"no samples", Reason::bad_report,
-       [](auto& report) { report.both_right = report.parent_only = report.candidate_only = report.both_wrong = 0; }},
-      {"more samples than there are", Reason::bad_report, [](auto& report) { report.candidate_only = std::uint64_t{1} << 63; }},
-      {"a loss that is no number", Reason::bad_report, [](auto& report) { report.parent_loss_sum = std::nan(""); }},
+       [](auto& report) {
+         report.both_right = report.parent_only = report.candidate_only = report.both_wrong = 0;
+       }},
+      {"more samples than there are", Reason::bad_report,
+       [](auto& report) { report.candidate_only = std::uint64_t{1} << 63; }},
+      {"a loss that is no number", Reason::bad_report,
+       [](auto& report) { report.parent_loss_sum = std::nan(""); }},
   };
   const auto sealed = [&](const EvaluationReport& report, const SecretKey& key, Context context) {
     return message::Evaluation{seal(key, context, encode(report))};
@@ -302,14 +316,16 @@ TEST_CASE("reports that are not what they claim to be are refused, and do not co
     Expected expected = expect_receipt(world, "refused", one.reason);
     EvaluationReport report = good;
     one.change(report);
-    const auto receipt = liar.ask<message::Receipt>(sealed(report, one.key == nullptr ? liar.key : *one.key, one.context));
+    const auto receipt =
+        liar.ask<message::Receipt>(sealed(report, one.key == nullptr ? liar.key : *one.key, one.context));
     CHECK(receipt.outcome == message::ReceiptOutcome::refused);
     CHECK(name(receipt.reason) == name(one.reason));
     CHECK_FALSE(receipt.detail.empty());
     expected.check();
   }
   CHECK(world.server->get_json("/v1/rounds").back().at("state") == "gating");
-  CHECK(liar.ask<message::Receipt>(sealed(good, liar.key, Context::evaluation)).outcome == message::ReceiptOutcome::accepted);
+  CHECK(liar.ask<message::Receipt>(sealed(good, liar.key, Context::evaluation)).outcome ==
+        message::ReceiptOutcome::accepted);
   {
     Expected expected = expect_receipt(world, "duplicate", Reason::duplicate_content);
     EvaluationReport second = good;

@@ -43,7 +43,9 @@ std::vector<std::string> LogLines::since(std::size_t mark, const std::vector<std
   std::vector<std::string> found;
   const std::vector<std::string> lines = sink().lines();
   for (std::size_t i = mark; i < lines.size(); ++i) {
-    const auto holds = [&](const std::string& part) { return (lines[i] + " ").find(part) != std::string::npos; };
+    const auto holds = [&](const std::string& part) {
+      return (lines[i] + " ").find(part) != std::string::npos;
+    };
     if (std::ranges::all_of(parts, holds)) found.push_back(lines[i]);
   }
   return found;

@@ -105,7 +105,8 @@ class NodeLink final : public ConnectionUser {
   void tell(const node::Event& event) {
     for (node::Effect& effect : step_(event, now())) {
       if (auto* send = std::get_if<node::effect::Send>(&effect)) connection_->send(std::move(send->message));
-      if (auto* close = std::get_if<node::effect::Disconnect>(&effect)) connection_->close(close->reason, close->detail);
+      if (auto* close = std::get_if<node::effect::Disconnect>(&effect))
+        connection_->close(close->reason, close->detail);
       if (auto* notice = std::get_if<node::effect::Notice>(&effect)) notices.push_back(*notice);
       if (std::holds_alternative<node::effect::Fetch>(effect)) ++fetches;
     }
@@ -132,12 +133,15 @@ class NodeLink final : public ConnectionUser {
     REQUIRE(stream.has_value());
     const PublicKey peer = (*stream)->peer_key();
     ConnectionUser& self = *this;
-    connection_ = std::make_unique<Connection>(std::move(*stream), core::Role::node, limits_, credit_, *blobs_, self);
+    connection_ =
+        std::make_unique<Connection>(std::move(*stream), core::Role::node, limits_, credit_, *blobs_, self);
     tell(node::event::Connected{1, peer});
     co_await connection_->run();
     tell(node::event::Disconnected{1, {Errc::disconnected, connection_->end().detail}});
   }
-  void deliver(Connection&, Message message) override { tell(node::event::MessageReceived{1, std::move(message)}); }
+  void deliver(Connection&, Message message) override {
+    tell(node::event::MessageReceived{1, std::move(message)});
+  }
   void finish_fetch(Connection&, const ContentId&) override {}
   void fetch_failed(Connection&, const ContentId&, Error) override {}
   std::optional<ChunkList> chunk_list(const ContentId&) override { return std::nullopt; }
@@ -173,7 +177,7 @@ NodeLink::Step stepping(node::State& state) {
 struct Lie {
   const char* what;
   std::function<SignedTrust(const Fleet& fleet)> document;
-  const char* why;            ///< In what the node says about it.
+  const char* why;             ///< In what the node says about it.
   bool asks_for_more = false;  ///< Whether the node asks for the whole chain before it gives up.
   bool for_members_only = false;
 };
@@ -187,40 +191,54 @@ std::vector<Lie> lies() {
     };
   };
   return {
-      {"another root", [](const Fleet& fleet) {
+      {"another root",
+       [](const Fleet& fleet) {
          const SecretKey stranger = node::testing::key_of(66);
          TrustDocument document = fleet.document(3);
          document.root = stranger.public_key();
          return sign_trust(document, stranger);
-       }, "is not signed by root key", true},
-      {"our root's name under another's signature", [](const Fleet& fleet) {
+       },
+       "is not signed by root key", true},
+      {"our root's name under another's signature",
+       [](const Fleet& fleet) {
          const SecretKey stranger = node::testing::key_of(66);
          SignedTrust trust = sign_trust(fleet.document(3), stranger);
          trust.signatures[0].key = fleet.root.public_key();
          return trust;
-       }, "is not signed by root key"},
-      {"our root's signature on other words", [](const Fleet& fleet) {
+       },
+       "is not signed by root key"},
+      {"our root's signature on other words",
+       [](const Fleet& fleet) {
          SignedTrust trust = sign_trust(fleet.document(3), fleet.root);
          TrustDocument document = fleet.document(3);
          document.expires += 24h;
          trust.payload = encode(document);
          return trust;
-       }, "is not signed by root key"},
-      {"our root's signature in another context", [](const Fleet& fleet) {
+       },
+       "is not signed by root key"},
+      {"our root's signature in another context",
+       [](const Fleet& fleet) {
          SignedTrust trust = sign_trust(fleet.document(3), fleet.root);
          trust.signatures[0].signature = sign_payload(fleet.root, Context::release, trust.payload);
          return trust;
-       }, "is not signed by root key"},
-      {"an expired document", changed([](TrustDocument& document) { document.expires = today - 1s; }), "expired at"},
-      {"a coordinator that is not the peer",
-       changed([](TrustDocument& document) { document.coordinator = node::testing::key_of(67).public_key(); }), "names coordinator"},
+       },
+       "is not signed by root key"},
+      {"an expired document", changed([](TrustDocument& document) { document.expires = today - 1s; }),
+       "expired at"},
+      {"a coordinator that is not the peer", changed([](TrustDocument& document) {
+         document.coordinator = node::testing::key_of(67).public_key();
+       }),
+       "names coordinator"},
       {"another fleet", changed([](TrustDocument& document) { document.fleet = {}; }), "of another fleet"},
-      {"an older document", [](const Fleet& fleet) { return sign_trust(fleet.document(1), fleet.root); }, "rolled back", false, true},
-      {"a second document 2", [](const Fleet& fleet) {
+      {"an older document", [](const Fleet& fleet) { return sign_trust(fleet.document(1), fleet.root); },
+       "rolled back", false, true},
+      {"a second document 2",
+       [](const Fleet& fleet) {
          TrustDocument document = fleet.document(2);
          document.expires += 24h;
          return sign_trust(document, fleet.root);
-       }, "two different trust documents", false, true},
+       },
+       "two different trust documents", false, true},
   };
 }
 
@@ -237,7 +255,8 @@ void check_silence(const FalseCoordinator& coordinator, const Lie& lie) {
 
 }  // namespace
 
-TEST_CASE("a member says nothing to a coordinator that its fleet's root does not vouch for", "[hostile][node]") {
+TEST_CASE("a member says nothing to a coordinator that its fleet's root does not vouch for",
+          "[hostile][node]") {
   const Fleet fleet;
   for (const Lie& lie : lies()) {
     CAPTURE(lie.what);
@@ -267,7 +286,8 @@ TEST_CASE("a new node shows its token to nobody but the coordinator of its fleet
     FalseCoordinator coordinator(io, fleet.coordinator);
     coordinator.chain.documents = {lie.document(fleet)};
     node::Enrolment enrolment(token, "test 1");
-    NodeLink link(io, fleet.node, [&](const node::Event& event, Now now) { return enrolment.step(event, now); });
+    NodeLink link(io, fleet.node,
+                  [&](const node::Event& event, Now now) { return enrolment.step(event, now); });
     link.dial(coordinator.port());
     coordinator.accept();
     run_until(io, [&] { return link.over && coordinator.over; });
@@ -291,10 +311,12 @@ TEST_CASE("an online key alone cannot make a node serve what it should not", "[h
   };
   const std::vector<Case> cases{
       {"a candidate as an assignment", fleet.sealed(fleet.candidate(manifest, 1))},
-      {"a candidate signed as a version", seal(fleet.coordinator, Context::version, encode(fleet.candidate(manifest, 1)))},
+      {"a candidate signed as a version",
+       seal(fleet.coordinator, Context::version, encode(fleet.candidate(manifest, 1)))},
       {"a version signed as a candidate", seal(fleet.coordinator, Context::candidate, encode(manifest))},
       {"a version that nobody signed", {encode(manifest), {}}},
-      {"a version that another key signed", seal(node::testing::key_of(66), Context::version, encode(manifest))},
+      {"a version that another key signed",
+       seal(node::testing::key_of(66), Context::version, encode(manifest))},
       {"a version that the release key signed", seal(fleet.release_key, Context::version, encode(manifest))},
       {"a version of another fleet", fleet.sealed(foreign)},
       {"no version", seal(fleet.coordinator, Context::version, copy_of(bytes_of("serve me")))},

@@ -28,7 +28,10 @@ Bytes random_content(Rng& rng, std::size_t bytes) {
 }
 
 Peer::Peer(asio::io_context& io, SecretKey own)
-    : key(std::move(own)), io_(io), tls_(context_of(key)), waiting_(io, asio::steady_timer::time_point::max()) {}
+    : key(std::move(own)),
+      io_(io),
+      tls_(context_of(key)),
+      waiting_(io, asio::steady_timer::time_point::max()) {}
 
 Peer::~Peer() { hang_up(); }
 
@@ -142,7 +145,8 @@ Bytes Peer::fetch(const ContentId& content, std::uint64_t bytes) {
     got.clear();
     for (const Message& message : heard) {
       const auto* chunk = std::get_if<message::Chunk>(&message);
-      if (chunk != nullptr && chunk->content == content) got.insert(got.end(), chunk->data.begin(), chunk->data.end());
+      if (chunk != nullptr && chunk->content == content)
+        got.insert(got.end(), chunk->data.begin(), chunk->data.end());
     }
     return got.size() == bytes || last<message::NoContent>() != nullptr;
   });

@@ -45,7 +45,9 @@ class Peer {
   void send_bytes(Bytes bytes);
   void send(const Message& message) { send_bytes(frame_of(encode(message))); }
   void hello(const FleetId& fleet) { send(message::Hello{1, 1, fleet, "hostile"}); }
-  void enrol(const FleetId& fleet, const JoinSecret& secret) { send(message::Enrol{1, 1, fleet, "hostile", secret}); }
+  void enrol(const FleetId& fleet, const JoinSecret& secret) {
+    send(message::Enrol{1, 1, fleet, "hostile", secret});
+  }
 
   /// The newest message of one kind since `heard` was cleared; null if there is none.
   template <typename T>
@@ -76,7 +78,8 @@ class Peer {
   Bytes fetch(const ContentId& content, std::uint64_t bytes);
 
   /// The header of an update that answers `task` in the best of orders.
-  [[nodiscard]] UpdateHeader header_for(const message::Task& task, ByteSpan content, std::uint64_t samples) const;
+  [[nodiscard]] UpdateHeader header_for(const message::Task& task, ByteSpan content,
+                                        std::uint64_t samples) const;
   /// Puts the content ready and sends the offer.
   void offer(const UpdateHeader& header, Bytes content);
   /// The same for a delta in the task's codec. @return what was offered.

@@ -87,13 +87,15 @@ Endpoint admin_of(const std::string& ready) {
 
 int tokens_in_audit(const HttpReply& audit) {
   int count = 0;
-  for (std::size_t at = 0; (at = audit.body.find("\"token_created\"", at)) != std::string::npos; ++at) ++count;
+  for (std::size_t at = 0; (at = audit.body.find("\"token_created\"", at)) != std::string::npos; ++at)
+    ++count;
   return count;
 }
 
 }  // namespace
 
-TEST_CASE("the program ends with status 1 when its disk fails, and kept every word that it gave", "[hostile]") {
+TEST_CASE("the program ends with status 1 when its disk fails, and kept every word that it gave",
+          "[hostile]") {
   const TemporaryFolder parent;
   const std::filesystem::path folder = parent.path / "coordinator";
   {

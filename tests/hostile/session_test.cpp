@@ -26,7 +26,8 @@ void drip(asio::io_context& io, Peer& peer) {
 
 }  // namespace
 
-TEST_CASE("a member that misbehaves in its session is cut off with a reason, and may come again", "[hostile]") {
+TEST_CASE("a member that misbehaves in its session is cut off with a reason, and may come again",
+          "[hostile]") {
   HostileWorld world;
   const auto node = world.member();
   struct Case {
@@ -43,10 +44,12 @@ TEST_CASE("a member that misbehaves in its session is cut off with a reason, and
        frame_of(ByteSpan(encode(Message(message::Ready{}))).first(24))},
       {"a nesting bomb", Reason::malformed_frame, frame_of(nesting_bomb())},
       {"a list of 2^29 things without size", Reason::malformed_frame, frame_of(zero_size_bomb())},
-      {"a list that points to one thing 8000 times", Reason::malformed_frame, frame_of(amplification_bomb(8000))},
+      {"a list that points to one thing 8000 times", Reason::malformed_frame,
+       frame_of(amplification_bomb(8000))},
       {"a message of many segments", Reason::malformed_frame, frame_of(segment_bomb())},
       {"hello once more", Reason::unexpected_message, said(message::Hello{1, 1, world.id, "hostile"})},
-      {"a token in a session", Reason::unexpected_message, said(message::Enrol{1, 1, world.id, "hostile", {}})},
+      {"a token in a session", Reason::unexpected_message,
+       said(message::Enrol{1, 1, world.id, "hostile", {}})},
       {"a task for the coordinator", Reason::unexpected_message, said(message::Task{})},
       {"an assignment for the coordinator", Reason::unexpected_message, said(message::Assignment{})},
       {"a receipt for the coordinator", Reason::unexpected_message, said(message::Receipt{})},
@@ -122,7 +125,8 @@ TEST_CASE("a revoked node's session ends at once", "[hostile]") {
 }
 
 TEST_CASE("a member that falls silent is cut off", "[hostile]") {
-  HostileWorld world([](coordinator::ConfigFile& config) { config.server.limits.heartbeat_interval = 200ms; });
+  HostileWorld world(
+      [](coordinator::ConfigFile& config) { config.server.limits.heartbeat_interval = 200ms; });
   Expected expected = expect_cut_off(world, Reason::idle);
   const auto node = world.member();
   CHECK(node->await<message::Refused>().reason == Reason::idle);
@@ -167,9 +171,12 @@ TEST_CASE("a member that asks and never reads the answers is not heard any more"
   const auto node = world.member();
   node->dial(world.server->listen, false);
   node->hello(world.id);
-  const Bytes question = frame_of(encode(Message(message::Fetch{content_id_of(bytes_of("nothing")), 0, 0, true})));
+  const Bytes question =
+      frame_of(encode(Message(message::Fetch{content_id_of(bytes_of("nothing")), 0, 0, true})));
   // Its welcome is not read either: until it is there, a fetch is no greeting.
-  run_until(world.io, [&] { return world.metric("rivulet_sessions") == 1 && world.metric("rivulet_connections_unauthenticated") == 0; });
+  run_until(world.io, [&] {
+    return world.metric("rivulet_sessions") == 1 && world.metric("rivulet_connections_unauthenticated") == 0;
+  });
   for (std::size_t i = 0; i < batches; ++i) {
     Bytes bytes;
     while (bytes.size() < batch) bytes.insert(bytes.end(), question.begin(), question.end());
@@ -198,7 +205,8 @@ TEST_CASE("content that nodes may not have is not there for them", "[hostile]") 
   HostileWorld world([](coordinator::ConfigFile& config) { config.core.round.cohort = 3; });
   ToyRelease toy(world.id, world.fleet.key("offline/release.key"));
   toy.release.snapshot = SnapshotForm::int8;
-  toy.body["release"] = to_base64url(encode(seal(world.fleet.key("offline/release.key"), Context::release, encode(toy.release))));
+  toy.body["release"] = to_base64url(
+      encode(seal(world.fleet.key("offline/release.key"), Context::release, encode(toy.release))));
   world.import(toy.body);
   std::vector<std::unique_ptr<Peer>> nodes;
   std::vector<Peer*> peers;
@@ -213,7 +221,8 @@ TEST_CASE("content that nodes may not have is not there for them", "[hostile]") 
   CHECK(peers[1]->fetch(secret.content, secret.content_bytes).empty());
   CHECK(peers[0]->fetch(secret.content, secret.content_bytes).empty());
   for (int i : {1, 2}) {
-    peers[static_cast<std::size_t>(i)]->offer(tasks[static_cast<std::size_t>(i)], std::vector<float>(9, 0.125F), 10);
+    peers[static_cast<std::size_t>(i)]->offer(tasks[static_cast<std::size_t>(i)],
+                                              std::vector<float>(9, 0.125F), 10);
   }
   REQUIRE(world.ended_round().at("state") == "published");
 

@@ -60,7 +60,8 @@ std::uint64_t resident_bytes() {
 
 }  // namespace
 
-TEST_CASE("strangers are refused with a reason, a line in the log and a count, and harm nobody", "[hostile]") {
+TEST_CASE("strangers are refused with a reason, a line in the log and a count, and harm nobody",
+          "[hostile]") {
   HostileWorld world({}, plant_expired_token);
   const JoinSecret used_up = new_secret(*world.server, 1);
   const auto first = world.stranger();
@@ -69,7 +70,8 @@ TEST_CASE("strangers are refused with a reason, a line in the log and a count, a
   std::ignore = first->await<message::Enrolled>();
   const auto revoked = world.member();
   revoked->hang_up();
-  world.server->post_json("/v1/nodes/" + revoked->key.public_key().hex() + "/revoke", nlohmann::json::object());
+  world.server->post_json("/v1/nodes/" + revoked->key.public_key().hex() + "/revoke",
+                          nlohmann::json::object());
 
   using Act = std::function<void(Peer&)>;
   struct Case {
@@ -96,7 +98,8 @@ TEST_CASE("strangers are refused with a reason, a line in the log and a count, a
       {"an expired token", Reason::expired_token, sends(message::Enrol{1, 1, id, "hostile", expired_secret})},
       {"a token that is used up", Reason::used_token, sends(message::Enrol{1, 1, id, "hostile", used_up})},
       {"a protocol of the future", Reason::unsupported_protocol, sends(message::Hello{7, 9, id, "hostile"})},
-      {"a protocol range upside down", Reason::unsupported_protocol, sends(message::Hello{9, 1, id, "hostile"})},
+      {"a protocol range upside down", Reason::unsupported_protocol,
+       sends(message::Hello{9, 1, id, "hostile"})},
       {"work before hello", Reason::unexpected_message, sends(message::Ready{})},
       {"an offer before hello", Reason::unexpected_message, sends(message::Offer{})},
       {"a fetch before hello", Reason::unexpected_message, sends(message::Fetch{})},
@@ -114,7 +117,8 @@ TEST_CASE("strangers are refused with a reason, a line in the log and a count, a
       {"no message at all", Reason::malformed_frame, writes(frame_of(bytes_of("GET / HTTP/1.1\r\n\r\n")))},
       {"a nesting bomb", Reason::malformed_frame, writes(frame_of(nesting_bomb()))},
       {"a list of 2^29 things without size", Reason::malformed_frame, writes(frame_of(zero_size_bomb()))},
-      {"a list that points to one thing 200 times", Reason::malformed_frame, writes(frame_of(amplification_bomb(200)))},
+      {"a list that points to one thing 200 times", Reason::malformed_frame,
+       writes(frame_of(amplification_bomb(200)))},
       {"a message of many segments", Reason::malformed_frame, writes(frame_of(segment_bomb()))},
   };
   for (const Case& one : cases) {

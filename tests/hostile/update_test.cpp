@@ -79,7 +79,7 @@ TEST_CASE("an offer that claims what is not so is refused before a byte of it is
   const UpdateHeader good = round.header(0, content);
 
   using Forge = std::function<Envelope(UpdateHeader header)>;
-  using Change = std::function<void(UpdateHeader& header)>;
+  using Change = std::function<void(UpdateHeader & header)>;
   const auto changed = [&](Change change) -> Forge {
     return [&liar, change](UpdateHeader header) {
       change(header);
@@ -92,7 +92,8 @@ TEST_CASE("an offer that claims what is not so is refused before a byte of it is
     Forge forge;
   };
   const std::vector<Case> cases{
-      {"no signature", Reason::bad_signature, [](const UpdateHeader& header) { return Envelope{encode(header), {}}; }},
+      {"no signature", Reason::bad_signature,
+       [](const UpdateHeader& header) { return Envelope{encode(header), {}}; }},
       {"a bit of the signature flipped", Reason::bad_signature,
        [&](const UpdateHeader& header) {
          Envelope envelope = liar.sealed(header);
@@ -105,35 +106,47 @@ TEST_CASE("an offer that claims what is not so is refused before a byte of it is
          envelope.payload.back() ^= std::byte{1};
          return envelope;
        }},
-      {"another's signature", Reason::bad_signature, [&](const UpdateHeader& header) { return round.peer(1).sealed(header); }},
+      {"another's signature", Reason::bad_signature,
+       [&](const UpdateHeader& header) { return round.peer(1).sealed(header); }},
       {"signed as a report", Reason::bad_signature,
        [&](const UpdateHeader& header) { return seal(liar.key, Context::evaluation, encode(header)); }},
       {"another's name under its own signature", Reason::bad_signature,
        changed([&](UpdateHeader& header) { header.node = round.peer(1).key.public_key(); })},
       {"no header", Reason::malformed_frame,
-       [&](const UpdateHeader&) { return seal(liar.key, Context::update, copy_of(bytes_of("a delta, honestly"))); }},
-      {"another fleet", Reason::wrong_fleet, changed([](UpdateHeader& header) { header.fleet.bytes[0] ^= std::byte{1}; })},
+       [&](const UpdateHeader&) {
+         return seal(liar.key, Context::update, copy_of(bytes_of("a delta, honestly")));
+       }},
+      {"another fleet", Reason::wrong_fleet,
+       changed([](UpdateHeader& header) { header.fleet.bytes[0] ^= std::byte{1}; })},
       {"a task that nobody gave", Reason::unknown_task,
        changed([](UpdateHeader& header) { header.task.bytes[3] ^= std::byte{1}; })},
-      {"another's task", Reason::not_your_task, changed([&](UpdateHeader& header) { header.task = round.tasks[1].id; })},
-      {"an older version", Reason::stale_base, changed([](UpdateHeader& header) { header.base_version = 0; })},
+      {"another's task", Reason::not_your_task,
+       changed([&](UpdateHeader& header) { header.task = round.tasks[1].id; })},
+      {"an older version", Reason::stale_base,
+       changed([](UpdateHeader& header) { header.base_version = 0; })},
       {"other weights of that version", Reason::stale_base,
        changed([](UpdateHeader& header) { header.base_hash.bytes[5] ^= std::byte{1}; })},
       {"another codec", Reason::wrong_layout, changed([](UpdateHeader& header) { header.codec = 1; })},
       {"an unknown codec", Reason::wrong_layout, changed([](UpdateHeader& header) { header.codec = 777; })},
-      {"another layout", Reason::wrong_layout, changed([](UpdateHeader& header) { header.parameter_count = 10; })},
+      {"another layout", Reason::wrong_layout,
+       changed([](UpdateHeader& header) { header.parameter_count = 10; })},
       {"more parameters than memory", Reason::wrong_layout,
        changed([](UpdateHeader& header) { header.parameter_count = std::uint64_t{1} << 62; })},
       {"no content", Reason::too_large, changed([](UpdateHeader& header) { header.content_bytes = 0; })},
-      {"a huge content", Reason::too_large,
-       changed([](UpdateHeader& header) { header.content_bytes = std::numeric_limits<std::uint64_t>::max(); })},
-      {"no samples", Reason::bad_sample_count, changed([](UpdateHeader& header) { header.sample_count = 0; })},
+      {"a huge content", Reason::too_large, changed([](UpdateHeader& header) {
+         header.content_bytes = std::numeric_limits<std::uint64_t>::max();
+       })},
+      {"no samples", Reason::bad_sample_count,
+       changed([](UpdateHeader& header) { header.sample_count = 0; })},
       {"more samples than are believed", Reason::bad_sample_count,
        changed([](UpdateHeader& header) { header.sample_count = 100'001; })},
-      {"all the samples there are", Reason::bad_sample_count,
-       changed([](UpdateHeader& header) { header.sample_count = std::numeric_limits<std::uint64_t>::max(); })},
-      {"a loss that is no number", Reason::not_finite, changed([](UpdateHeader& header) { header.loss_last = std::nan(""); })},
-      {"an infinite loss", Reason::not_finite, changed([](UpdateHeader& header) { header.loss_first = INFINITY; })},
+      {"all the samples there are", Reason::bad_sample_count, changed([](UpdateHeader& header) {
+         header.sample_count = std::numeric_limits<std::uint64_t>::max();
+       })},
+      {"a loss that is no number", Reason::not_finite,
+       changed([](UpdateHeader& header) { header.loss_last = std::nan(""); })},
+      {"an infinite loss", Reason::not_finite,
+       changed([](UpdateHeader& header) { header.loss_first = INFINITY; })},
   };
   for (const Case& one : cases) {
     CAPTURE(one.what);
@@ -168,7 +181,8 @@ TEST_CASE("an offer that claims what is not so is refused before a byte of it is
   expected.check();
 }
 
-TEST_CASE("a task takes one update: the same again gets its receipt, another one does not count", "[hostile]") {
+TEST_CASE("a task takes one update: the same again gets its receipt, another one does not count",
+          "[hostile]") {
   Invited round(2, 2, Codec::fp32);
   HostileWorld& world = round.world;
   Peer& node = round.peer(0);
@@ -220,12 +234,14 @@ TEST_CASE("content that is no delta is refused when it is there, in each codec",
         {"infinity", Reason::not_finite, with(good, 20, infinity)},
         {"minus infinity, the last of all", Reason::not_finite, with(good, 44, -infinity)},
         {"another count of entries", Reason::wrong_layout, with(good, 0, std::uint64_t{10})},
-        {"all entries there are", Reason::wrong_layout, with(good, 0, std::numeric_limits<std::uint64_t>::max())},
+        {"all entries there are", Reason::wrong_layout,
+         with(good, 0, std::numeric_limits<std::uint64_t>::max())},
         {"a segment that is too long", Reason::corrupt_content, with(good, 8, std::uint32_t{40})},
         {"a byte less", Reason::corrupt_content, shorter},
         {"a norm of 4.01 times the bound", Reason::norm_too_large,
          encoded(Codec::fp32, std::vector<float>(entries, 401.0F / 3))},
-        {"a norm beyond float", Reason::norm_too_large, encoded(Codec::fp32, std::vector<float>(entries, 3e38F))},
+        {"a norm beyond float", Reason::norm_too_large,
+         encoded(Codec::fp32, std::vector<float>(entries, 3e38F))},
     };
   }
   SECTION("int8") {
@@ -260,7 +276,8 @@ TEST_CASE("content that is no delta is refused when it is there, in each codec",
     expected.check();
     // It is not kept, and not judged a second time.
     CHECK(world.metric("rivulet_blob_bytes") == stored);
-    CHECK(round.peer(i).ask<message::Receipt>(message::Offer{round.peer(i).sealed(header)}).reason == cases[i].reason);
+    CHECK(round.peer(i).ask<message::Receipt>(message::Offer{round.peer(i).sealed(header)}).reason ==
+          cases[i].reason);
     CHECK(round.peer(i).last<message::Fetch>() == nullptr);
   }
   const std::vector<float> before = world.weights(1);
@@ -271,7 +288,8 @@ TEST_CASE("content that is no delta is refused when it is there, in each codec",
   CHECK(ended.at("state") == "published");
   CHECK(ended.at("accepted") == 1);
   const std::vector<float> after = world.weights(2);
-  for (std::size_t i = 0; i < entries; ++i) CHECK(std::abs(after[i] - before[i] - 0.5F) < 0.005F);  // A step of int8 has 0.5 / 127.
+  for (std::size_t i = 0; i < entries; ++i)
+    CHECK(std::abs(after[i] - before[i] - 0.5F) < 0.005F);  // A step of int8 has 0.5 / 127.
 }
 
 TEST_CASE("an upload that is not what was announced is cut off or refused", "[hostile]") {
@@ -323,7 +341,8 @@ TEST_CASE("an upload that is not what was announced is cut off or refused", "[ho
     Peer::Upload upload{chunk_list_of(good), good, {}};
     one.misbehave(header, upload);
     liar.uploads[header.content] = upload;
-    Expected expected = one.cut_off ? expect_cut_off(world, one.reason) : expect_receipt(world, "refused", one.reason);
+    Expected expected =
+        one.cut_off ? expect_cut_off(world, one.reason) : expect_receipt(world, "refused", one.reason);
     liar.offer(header, {});
     if (one.cut_off) {
       CHECK(name(liar.await<message::Refused>().reason) == name(one.reason));

@@ -50,7 +50,8 @@ void HostileWorld::session(Peer& peer, std::uint64_t samples, std::uint64_t hold
   peer.hello(id);
   std::ignore = peer.await<message::Welcome>();
   peer.send(message::Ready{0, 0, samples, holdout, {}, {}});
-  std::ignore = peer.ask<message::NoContent>(message::Fetch{});  // Answered after it has heard that we are ready.
+  std::ignore =
+      peer.ask<message::NoContent>(message::Fetch{});  // Answered after it has heard that we are ready.
 }
 
 std::unique_ptr<Peer> HostileWorld::member(std::uint64_t samples, std::uint64_t holdout) {
@@ -113,7 +114,9 @@ std::vector<float> HostileWorld::weights(VersionNumber version) {
   return weights;
 }
 
-VersionNumber HostileWorld::head() { return server->get_json("/v1/versions").back().at("version").get<VersionNumber>(); }
+VersionNumber HostileWorld::head() {
+  return server->get_json("/v1/versions").back().at("version").get<VersionNumber>();
+}
 
 double HostileWorld::metric(const std::string& name, const std::vector<std::string>& labels) {
   const HttpReply reply = http(server->admin, "GET", "/metrics", "");
@@ -128,7 +131,8 @@ double HostileWorld::metric(const std::string& name, const std::vector<std::stri
   return sum;
 }
 
-void HostileWorld::await_metric(const std::string& name, const std::vector<std::string>& labels, double value) {
+void HostileWorld::await_metric(const std::string& name, const std::vector<std::string>& labels,
+                                double value) {
   INFO(name << " of " << (labels.empty() ? "" : labels.front()) << ", wanted " << value);
   double seen = -1;
   run_until(io, [&] {
@@ -138,7 +142,8 @@ void HostileWorld::await_metric(const std::string& name, const std::vector<std::
   CHECK(seen == value);
 }
 
-Expected::Expected(HostileWorld& world, std::string metric, std::vector<std::string> labels, std::vector<std::string> log)
+Expected::Expected(HostileWorld& world, std::string metric, std::vector<std::string> labels,
+                   std::vector<std::string> log)
     : world_(world),
       metric_(std::move(metric)),
       labels_(std::move(labels)),

@@ -17,7 +17,8 @@ class HostileWorld {
   using Change = std::function<void(coordinator::ConfigFile& config)>;
 
   /// @param before what happens to the folder before the server starts.
-  explicit HostileWorld(const Change& change = {}, const std::function<void(const FoundedFleet&)>& before = {});
+  explicit HostileWorld(const Change& change = {},
+                        const std::function<void(const FoundedFleet&)>& before = {});
 
   /// Imports a release, the toy one if none is given.
   void import();
@@ -35,14 +36,15 @@ class HostileWorld {
   std::vector<message::Task> round(const std::vector<Peer*>& peers);
   /// The newest round, once it is over.
   nlohmann::json ended_round();
-  /// Two new members bring an update each, which are all that a new version is made of. For a time when nobody
-  /// else is connected.
+  /// Two new members bring an update each, which are all that a new version is made of. For a time when
+  /// nobody else is connected.
   void complete_honest_round();
   [[nodiscard]] std::vector<float> weights(VersionNumber version);
   /// The newest one.
   [[nodiscard]] VersionNumber head();
 
-  /// The sum over the lines of /metrics with this name whose labels hold all of `labels`, e.g. `reason="idle"`.
+  /// The sum over the lines of /metrics with this name whose labels hold all of `labels`, e.g.
+  /// `reason="idle"`.
   double metric(const std::string& name, const std::vector<std::string>& labels = {});
   void await_metric(const std::string& name, const std::vector<std::string>& labels, double value);
 
@@ -61,7 +63,8 @@ class HostileWorld {
 /// From now on one thing is expected: one more of a metric, and one line of the log with the reason.
 class Expected {
  public:
-  Expected(HostileWorld& world, std::string metric, std::vector<std::string> labels, std::vector<std::string> log);
+  Expected(HostileWorld& world, std::string metric, std::vector<std::string> labels,
+           std::vector<std::string> log);
   /// Waits for the metric and checks both.
   void check();
 

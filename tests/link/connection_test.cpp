@@ -21,19 +21,23 @@ class Side final : public ConnectionUser {
   explicit Side(core::Role role) : role_(role), blobs(make_memory_blob_store(disk_)) {}
 
   void deliver(Connection& connection, Message message) override {
-    if (std::holds_alternative<message::TrustChain>(message)) connection.send(message::Hello{1, 1, {}, "test"});
+    if (std::holds_alternative<message::TrustChain>(message))
+      connection.send(message::Hello{1, 1, {}, "test"});
     if (std::holds_alternative<message::Hello>(message)) {
       if (refuse) return connection.send(message::Refused{Reason::unknown_key, "not of this fleet"});
       connection.send(message::Welcome{1, {}, 60});
     }
-    if (std::holds_alternative<message::Welcome>(message) && !wanted.is_zero()) connection.fetch(wanted, wanted_bytes);
+    if (std::holds_alternative<message::Welcome>(message) && !wanted.is_zero())
+      connection.fetch(wanted, wanted_bytes);
     delivered.push_back(std::move(message));
   }
   void finish_fetch(Connection& connection, const ContentId& content) override {
     finished = blobs->finish_part(content).has_value();
     connection.close(Reason::none, "done");
   }
-  void fetch_failed(Connection&, const ContentId&, Error error) override { failures.push_back(std::move(error)); }
+  void fetch_failed(Connection&, const ContentId&, Error error) override {
+    failures.push_back(std::move(error));
+  }
   std::optional<ChunkList> chunk_list(const ContentId& content) override {
     auto list = hash_blob(*blobs, content);
     return list ? std::optional(*list) : std::nullopt;
@@ -60,7 +64,8 @@ class Side final : public ConnectionUser {
 };
 
 asio::awaitable<void> serve(Incoming incoming, Side& side) {
-  Connection connection(std::move(incoming.stream), core::Role::coordinator, side.limits, side.credit, *side.blobs, side);
+  Connection connection(std::move(incoming.stream), core::Role::coordinator, side.limits, side.credit,
+                        *side.blobs, side);
   const message::TrustChain chain{};
   connection.send(chain);
   co_await connection.run();
@@ -114,7 +119,8 @@ class CuttingProxy {
     while (true) {
       auto [error, socket] = co_await acceptor_.async_accept(quietly);
       if (error) co_return;
-      auto pair = std::make_shared<Pair>(std::move(socket), tcp::socket(io_), cut_after == 0 ? UINT64_MAX : cut_after);
+      auto pair = std::make_shared<Pair>(std::move(socket), tcp::socket(io_),
+                                         cut_after == 0 ? UINT64_MAX : cut_after);
       pair->server.connect(tcp::endpoint(asio::ip::address_v4::loopback(), upstream_.port));
       pairs_.push_back(pair);
       tasks_.spawn(to_server(pair));
@@ -131,7 +137,8 @@ class CuttingProxy {
     while (true) {
       const auto [error, size] = co_await pair->client.async_read_some(asio::buffer(buffer), quietly);
       if (error) break;
-      const auto [failed, written] = co_await asio::async_write(pair->server, asio::buffer(buffer.data(), size), quietly);
+      const auto [failed, written] =
+          co_await asio::async_write(pair->server, asio::buffer(buffer.data(), size), quietly);
       if (failed) break;
     }
     close(*pair);
@@ -142,7 +149,8 @@ class CuttingProxy {
       const auto [error, size] = co_await pair->server.async_read_some(asio::buffer(buffer), quietly);
       if (error) break;
       const std::size_t part = std::min<std::uint64_t>(size, pair->left);
-      const auto [failed, written] = co_await asio::async_write(pair->client, asio::buffer(buffer.data(), part), quietly);
+      const auto [failed, written] =
+          co_await asio::async_write(pair->client, asio::buffer(buffer.data(), part), quietly);
       forwarded += written;
       pair->left -= written;
       if (failed) break;
@@ -171,15 +179,13 @@ struct Fixture {
 
   Fixture() {
     auto opened = Listener::open(
-        io.get_executor(), {"127.0.0.1", 0}, server_tls, {}, [this](Incoming in) { return serve(std::move(in), server); },
-        [](std::string_view) {});
+        io.get_executor(), {"127.0.0.1", 0}, server_tls, {},
+        [this](Incoming in) { return serve(std::move(in), server); }, [](std::string_view) {});
     REQUIRE(opened);
     listener = std::move(*opened);
     listener->start();
   }
-  ~Fixture() {
-    run(io, listener->close());
-  }
+  ~Fixture() { run(io, listener->close()); }
 };
 
 }  // namespace
@@ -226,7 +232,8 @@ TEST_CASE("a refused peer is told why before the connection closes", "[link]") {
   };
   run(rig.io, once(rig));
   REQUIRE(rig.client.delivered.size() == 2);
-  CHECK(std::get<message::Refused>(rig.client.delivered[1]) == message::Refused{Reason::unknown_key, "not of this fleet"});
+  CHECK(std::get<message::Refused>(rig.client.delivered[1]) ==
+        message::Refused{Reason::unknown_key, "not of this fleet"});
 }
 
 TEST_CASE("content that the peer may not have is refused without ending the session", "[link]") {
@@ -242,7 +249,8 @@ TEST_CASE("content that the peer may not have is refused without ending the sess
     Connection connection(std::move(*stream), core::Role::node, side.limits, side.credit, *side.blobs, side);
     TaskGroup tasks(executor, [](std::string_view) {});
     tasks.spawn(connection.run());
-    while (side.failures.empty()) std::ignore = co_await sleep_until(deadline_in(std::chrono::milliseconds(5)));
+    while (side.failures.empty())
+      std::ignore = co_await sleep_until(deadline_in(std::chrono::milliseconds(5)));
     CHECK(connection.open());
     connection.close(Reason::none, "enough");
     co_await tasks.close();

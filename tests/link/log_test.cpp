@@ -7,9 +7,13 @@
 using namespace rivulet;
 
 TEST_CASE("a line of the log is one line, whatever a field holds", "[link][log]") {
-  const LogFields fields{{"node", "ab12"}, {"reason", ""}, {"detail", "two words, a \"quote\"\nand a break"}, {"raw", "\xff\x01"}};
+  const LogFields fields{{"node", "ab12"},
+                         {"reason", ""},
+                         {"detail", "two words, a \"quote\"\nand a break"},
+                         {"raw", "\xff\x01"}};
   CHECK(log_text("update_refused", fields) ==
-        "update_refused node=ab12 detail=\"two words, a \\\"quote\\\"\\nand a break\" raw=\"\xEF\xBF\xBD\\u0001\"");
+        "update_refused node=ab12 detail=\"two words, a \\\"quote\\\"\\nand a break\" "
+        "raw=\"\xEF\xBF\xBD\\u0001\"");
   const auto parsed = nlohmann::json::parse("{" + log_json("update_refused", fields) + "}");
   CHECK(parsed.at("event") == "update_refused");
   CHECK(parsed.at("node") == "ab12");

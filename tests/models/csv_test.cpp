@@ -51,7 +51,8 @@ using Lines = std::vector<std::string>;
 TEST_CASE("a first line that is not numeric is a header", "[models][csv]") {
   CHECK(entries("a,b\n1,2\n3,4\n") == Lines{"2: 1.00 2.00", "3: 3.00 4.00"});
   CHECK(entries("1,2\n3,4\n") == Lines{"1: 1.00 2.00", "2: 3.00 4.00"});
-  CHECK(entries("\xef\xbb\xbf" "1,2\n") == Lines{"1: 1.00 2.00"});
+  CHECK(entries("\xef\xbb\xbf"
+                "1,2\n") == Lines{"1: 1.00 2.00"});
   CHECK(entries("a,b\n").empty());
   CHECK(entries("").empty());
 }
@@ -105,7 +106,8 @@ TEST_CASE("a bad line costs that line only, and says which column", "[models][cs
   CHECK(entries("a,b\n1,2\n1,x\n1,2,3\n1\n,2\n1,nan\n1e39,2\n\"1,2\n\"1\"2,3\n5,6\n") ==
         Lines{"2: 1.00 2.00", "line 3, column 2: 'x' is not a number", "line 4: 3 cells instead of 2",
               "line 5: 1 cells instead of 2", "line 6, column 1: the cell is empty",
-              "line 7, column 2: 'nan' is not a finite float32", "line 8, column 1: '1e39' is not a finite float32",
+              "line 7, column 2: 'nan' is not a finite float32",
+              "line 8, column 1: '1e39' is not a finite float32",
               "line 9, column 1: the quote is not closed in this line",
               "line 10, column 1: text follows a closing quote", "11: 5.00 6.00"});
   CHECK(entries("1,2\n\x1b[31m,3\n").back() == "line 2, column 1: '?[31m' is not a number");
@@ -116,18 +118,18 @@ TEST_CASE("a line without end is refused and not kept", "[models][csv]") {
   text += std::string(5 << 20, '7');
   text += "\n3,4\n";
   text += std::string(csv_line_bytes_max + 1, '8');
-  CHECK(entries(text) == Lines{"1: 1.00 2.00", "line 2: the line is longer than 1048576 bytes", "3: 3.00 4.00",
-                               "line 4: the line is longer than 1048576 bytes"});
+  CHECK(entries(text) == Lines{"1: 1.00 2.00", "line 2: the line is longer than 1048576 bytes",
+                               "3: 3.00 4.00", "line 4: the line is longer than 1048576 bytes"});
 }
 
 TEST_CASE("numbers are rounded to float32 as strtof does", "[models][csv]") {
-  for (const char* text : {"0.1", "1e-45", "16777217", "3.4028234e38", "-0", "1.17549435e-38", "123456.789", ".5",
-                           "5."}) {
+  for (const char* text :
+       {"0.1", "1e-45", "16777217", "3.4028234e38", "-0", "1.17549435e-38", "123456.789", ".5", "5."}) {
     CAPTURE(text);
     CHECK(parse_float(text) == std::strtof(text, nullptr));
   }
-  for (const char* text : {"", " ", "x", "1x", "--1", "+-1", "++1", "0x10", "1,5", "inf", "-inf", "nan", "1e400",
-                           "e5"}) {
+  for (const char* text :
+       {"", " ", "x", "1x", "--1", "+-1", "++1", "0x10", "1,5", "inf", "-inf", "nan", "1e400", "e5"}) {
     CAPTURE(text);
     CHECK(parse_float(text).error().code == Errc::invalid);
   }

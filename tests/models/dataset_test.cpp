@@ -130,7 +130,8 @@ TEST_CASE("MNIST has its published counts and scale", "[models][dataset]") {
   CHECK(test->shape == std::vector<std::int64_t>{28, 28});
   CHECK(counts(*test) == Counts{980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009});
   CHECK(*std::max_element(test->inputs.begin(), test->inputs.end()) == 1.0F);
-  const auto train = load_dataset(*folder / "mnist/train-images-idx3-ubyte.gz", SampleFormat::idx, options, {});
+  const auto train =
+      load_dataset(*folder / "mnist/train-images-idx3-ubyte.gz", SampleFormat::idx, options, {});
   REQUIRE(train.has_value());
   CHECK(counts(*train) == Counts{5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949});
   // The mean of MNIST's training pixels, as published in countless recipes, is 0.1307.
@@ -149,7 +150,8 @@ TEST_CASE("real CSV and 16-bit IDX are read whole", "[models][dataset]") {
 
   SampleOptions labels;
   labels.label = (*folder / "har_smartphone/labels-idx1-ubyte.gz").string();
-  const auto windows = load_dataset(*folder / "har_smartphone/windows-idx3-short.gz", SampleFormat::idx, labels, {});
+  const auto windows =
+      load_dataset(*folder / "har_smartphone/windows-idx3-short.gz", SampleFormat::idx, labels, {});
   REQUIRE(windows.has_value());
   CHECK(windows->shape == std::vector<std::int64_t>{6, 128});
   // Train and test counts of its README, added.
@@ -159,7 +161,8 @@ TEST_CASE("real CSV and 16-bit IDX are read whole", "[models][dataset]") {
   features.label = "activity";
   features.group = "subject";
   features.ignore = {"window", "split"};
-  const auto people = load_dataset(*folder / "har_smartphone/features.csv.gz", SampleFormat::csv, features, {});
+  const auto people =
+      load_dataset(*folder / "har_smartphone/features.csv.gz", SampleFormat::csv, features, {});
   REQUIRE(people.has_value());
   CHECK(people->sample_size() == 80);
   CHECK(people->labels == windows->labels);

@@ -10,7 +10,8 @@ using namespace rivulet;
 namespace {
 
 Bytes idx(int type, std::initializer_list<std::uint32_t> dimensions, std::initializer_list<int> body) {
-  Bytes bytes = {std::byte{0}, std::byte{0}, static_cast<std::byte>(type), static_cast<std::byte>(dimensions.size())};
+  Bytes bytes = {std::byte{0}, std::byte{0}, static_cast<std::byte>(type),
+                 static_cast<std::byte>(dimensions.size())};
   for (const std::uint32_t dimension : dimensions) {
     for (const int shift : {24, 16, 8, 0}) bytes.push_back(static_cast<std::byte>(dimension >> shift));
   }
@@ -25,8 +26,8 @@ struct Outcome {
 };
 
 Outcome read(const Bytes& images, const Bytes* labels = nullptr, const SampleOptions& options = {}) {
-  auto reader = make_idx_reader(make_memory_source(images), "images", labels ? make_memory_source(*labels) : nullptr,
-                                "labels", options);
+  auto reader = make_idx_reader(make_memory_source(images), "images",
+                                labels ? make_memory_source(*labels) : nullptr, "labels", options);
   Outcome outcome;
   if (!reader) {
     outcome.error = reader.error();
@@ -67,7 +68,8 @@ TEST_CASE("bytes are read raw, or as fractions of 255", "[models][idx]") {
 TEST_CASE("signed 16-bit numbers are big-endian and never scaled", "[models][idx]") {
   SampleOptions scaled;
   scaled.scale_bytes = true;
-  const Outcome outcome = read(idx(0x0b, {1, 4}, {0x00, 0x01, 0xff, 0xff, 0x80, 0x00, 0x7f, 0xff}), nullptr, scaled);
+  const Outcome outcome =
+      read(idx(0x0b, {1, 4}, {0x00, 0x01, 0xff, 0xff, 0x80, 0x00, 0x7f, 0xff}), nullptr, scaled);
   REQUIRE_FALSE(outcome.error);
   CHECK(outcome.samples.at(0).inputs == std::vector<float>{1, -1, -32768, 32767});
 }
@@ -129,7 +131,8 @@ TEST_CASE("labels are found beside the images by their usual name, packed or not
   std::ofstream(folder.path / "train-labels-idx1-ubyte.gz").close();
   CHECK(idx_labels_beside(images) == folder.path / "train-labels-idx1-ubyte.gz");
   std::ofstream(folder.path / "train-labels-idx1-ubyte").close();
-  CHECK(idx_labels_beside(folder.path / "train-images-idx3-ubyte") == folder.path / "train-labels-idx1-ubyte");
+  CHECK(idx_labels_beside(folder.path / "train-images-idx3-ubyte") ==
+        folder.path / "train-labels-idx1-ubyte");
   CHECK_FALSE(idx_labels_beside(folder.path / "windows-idx3-short.gz"));
 }
 

@@ -170,7 +170,8 @@ TEST_CASE("a release whose parts contradict each other is refused", "[models][re
   CHECK(refusal([](Release& r) { r.name = ""; }).code == Errc::corrupt);
 }
 
-TEST_CASE("preprocessing may have a value per channel when the input has several dimensions", "[models][release]") {
+TEST_CASE("preprocessing may have a value per channel when the input has several dimensions",
+          "[models][release]") {
   const std::vector<std::int64_t> image = {3, 8, 8};
   CHECK(check(Preprocessing{{1, 2, 3}, {4, 5, 6}}, image));
   CHECK(check(Preprocessing{std::vector<float>(192, 1.0F), {4}}, image));
@@ -213,7 +214,8 @@ TEST_CASE("a version manifest that contradicts itself is refused", "[models][ver
   CHECK(refused([](VersionManifest& m) { m.created = UtcTime::min(); }) == Errc::corrupt);
 }
 
-TEST_CASE("a candidate manifest comes back, and one without a round or parent is refused", "[models][version]") {
+TEST_CASE("a candidate manifest comes back, and one without a round or parent is refused",
+          "[models][version]") {
   CandidateManifest manifest = small_candidate();
   CHECK(decode_candidate(encode(manifest)) == manifest);
   manifest.round = 0;
@@ -249,7 +251,8 @@ TEST_CASE("damaged documents decode to something sound or not at all", "[models]
     const auto damage = [&](Bytes bytes) {
       for (std::uint64_t i = 0; i <= uniform_below(rng, 4); ++i) {
         // Pointers and small counts lie in the low bytes of words; extreme values hurt most.
-        const std::byte values[] = {std::byte{0}, std::byte{0xff}, std::byte{0x7f}, static_cast<std::byte>(rng())};
+        const std::byte values[] = {std::byte{0}, std::byte{0xff}, std::byte{0x7f},
+                                    static_cast<std::byte>(rng())};
         bytes[8 + uniform_below(rng, bytes.size() - 8)] = values[uniform_below(rng, 4)];
       }
       return bytes;

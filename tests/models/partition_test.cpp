@@ -36,7 +36,8 @@ double distance(std::vector<double> draws, const std::function<double(double)>& 
   double largest = 0.0;
   for (std::size_t i = 0; i < draws.size(); ++i) {
     const double expected = distribution(draws[i]);
-    largest = std::max({largest, expected - static_cast<double>(i) / n, static_cast<double>(i + 1) / n - expected});
+    largest =
+        std::max({largest, expected - static_cast<double>(i) / n, static_cast<double>(i + 1) / n - expected});
   }
   return largest * std::sqrt(n);
 }

@@ -36,7 +36,13 @@ TEST_CASE("an int8 snapshot has the bytes that its grammar says", "[models][snap
   const std::vector<float> weights = {127.0F, -63.5F, 0.5F, 1.5F, 0.0F, -0.0F, 0.0F, 0.0F, 1.0F, -2.5F};
   const auto encoded = encode_snapshot(SnapshotForm::int8, two_by_four, weights);
   REQUIRE(encoded.has_value());
-  CHECK(to_hex(*encoded) == "0000803f" "00000000" "7fc00002" "00000000" "0000803f" "000020c0");
+  CHECK(to_hex(*encoded) ==
+        "0000803f"
+        "00000000"
+        "7fc00002"
+        "00000000"
+        "0000803f"
+        "000020c0");
   CHECK(decode_snapshot(SnapshotForm::int8, two_by_four, *encoded) ==
         std::vector<float>{127.0F, -64.0F, 0.0F, 2.0F, 0.0F, 0.0F, 0.0F, 0.0F, 1.0F, -2.5F});
 }
@@ -52,12 +58,14 @@ TEST_CASE("an fp32 snapshot is the weights' own bytes", "[models][snapshot]") {
 TEST_CASE("statistics, vectors and scalars stay float32 in int8 form", "[models][snapshot]") {
   CHECK(snapshot_size(SnapshotForm::int8, mixed) == (3 * 4 + 30) + 3 * 4 + 21 * 4 + 4);
   const std::vector<float> weights = random_weights(mixed, 2);
-  const auto decoded = decode_snapshot(SnapshotForm::int8, mixed, *encode_snapshot(SnapshotForm::int8, mixed, weights));
+  const auto decoded =
+      decode_snapshot(SnapshotForm::int8, mixed, *encode_snapshot(SnapshotForm::int8, mixed, weights));
   REQUIRE(decoded.has_value());
   CHECK(std::equal(weights.begin() + 30, weights.end(), decoded->begin() + 30));
 }
 
-TEST_CASE("int8 restores each entry to within half a step, and its own output exactly", "[models][snapshot]") {
+TEST_CASE("int8 restores each entry to within half a step, and its own output exactly",
+          "[models][snapshot]") {
   const auto seed = GENERATE(range<std::uint64_t>(0, 30));
   CAPTURE(seed);
   const std::vector<float> weights = random_weights(mixed, seed);
@@ -66,18 +74,20 @@ TEST_CASE("int8 restores each entry to within half a step, and its own output ex
   REQUIRE(decoded.has_value());
   for (std::size_t channel = 0; channel < 3; ++channel) {
     float peak = 0.0F;
-    for (std::size_t i = channel * 10; i < channel * 10 + 10; ++i) peak = std::max(peak, std::fabs(weights[i]));
+    for (std::size_t i = channel * 10; i < channel * 10 + 10; ++i)
+      peak = std::max(peak, std::fabs(weights[i]));
     for (std::size_t i = channel * 10; i < channel * 10 + 10; ++i) {
       REQUIRE(std::fabs((*decoded)[i] - weights[i]) <= peak / 127.0F * 0.50001F);
     }
   }
   // What was decoded is w_t: coding it again must not move it, or holders would drift apart.
-  CHECK(decode_snapshot(SnapshotForm::int8, mixed, *encode_snapshot(SnapshotForm::int8, mixed, *decoded)) == *decoded);
+  CHECK(decode_snapshot(SnapshotForm::int8, mixed, *encode_snapshot(SnapshotForm::int8, mixed, *decoded)) ==
+        *decoded);
 }
 
 TEST_CASE("the ends of float32's range survive", "[models][snapshot]") {
-  const auto peak = GENERATE(
-      values<float>({largest, -largest, std::nextafter(largest, 0.0F), subnormal, 100.0F * subnormal, 1e-38F}));
+  const auto peak = GENERATE(values<float>(
+      {largest, -largest, std::nextafter(largest, 0.0F), subnormal, 100.0F * subnormal, 1e-38F}));
   CAPTURE(peak);
   const ParameterLayout row{{{"w", {1, 3}, TensorKind::parameter}}};
   const std::vector<float> weights = {peak, -peak, 0.0F};
@@ -119,7 +129,8 @@ TEST_CASE("foreign snapshots are checked before they are weights", "[models][sna
   CHECK(refused(16, {0, 0, 0x80, 0xff}));       // bias = -infinity
   CHECK_FALSE(refused(8, {0x81}));
   for (const std::size_t size : {std::size_t{0}, good.size() - 1}) {
-    CHECK(decode_snapshot(SnapshotForm::int8, two_by_four, ByteSpan(good).first(size)).error().code == Errc::corrupt);
+    CHECK(decode_snapshot(SnapshotForm::int8, two_by_four, ByteSpan(good).first(size)).error().code ==
+          Errc::corrupt);
   }
   Bytes longer = good;
   longer.push_back(std::byte{0});

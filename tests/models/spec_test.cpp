@@ -75,7 +75,8 @@ TEST_CASE("a short specification has the documented defaults", "[models][spec]")
   REQUIRE(softmax.has_value());
   CHECK(softmax->architecture.hidden.empty());
 
-  const auto cnn = load(folder, "name = 'a'\n[model]\narchitecture = 'mcmahan_cnn'\n[task]\nclasses = ['x', 'y']\n");
+  const auto cnn =
+      load(folder, "name = 'a'\n[model]\narchitecture = 'mcmahan_cnn'\n[task]\nclasses = ['x', 'y']\n");
   REQUIRE(cnn.has_value());
   CHECK(cnn->architecture == Architecture{"mcmahan_cnn", {}, {1, 28, 28}, 2});
 }
@@ -107,28 +108,36 @@ TEST_CASE("a specification with a mistake says in which line and key", "[models]
   CHECK_THAT(problem("name = 'a'\n[task]\nclasses = ['x', 'y']\n"), StartsWith(" input.shape is missing"));
   CHECK_THAT(problem("name = 'a'\n[input]\nshape = [4]\n"), StartsWith(" task.classes is missing"));
   CHECK_THAT(problem("name = 'a/b'\n"), StartsWith("1: name is wrong"));
-  CHECK_THAT(problem(head + "[model]\narchitecture = 'resnet'\n"), StartsWith("7: model.architecture is 'resnet'"));
+  CHECK_THAT(problem(head + "[model]\narchitecture = 'resnet'\n"),
+             StartsWith("7: model.architecture is 'resnet'"));
   CHECK_THAT(problem(head + "[model]\nhidden = [0]\n"), StartsWith("7: model.hidden has an element"));
-  CHECK_THAT(problem("name = 'a'\n[model]\narchitecture = 'mcmahan_cnn'\nhidden = [5]\n[task]\nclasses = ['x', 'y']\n"),
-             StartsWith("4: model.hidden belongs to an mlp"));
+  CHECK_THAT(
+      problem(
+          "name = 'a'\n[model]\narchitecture = 'mcmahan_cnn'\nhidden = [5]\n[task]\nclasses = ['x', 'y']\n"),
+      StartsWith("4: model.hidden belongs to an mlp"));
   CHECK_THAT(problem("name = 'a'\n[model]\narchitecture = 'mcmahan_cnn'\n[input]\nshape = [28, 28]\n"),
              StartsWith("5: input.shape must be [1, 28, 28] or [784]"));
   CHECK_THAT(problem("name = 'a'\n[input]\nshape = []\n"), StartsWith("3: input.shape must have"));
   CHECK_THAT(problem("name = 'a'\n[input]\nshape = [-1]\n"), StartsWith("3: input.shape has an element"));
-  CHECK_THAT(problem("name = 'a'\n[input]\nshape = [1048576, 1048576]\n"), StartsWith("3: input.shape has more than"));
-  CHECK_THAT(problem("name = 'a'\n[input]\nshape = [4]\nscale = [0]\n"), StartsWith("4: input.scale is wrong"));
+  CHECK_THAT(problem("name = 'a'\n[input]\nshape = [1048576, 1048576]\n"),
+             StartsWith("3: input.shape has more than"));
+  CHECK_THAT(problem("name = 'a'\n[input]\nshape = [4]\nscale = [0]\n"),
+             StartsWith("4: input.scale is wrong"));
   CHECK_THAT(problem("name = 'a'\n[input]\nshape = [4]\nmean = [1, 2]\n"),
              StartsWith("4: input.mean is wrong: mean has 2"));
-  CHECK_THAT(problem("name = 'a'\n[input]\nshape = [4]\nmean = [1e300]\n"), StartsWith("4: input.mean has an element"));
+  CHECK_THAT(problem("name = 'a'\n[input]\nshape = [4]\nmean = [1e300]\n"),
+             StartsWith("4: input.mean has an element"));
   CHECK_THAT(problem("name = 'a'\n[input]\nshape = [4]\n[task]\nclasses = ['x']\n"),
              StartsWith("5: task.classes must name"));
   CHECK_THAT(problem("name = 'a'\n[input]\nshape = [4]\n[task]\nclasses = ['x', 'x']\n"),
              StartsWith("5: task.classes names one twice"));
   CHECK_THAT(problem(head + "outputs = 2\n"), StartsWith("6: task.outputs is the number"));
-  CHECK_THAT(problem(head + "kind = 'regression'\n"), StartsWith("5: task.classes belongs to a classification"));
+  CHECK_THAT(problem(head + "kind = 'regression'\n"),
+             StartsWith("5: task.classes belongs to a classification"));
   CHECK_THAT(problem(head + "[holdout]\nlabel = 'x'\n"), StartsWith(" holdout.path is missing"));
   CHECK_THAT(problem(head + "[version]\nsnapshot = 'int4'\n"), StartsWith("7: version.snapshot is 'int4'"));
-  CHECK_THAT(problem(head + "[version]\nvariants = ['pruned']\n"), StartsWith("7: version.variants names 'pruned'"));
+  CHECK_THAT(problem(head + "[version]\nvariants = ['pruned']\n"),
+             StartsWith("7: version.variants names 'pruned'"));
   CHECK_THAT(problem(head + "[limits]\nmax_distance = -1\n"), StartsWith("7: limits.max_distance is -1"));
   CHECK_THAT(problem(head + "[limits]\nexpires = 365\n"), StartsWith("7: limits.expires must be a string"));
   CHECK_THAT(problem(head + "[limits]\nexpires = '0d'\n"), StartsWith("7: limits.expires is 0d"));

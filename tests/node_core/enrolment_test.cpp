@@ -25,7 +25,8 @@ Event heard(Message message) { return event::MessageReceived{1, std::move(messag
 
 }  // namespace
 
-TEST_CASE("a node shows its secret to the proven coordinator alone, and keeps its document", "[node][enrolment]") {
+TEST_CASE("a node shows its secret to the proven coordinator alone, and keeps its document",
+          "[node][enrolment]") {
   Fleet fleet;
   const JoinToken token = token_of(fleet);
   Enrolment join(token, "test 1");
@@ -79,7 +80,8 @@ TEST_CASE("a token from before a change of root still leads there", "[node][enro
   REQUIRE(asked.size() == 1);
   CHECK(std::holds_alternative<message::TrustRequest>(std::get<effect::Send>(asked[0]).message));
   const auto sent = join.step(
-      heard(message::TrustChain{{sign_trust(second, next_root, &fleet.root), sign_trust(third, next_root)}}), now);
+      heard(message::TrustChain{{sign_trust(second, next_root, &fleet.root), sign_trust(third, next_root)}}),
+      now);
   REQUIRE(sent.size() == 1);
   CHECK(std::holds_alternative<message::Enrol>(std::get<effect::Send>(sent[0]).message));
 }

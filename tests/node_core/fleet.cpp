@@ -43,7 +43,9 @@ TrustDocument Fleet::document(std::uint64_t version) const {
   return document;
 }
 
-message::TrustChain Fleet::chain(std::uint64_t version) const { return {{sign_trust(document(version), root)}}; }
+message::TrustChain Fleet::chain(std::uint64_t version) const {
+  return {{sign_trust(document(version), root)}};
+}
 
 message::Welcome Fleet::welcome(UtcTime utc) const {
   return {.protocol = 1,
@@ -56,7 +58,8 @@ Release Fleet::release(std::uint64_t epoch) const {
   release.fleet = id;
   release.name = "digits";
   release.architecture = {.kind = "mlp", .hidden = {}, .input_shape = {4}, .outputs = 3};
-  release.layout.tensors = {{"0.weight", {3, 4}, TensorKind::parameter}, {"0.bias", {3}, TensorKind::parameter}};
+  release.layout.tensors = {{"0.weight", {3, 4}, TensorKind::parameter},
+                            {"0.bias", {3}, TensorKind::parameter}};
   release.classes = {"a", "b", "c"};
   release.initial_weights = content_of(1);
   release.recipes = {"fp32", "int8"};

@@ -48,7 +48,8 @@ struct Fleet {
   [[nodiscard]] Model model(std::uint64_t epoch = 1) const { return model(release(epoch), release_key); }
 
   /// Contents are numbered 100 * version: snapshot, + 1: int8, + 2: fp32.
-  [[nodiscard]] VersionManifest manifest(const Model& model, std::uint64_t number, VersionNumber version) const;
+  [[nodiscard]] VersionManifest manifest(const Model& model, std::uint64_t number,
+                                         VersionNumber version) const;
   [[nodiscard]] CandidateManifest candidate(const VersionManifest& parent, RoundNumber round) const;
   [[nodiscard]] Envelope sealed(const VersionManifest& manifest) const;
   [[nodiscard]] Envelope sealed(const CandidateManifest& manifest) const;

@@ -81,9 +81,7 @@ TEST_CASE("an attempt that hangs in any phase is given up", "[node][link]") {
   rig.boot();
   rig.run();
   const std::uint64_t connection = rig.state.link.connection;
-  SECTION("connecting") {
-    rig.advance(30s);
-  }
+  SECTION("connecting") { rig.advance(30s); }
   SECTION("waiting for trust") {
     rig.step(event::Connected{connection, fleet.coordinator.public_key()});
     rig.advance(15s);
@@ -204,7 +202,8 @@ TEST_CASE("trust: each attack ends the connection with nothing said", "[node][li
   CHECK(rig.state.trust.document->version == 3);
 }
 
-TEST_CASE("a root that changed is followed by the whole chain, which is asked for once", "[node][link][trust]") {
+TEST_CASE("a root that changed is followed by the whole chain, which is asked for once",
+          "[node][link][trust]") {
   Fleet fleet;
   Rig rig(fleet);
   rig.boot();
@@ -240,7 +239,8 @@ TEST_CASE("a root that changed is followed by the whole chain, which is asked fo
   }
 }
 
-TEST_CASE("a coordinator key that was rotated while the node was offline is met again", "[node][link][trust]") {
+TEST_CASE("a coordinator key that was rotated while the node was offline is met again",
+          "[node][link][trust]") {
   Fleet fleet;
   Rig rig(fleet);
   rig.boot();

@@ -27,8 +27,8 @@ struct Settled : Rig {
 /// One way in which a manifest of version 2 is bad.
 struct Attack {
   const char* name;
-  const char* words;    ///< In the notice.
-  bool told;            ///< The coordinator is told, since it signed the manifest.
+  const char* words;  ///< In the notice.
+  bool told;          ///< The coordinator is told, since it signed the manifest.
   std::function<Envelope(Settled&)> make;
 };
 
@@ -66,7 +66,9 @@ std::vector<Attack> attacks() {
          return envelope;
        }},
       {"garbage under a good signature", "", false,
-       [](Settled& rig) { return seal(rig.fleet.coordinator, Context::version, Bytes(64, std::byte{0x5a})); }},
+       [](Settled& rig) {
+         return seal(rig.fleet.coordinator, Context::version, Bytes(64, std::byte{0x5a}));
+       }},
       {"of another fleet", "another fleet", false,
        [](Settled& rig) {
          VersionManifest manifest = second_of(rig);
@@ -258,7 +260,9 @@ TEST_CASE("a training plan out of its mind is refused", "[node][refusal]") {
   SECTION("no batch") { plan.batch_size = 0; }
   SECTION("a negative learning rate") { plan.learning_rate = -0.1; }
   SECTION("an infinite learning rate") { plan.learning_rate = std::numeric_limits<double>::infinity(); }
-  SECTION("a proximal term that is no number") { plan.proximal_mu = std::numeric_limits<double>::quiet_NaN(); }
+  SECTION("a proximal term that is no number") {
+    plan.proximal_mu = std::numeric_limits<double>::quiet_NaN();
+  }
   SECTION("an unknown codec") { plan.codec = 77; }
   SECTION("an unknown optimizer") { plan.optimizer = 9; }
   SECTION("a deadline that has passed") { task.remaining_ms = 0; }
@@ -304,7 +308,8 @@ TEST_CASE("a release key that was withdrawn takes its releases with it, but neve
   CHECK(rig.in_service == 1);
 }
 
-TEST_CASE("expired trust stops new versions and tasks with an alarm, and inference never", "[node][refusal][time]") {
+TEST_CASE("expired trust stops new versions and tasks with an alarm, and inference never",
+          "[node][refusal][time]") {
   Fleet fleet;
   Settled rig(fleet);
   rig.now.utc = fleet.document().expires;  // The clock jumps while the session lasts.

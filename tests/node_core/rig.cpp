@@ -21,8 +21,8 @@ void Rig::boot() {
   const std::set<ContentId> referenced = referenced_contents(state);
   std::erase_if(blobs, [&](const ContentId& content) { return !referenced.contains(content); });
   for (const ContentId& content : state.transfers.present) REQUIRE(blobs.contains(content));
-  for (const auto& [id, entry] : state.outbox) REQUIRE((entry.accepted || entry.kind == OutboxEntry::Kind::report ||
-                                                        blobs.contains(entry.content)));
+  for (const auto& [id, entry] : state.outbox)
+    REQUIRE((entry.accepted || entry.kind == OutboxEntry::Kind::report || blobs.contains(entry.content)));
   apply(start(state, now));
 }
 
@@ -155,7 +155,8 @@ void Rig::carry_out_on(const effect::Disconnect& disconnect) {
 void Rig::carry_out_on(const effect::Send& send) {
   if (send.connection != open_) return;
   sent.push_back(send.message);
-  if (std::holds_alternative<message::Hello>(send.message) && answers_connect) reply(fleet.welcome(coordinator_utc));
+  if (std::holds_alternative<message::Hello>(send.message) && answers_connect)
+    reply(fleet.welcome(coordinator_utc));
   if (const auto* offer = std::get_if<message::Offer>(&send.message)) {
     // Whatever is offered would be offered again after a crash, with the same content.
     REQUIRE(verify_envelope(fleet.node.public_key(), Context::update, offer->header));
@@ -174,7 +175,8 @@ void Rig::carry_out_on(const effect::Fetch& fetch) {
   }
   const auto found = library.find(fetch.content);
   if (found == library.end()) {
-    events.push_back(event::ContentFailed{fetch.content, {Errc::not_found, "the coordinator does not have it"}});
+    events.push_back(
+        event::ContentFailed{fetch.content, {Errc::not_found, "the coordinator does not have it"}});
     return;
   }
   blobs.insert(fetch.content);
@@ -232,12 +234,14 @@ void Rig::carry_out_on(const effect::StopTask& stop) { running_.erase(stop.task)
 
 void Rig::carry_out_on(const effect::SealUpdate& update) {
   if (!seals) return;
-  events.push_back(event::UpdateSealed{update.header.task, seal(fleet.node, Context::update, encode(update.header))});
+  events.push_back(
+      event::UpdateSealed{update.header.task, seal(fleet.node, Context::update, encode(update.header))});
 }
 
 void Rig::carry_out_on(const effect::SealReport& report) {
   if (!seals) return;
-  events.push_back(event::ReportSealed{report.report.task, seal(fleet.node, Context::evaluation, encode(report.report))});
+  events.push_back(
+      event::ReportSealed{report.report.task, seal(fleet.node, Context::evaluation, encode(report.report))});
 }
 
 void Rig::carry_out_on(const effect::Activate& activate) {

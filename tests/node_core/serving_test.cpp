@@ -19,7 +19,9 @@ struct Served : Rig {
     run();
   }
   void assign(const VersionManifest& manifest) { hear(message::Assignment{fleet.sealed(manifest)}); }
-  void fail_trial(std::uint64_t manifest, Reason reason) { step(event::ActivationFailed{manifest, reason, "as told"}); }
+  void fail_trial(std::uint64_t manifest, Reason reason) {
+    step(event::ActivationFailed{manifest, reason, "as told"});
+  }
 
   Model model = fleet.model();
   VersionManifest first = fleet.manifest(model, 1, 1);
@@ -204,7 +206,8 @@ TEST_CASE("a model that fails in service gives way to the one before, offline to
   }
 }
 
-TEST_CASE("at start the model in service comes back without a network, or the one before it", "[node][serving]") {
+TEST_CASE("at start the model in service comes back without a network, or the one before it",
+          "[node][serving]") {
   Fleet fleet;
   Served rig(fleet);
   rig.assign(rig.first);

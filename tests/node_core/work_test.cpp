@@ -35,11 +35,14 @@ struct Worker : Rig {
   VersionManifest base = fleet.manifest(model, 1, 1);
 };
 
-UpdateHeader header_of(const message::Offer& offer) { return decode_update_header(offer.header.payload).value(); }
+UpdateHeader header_of(const message::Offer& offer) {
+  return decode_update_header(offer.header.payload).value();
+}
 
 }  // namespace
 
-TEST_CASE("a training task ends as one signed update that is offered, accepted and aggregated", "[node][work]") {
+TEST_CASE("a training task ends as one signed update that is offered, accepted and aggregated",
+          "[node][work]") {
   Fleet fleet;
   Worker rig(fleet);
   rig.hear(fleet.training(1, rig.base));
@@ -161,7 +164,7 @@ TEST_CASE("the same task again never trains twice", "[node][work]") {
   rig.blobs.insert(content_of(777));
   const event::TrainingDone done{task_id(1), content_of(777), 10, 15, 5, 1, 1};
   rig.step(done);
-  rig.step(done);  // Said twice.
+  rig.step(done);                         // Said twice.
   rig.hear(fleet.training(1, rig.base));  // In the outbox.
   rig.receipt(1, ReceiptOutcome::accepted);
   rig.receipt(1, ReceiptOutcome::accepted);
@@ -216,7 +219,8 @@ TEST_CASE("training that gave nothing is never offered", "[node][work]") {
   CHECK_FALSE(rig.blobs.contains(content_of(777)));
 }
 
-TEST_CASE("a candidate is scored against its parent, never served, and reported until the receipt", "[node][work]") {
+TEST_CASE("a candidate is scored against its parent, never served, and reported until the receipt",
+          "[node][work]") {
   Fleet fleet;
   Worker rig(fleet);
   rig.hear(fleet.evaluation(2, rig.base));

@@ -51,7 +51,8 @@ struct Rig {
 
 const httplib::Headers with_token = {{"Authorization", "Bearer " + token}};
 
-TEST_CASE("inference over HTTP answers in the form of the command line, by JSON and by raw numbers", "[node][api]") {
+TEST_CASE("inference over HTTP answers in the form of the command line, by JSON and by raw numbers",
+          "[node][api]") {
   const Rig rig;
   const_cast<Rig&>(rig).inference.swap(constant_model(softmax_release(2, 3), 4, 2, 3.0F));
   const auto [status, json] = rig.post("/v1/infer", R"({"inputs":[[1,2],[3,4]]})");
@@ -64,7 +65,8 @@ TEST_CASE("inference over HTTP answers in the form of the command line, by JSON 
   CHECK(second["variant"] == "fp32");
   CHECK(second["microseconds"].get<double>() > 0);
   // Softmax of (0, 0, 3): e^3 / (2 + e^3).
-  CHECK(second["probabilities"][2].get<double>() == Approx(std::exp(3.0) / (2 + std::exp(3.0))).epsilon(1e-5));
+  CHECK(second["probabilities"][2].get<double>() ==
+        Approx(std::exp(3.0) / (2 + std::exp(3.0))).epsilon(1e-5));
 
   const std::vector<float> numbers = {1, 2, 3, 4};
   const std::string raw(reinterpret_cast<const char*>(numbers.data()), sizeof(float) * numbers.size());
@@ -72,8 +74,8 @@ TEST_CASE("inference over HTTP answers in the form of the command line, by JSON 
   CHECK(raw_status == 200);
   CHECK(raw_json["results"].size() == 2);
   CHECK(raw_json["results"][0]["probabilities"] == second["probabilities"]);
-  const auto bare =
-      rig.client().Post("/v1/infer", {{"Accept", "application/octet-stream"}}, raw, "application/octet-stream");
+  const auto bare = rig.client().Post("/v1/infer", {{"Accept", "application/octet-stream"}}, raw,
+                                      "application/octet-stream");
   REQUIRE(bare);
   CHECK(bare->body.size() == 2 * 3 * sizeof(float));
   CHECK(bare->get_header_value("X-Rivulet-Version") == "4");
@@ -114,7 +116,8 @@ TEST_CASE("a request that is not in order is refused with what is wrong", "[node
 
 TEST_CASE("samples come in with the token alone, and each is answered for", "[node][api]") {
   Rig rig;
-  const std::string body = R"({"samples":[{"inputs":[1,2],"label":"a"},{"inputs":[1,2],"label":"a"},{"inputs":[3,4],
+  const std::string body =
+      R"({"samples":[{"inputs":[1,2],"label":"a"},{"inputs":[1,2],"label":"a"},{"inputs":[3,4],
       "label":5,"id":"x"},{"inputs":[]},{"label":"a"},{"inputs":[1],"color":"red"}]})";
   CHECK(rig.post("/v1/samples", body).first == 401);
   CHECK(rig.post("/v1/samples", body, {{"Authorization", "Bearer wrong"}}).first == 401);
@@ -158,9 +161,10 @@ TEST_CASE("metrics count what was answered and stored, and name no secret", "[no
   rig.post("/v1/samples", R"({"samples":[{"inputs":[1,2]},{"inputs":[1,2]}]})", with_token);
   const auto result = rig.client().Get("/metrics");
   REQUIRE(result);
-  for (const char* line : {"rivulet_node_inferences_total 3", "rivulet_node_served_version 6",
-                           "rivulet_node_samples_stored_total 1", "rivulet_node_samples_duplicate_total 1",
-                           "rivulet_node_inference_seconds_count 3", "rivulet_node_samples{split=\"unlabelled\"} 1"}) {
+  for (const char* line :
+       {"rivulet_node_inferences_total 3", "rivulet_node_served_version 6",
+        "rivulet_node_samples_stored_total 1", "rivulet_node_samples_duplicate_total 1",
+        "rivulet_node_inference_seconds_count 3", "rivulet_node_samples{split=\"unlabelled\"} 1"}) {
     CAPTURE(line, result->body);
     CHECK(result->body.find(std::string(line) + "\n") != std::string::npos);
   }

@@ -32,12 +32,14 @@ std::vector<NewSample> two_clusters(std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) {
     const float noise = static_cast<float>(i) / static_cast<float>(count);
     const bool right = i % 2 == 0;
-    samples.push_back({.id = {}, .inputs = {right ? 2 + noise : -2 - noise, noise}, .label = right ? "1" : "0"});
+    samples.push_back(
+        {.id = {}, .inputs = {right ? 2 + noise : -2 - noise, noise}, .label = right ? "1" : "0"});
   }
   return samples;
 }
 
-TEST_CASE("training on stored samples takes the first step that the gradient by hand gives", "[node][engine]") {
+TEST_CASE("training on stored samples takes the first step that the gradient by hand gives",
+          "[node][engine]") {
   Rig rig(0.0);
   rig.add({{.id = {}, .inputs = {2, 4}, .label = "1"}});
   Release release = softmax_release(2, 2);
@@ -54,7 +56,8 @@ TEST_CASE("training on stored samples takes the first step that the gradient by 
   // x = (0.5, 1.5), p = (0.5, 0.5), gradient of class 1 = (p - 1) x; delta = -0.1 * gradient.
   const std::vector<double> expected = {-0.025, -0.075, 0.025, 0.075, -0.05, 0.05};
   REQUIRE(result->delta.size() == expected.size());
-  for (std::size_t i = 0; i < expected.size(); ++i) CHECK(result->delta[i] == Approx(expected[i]).margin(1e-6));
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    CHECK(result->delta[i] == Approx(expected[i]).margin(1e-6));
 }
 
 TEST_CASE("samples of another width or with an unknown label are left out and counted", "[node][engine]") {
@@ -97,7 +100,8 @@ TEST_CASE("two models are scored on the same holdout, whatever arrives between t
   REQUIRE(always_zero->right.size() == holdout);
   for (std::size_t i = 0; i < holdout; ++i) CHECK(always_one->right[i] + always_zero->right[i] == 1);
   engine.begin_comparison();
-  CHECK(engine.score(release, constant_weights(release, 0, 3))->right.size() == rig.samples->counts().holdout);
+  CHECK(engine.score(release, constant_weights(release, 0, 3))->right.size() ==
+        rig.samples->counts().holdout);
 
   const auto answers = engine.answers(release, constant_weights(release, 1, 2), release.known_inputs);
   REQUIRE(answers);

@@ -43,8 +43,9 @@ bool eventually(Condition&& condition, std::chrono::seconds patience = 60s) {
 class Coordinator {
  public:
   explicit Coordinator(std::filesystem::path folder) : folder_(std::move(folder)) {
-    const auto made = Program(COORDINATOR_PROGRAM, {"init", "--dir", folder_.string(), "--listen", "127.0.0.1:0",
-                                                    "--admin", "127.0.0.1:0"}).wait();
+    const auto made = Program(COORDINATOR_PROGRAM, {"init", "--dir", folder_.string(), "--listen",
+                                                    "127.0.0.1:0", "--admin", "127.0.0.1:0"})
+                          .wait();
     REQUIRE(made.status == 0);
     set("cohort", "3");
     set("over_selection", "1.0");
@@ -63,8 +64,9 @@ class Coordinator {
   }
 
   void start() {
-    program_ = std::make_unique<Program>(COORDINATOR_PROGRAM,
-                                         std::vector<std::string>{"run", "--dir", folder_.string(), "--log-level", "error"});
+    program_ = std::make_unique<Program>(
+        COORDINATOR_PROGRAM,
+        std::vector<std::string>{"run", "--dir", folder_.string(), "--log-level", "error"});
     const Json ready = Json::parse(program_->read_line(), nullptr, false);
     if (!ready.is_object()) FAIL("the coordinator did not start: " << program_->wait().err);
     admin_ = ready["admin"];
@@ -127,8 +129,8 @@ struct Node {
   std::string api;
 
   void start() {
-    program = std::make_unique<Program>(NODE_PROGRAM,
-                                        std::vector<std::string>{"run", "--dir", dir, "--log-level", "error"});
+    program = std::make_unique<Program>(
+        NODE_PROGRAM, std::vector<std::string>{"run", "--dir", dir, "--log-level", "error"});
     const Json ready = Json::parse(program->read_line(), nullptr, false);
     if (!ready.is_object()) FAIL("a node did not start: " << program->wait().err);
     api = ready["api"];
@@ -180,8 +182,9 @@ TEST_CASE("a fleet of three learns the digits, serves what it learned, and ends 
     REQUIRE(run_node({"join", token, "--dir", nodes[i].dir}).status == 0);
     // One ingests before its daemon runs, the others while it does.
     if (i > 0) nodes[i].start();
-    const auto ingested = run_node(
-        {"ingest", "--dir", nodes[i].dir, (folder.path / ("share" + std::to_string(i) + ".csv")).string(), "--label", "65"});
+    const auto ingested =
+        run_node({"ingest", "--dir", nodes[i].dir,
+                  (folder.path / ("share" + std::to_string(i) + ".csv")).string(), "--label", "65"});
     CAPTURE(ingested.err);
     REQUIRE(ingested.status == 0);
     if (i == 0) nodes[i].start();
@@ -189,10 +192,12 @@ TEST_CASE("a fleet of three learns the digits, serves what it learned, and ends 
   // What a node ingests while it runs, its coordinator knows soon.
   REQUIRE(eventually([&] {
     const Json known = coordinator.call("/v1/nodes", nullptr);
-    return known.size() == count && std::ranges::all_of(known, [](const Json& node) { return node["samples"] > 100; });
+    return known.size() == count &&
+           std::ranges::all_of(known, [](const Json& node) { return node["samples"] > 100; });
   }));
   coordinator.import_digits();
-  REQUIRE(eventually([&] { return nodes[0].serves() == 1 && nodes[1].serves() == 1 && nodes[2].serves() == 1; }));
+  REQUIRE(
+      eventually([&] { return nodes[0].serves() == 1 && nodes[1].serves() == 1 && nodes[2].serves() == 1; }));
 
   const Json rounds = coordinator.call("/v1/rounds", {{"count", 5}, {"wait", true}, {"timeout_s", 120}});
   REQUIRE(rounds["rounds"].size() == 5);
@@ -209,7 +214,8 @@ TEST_CASE("a fleet of three learns the digits, serves what it learned, and ends 
   }
 
   // The digits have 36 a class in the test split; guessing would get 0.1 of them.
-  const auto answered = run_node({"infer", "--dir", nodes[0].dir, (folder.path / "test.csv").string(), "--label", "65"});
+  const auto answered =
+      run_node({"infer", "--dir", nodes[0].dir, (folder.path / "test.csv").string(), "--label", "65"});
   REQUIRE(answered.status == 0);
   std::istringstream lines(answered.out);
   std::ifstream test(folder.path / "test.csv");
@@ -226,7 +232,8 @@ TEST_CASE("a fleet of three learns the digits, serves what it learned, and ends 
 
   // Without its daemon the folder answers the same.
   CHECK(nodes[0].stop() < 10s);
-  const auto alone = run_node({"infer", "--dir", nodes[0].dir, (folder.path / "test.csv").string(), "--label", "65"});
+  const auto alone =
+      run_node({"infer", "--dir", nodes[0].dir, (folder.path / "test.csv").string(), "--label", "65"});
   REQUIRE(alone.status == 0);
   std::istringstream before(answered.out), after(alone.out);
   for (std::string line, other; std::getline(before, line) && std::getline(after, other);) {

@@ -10,8 +10,9 @@
 namespace rivulet::node {
 namespace {
 
-TEST_CASE("while versions are swapped a hundred times no request is dropped and none is answered by two models",
-          "[node][inference]") {
+TEST_CASE(
+    "while versions are swapped a hundred times no request is dropped and none is answered by two models",
+    "[node][inference]") {
   constexpr std::int64_t classes = 5;
   const Release release = softmax_release(3, classes);
   Metrics metrics;
@@ -56,7 +57,8 @@ TEST_CASE("while versions are swapped a hundred times no request is dropped and 
   CHECK(inference.served()->version == 101);
 }
 
-TEST_CASE("a sample of a wrong length is told both counts and leaves the others their answers", "[node][inference]") {
+TEST_CASE("a sample of a wrong length is told both counts and leaves the others their answers",
+          "[node][inference]") {
   const Release release = softmax_release(3, 2);
   Metrics metrics;
   Inference inference(metrics);

@@ -52,7 +52,8 @@ TEST_CASE("the digits are ingested with the counts that their description states
   CHECK(rig.samples->counts().total() == 1797);
 }
 
-TEST_CASE("rows that are corrupted are refused with file, line and reason, and the others stored", "[node][ingest]") {
+TEST_CASE("rows that are corrupted are refused with file, line and reason, and the others stored",
+          "[node][ingest]") {
   const TemporaryFolder folder;
   const auto file = folder.path / "readings.csv";
   std::ofstream(file) << "a,b,label\n1,2,x\n1,oops,x\n3,4\n5,nan,y\n6,7,y\n1,2,x\n8,9,\n";
@@ -75,7 +76,8 @@ TEST_CASE("rows that are corrupted are refused with file, line and reason, and t
   CHECK(to_text(report).find("stored 3\nduplicate 1\nrefused 3\n") == 0);
 }
 
-TEST_CASE("a file that is not there, or a label that is no column, is an error and stores nothing", "[node][ingest]") {
+TEST_CASE("a file that is not there, or a label that is no column, is an error and stores nothing",
+          "[node][ingest]") {
   const TemporaryFolder folder;
   Rig rig;
   IngestReport report;

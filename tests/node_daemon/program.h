@@ -98,6 +98,8 @@ inline Program::End run_node(std::vector<std::string> arguments) {
   return Program(NODE_PROGRAM, std::move(arguments)).wait();
 }
 
-inline bool is_one_line(const std::string& text) { return !text.empty() && text.find('\n') == text.size() - 1; }
+inline bool is_one_line(const std::string& text) {
+  return !text.empty() && text.find('\n') == text.size() - 1;
+}
 
 }  // namespace rivulet

@@ -44,7 +44,8 @@ void make_joined_folder(const std::filesystem::path& folder) {
   REQUIRE(write_file_durably(paths.config_file, bytes_of(to_toml(config))));
 }
 
-TEST_CASE("the daemon serves its API without a coordinator, holds its folder, and ends cleanly", "[node][program]") {
+TEST_CASE("the daemon serves its API without a coordinator, holds its folder, and ends cleanly",
+          "[node][program]") {
   const TemporaryFolder folder;
   make_joined_folder(folder.path);
   const std::string dir = folder.path.string();
@@ -62,7 +63,8 @@ TEST_CASE("the daemon serves its API without a coordinator, holds its folder, an
   CHECK(second.err.find("in use by another process") != std::string::npos);
 
   // Commands talk to the daemon.
-  const auto ingested = run_node({"ingest", "--dir", dir, "data/digits/digits.csv.gz", "--label", "65", "--json"});
+  const auto ingested =
+      run_node({"ingest", "--dir", dir, "data/digits/digits.csv.gz", "--label", "65", "--json"});
   CHECK(ingested.status == 0);
   CHECK(Json::parse(ingested.out)["stored"] == 1797);
   const auto running = run_node({"status", "--dir", dir, "--json"});
@@ -117,14 +119,15 @@ TEST_CASE("a daemon that was killed leaves a folder that starts again", "[node][
 TEST_CASE("wrong usage and wrong folders are told in one line with the right status", "[node][program]") {
   const TemporaryFolder folder;
   const std::string dir = (folder.path / "n").string();
-  for (const auto& arguments : std::vector<std::vector<std::string>>{{},
-                                                                     {"dance"},
-                                                                     {"run"},
-                                                                     {"run", "--dir", dir},
-                                                                     {"status", "--dir", dir},
-                                                                     {"infer", "--dir", dir, "data/digits/digits.csv.gz"},
-                                                                     {"ingest", "--dir", dir, "data/digits/digits.csv.gz"},
-                                                                     {"join", "nonsense", "--dir", dir}}) {
+  for (const auto& arguments :
+       std::vector<std::vector<std::string>>{{},
+                                             {"dance"},
+                                             {"run"},
+                                             {"run", "--dir", dir},
+                                             {"status", "--dir", dir},
+                                             {"infer", "--dir", dir, "data/digits/digits.csv.gz"},
+                                             {"ingest", "--dir", dir, "data/digits/digits.csv.gz"},
+                                             {"join", "nonsense", "--dir", dir}}) {
     const auto end = run_node(arguments);
     CAPTURE(arguments, end.err);
     CHECK(end.status == 2);
@@ -147,7 +150,8 @@ TEST_CASE("joining keeps its key when nobody answers, and leaves a joined folder
   JoinToken token;
   token.address = "127.0.0.1:1";  // Nobody listens there.
   token.root = SecretKey::generate().public_key();
-  token.expires = std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now()) + std::chrono::hours(1);
+  token.expires =
+      std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now()) + std::chrono::hours(1);
   const auto first = run_node({"join", to_text(token), "--dir", dir});
   CHECK(first.status == 1);
   CHECK(is_one_line(first.err));

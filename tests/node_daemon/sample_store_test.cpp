@@ -61,7 +61,8 @@ struct Rig {
   }
 };
 
-TEST_CASE("the same sample twice is stored once, in one call, in two, and after a restart", "[node][samples]") {
+TEST_CASE("the same sample twice is stored once, in one call, in two, and after a restart",
+          "[node][samples]") {
   Rig rig;
   {
     const auto samples = rig.open();
@@ -162,7 +163,8 @@ TEST_CASE("samples that have grown too old are dropped", "[node][samples]") {
   CHECK(add(*samples, {sample(1)}, noon + std::chrono::minutes(62)).stored == 1);
 }
 
-TEST_CASE("a sample that is not in order is refused with the reason and takes no other with it", "[node][samples]") {
+TEST_CASE("a sample that is not in order is refused with the reason and takes no other with it",
+          "[node][samples]") {
   Rig rig;
   const auto samples = rig.open({.bytes_max = 64 * 1024});
   const float nan = std::numeric_limits<float>::quiet_NaN();
@@ -191,7 +193,8 @@ TEST_CASE("after a crash the counts match the samples, and all that was synced i
     const auto samples = rig.open({.bytes_max = 64 * 1024});
     add(*samples, many(100));
     REQUIRE(samples->sync());
-    for (int i = 0; i < 5; ++i) add(*samples, {sample(static_cast<float>(1000 + i)), sample(static_cast<float>(2000 + i))});
+    for (int i = 0; i < 5; ++i)
+      add(*samples, {sample(static_cast<float>(1000 + i)), sample(static_cast<float>(2000 + i))});
   }
   rig.disk.crash(rng);
   rig.store = make_memory_store(rig.disk, all_families);
@@ -202,7 +205,8 @@ TEST_CASE("after a crash the counts match the samples, and all that was synced i
   CHECK(add(*samples, many(100)).duplicate == 100);
 }
 
-TEST_CASE("a full disk refuses samples and changes nothing; room makes the next ones welcome", "[node][samples]") {
+TEST_CASE("a full disk refuses samples and changes nothing; room makes the next ones welcome",
+          "[node][samples]") {
   Rig rig;
   const auto samples = rig.open();
   add(*samples, {sample(1)});

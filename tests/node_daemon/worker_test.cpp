@@ -8,7 +8,8 @@
 namespace rivulet::node {
 namespace {
 
-TEST_CASE("a worker does its jobs in order, on a thread of its own, and finishes them at its end", "[node][worker]") {
+TEST_CASE("a worker does its jobs in order, on a thread of its own, and finishes them at its end",
+          "[node][worker]") {
   std::vector<int> done;
   std::thread::id thread;
   {

@@ -28,14 +28,16 @@ TEST_CASE("Ed25519 keys and signatures are those of RFC 8032 section 7.1", "[pro
     const char* signature;
   };
   const Vector vector = GENERATE(
-      Vector{"9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
-             "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a", "",
-             "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46b"
-             "d25bf5f0595bbe24655141438e7a100b"},
-      Vector{"c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",
-             "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025", "af82",
-             "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc659"
-             "4a7c15e9716ed28dc027beceea1ec40a"});
+      Vector{
+          "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+          "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a", "",
+          "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46b"
+          "d25bf5f0595bbe24655141438e7a100b"},
+      Vector{
+          "c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",
+          "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025", "af82",
+          "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc659"
+          "4a7c15e9716ed28dc027beceea1ec40a"});
   const Bytes seed = *from_hex(vector.seed);
   const Bytes message = *from_hex(vector.message);
   const SecretKey key = SecretKey::from_seed(std::span<const std::byte, 32>(seed.data(), 32));
@@ -65,15 +67,17 @@ TEST_CASE("a key file is readable by its owner alone and comes back as the same 
   CHECK(SecretKey::load(folder.path / "none").error().code == Errc::not_found);
 
   const auto damaged = folder.path / "damaged.key";
-  const std::string text = GENERATE(std::string(""), std::string(63, 'a'), std::string(65, 'a'), std::string(64, 'g'));
+  const std::string text =
+      GENERATE(std::string(""), std::string(63, 'a'), std::string(65, 'a'), std::string(64, 'g'));
   std::ofstream(damaged) << text;
   ::chmod(damaged.c_str(), 0600);
   CHECK(SecretKey::load(damaged).error().code == Errc::corrupt);
 }
 
-TEST_CASE("a content id is the hash of length and chunk digests, however the bytes arrive", "[protocol][content]") {
-  const std::size_t size = GENERATE(std::size_t{0}, std::size_t{1}, chunk_bytes - 1, chunk_bytes, chunk_bytes + 1,
-                                    3 * chunk_bytes);
+TEST_CASE("a content id is the hash of length and chunk digests, however the bytes arrive",
+          "[protocol][content]") {
+  const std::size_t size = GENERATE(std::size_t{0}, std::size_t{1}, chunk_bytes - 1, chunk_bytes,
+                                    chunk_bytes + 1, 3 * chunk_bytes);
   Bytes content(size);
   for (std::size_t i = 0; i < size; ++i) content[i] = static_cast<std::byte>(i * 131 >> 3);
   const ChunkList list = chunk_list_of(content);
@@ -81,7 +85,8 @@ TEST_CASE("a content id is the hash of length and chunk digests, however the byt
   REQUIRE(list.chunks.size() == (size + chunk_bytes - 1) / chunk_bytes);
   for (std::size_t i = 0; i < list.chunks.size(); ++i) {
     const std::size_t begin = i * chunk_bytes;
-    CHECK(list.chunks[i] == sha256(ByteSpan(content).subspan(begin, std::min<std::size_t>(chunk_bytes, size - begin))));
+    CHECK(list.chunks[i] ==
+          sha256(ByteSpan(content).subspan(begin, std::min<std::size_t>(chunk_bytes, size - begin))));
   }
   ChunkHasher hasher;
   for (std::size_t at = 0; at < size; at += 65521) {
@@ -120,7 +125,8 @@ TEST_CASE("times are written and read as RFC 3339", "[protocol][now]") {
   CHECK(to_rfc3339(time) == "2026-07-22T15:20:02.987Z");
   CHECK(parse_rfc3339("2026-07-22T15:20:02.987Z").value() == time);
   CHECK(parse_rfc3339("1970-01-01T00:00:00Z").value() == UtcTime{});
-  for (const char* bad : {"", "2026-02-30T00:00:00Z", "2026-07-22 15:20:02Z", "2026-07-22T24:00:00Z", "2026-07-22T15:20:02"}) {
+  for (const char* bad :
+       {"", "2026-02-30T00:00:00Z", "2026-07-22 15:20:02Z", "2026-07-22T24:00:00Z", "2026-07-22T15:20:02"}) {
     CHECK_FALSE(parse_rfc3339(bad));
   }
   CHECK(parse_duration("1h").value() == std::chrono::seconds(3600));

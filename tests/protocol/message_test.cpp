@@ -13,11 +13,14 @@ namespace {
 template <typename Id>
 Id id_of(int seed) {
   Id id;
-  for (std::size_t i = 0; i < Id::size; ++i) id.bytes[i] = static_cast<std::byte>(seed * 31 + static_cast<int>(i));
+  for (std::size_t i = 0; i < Id::size; ++i)
+    id.bytes[i] = static_cast<std::byte>(seed * 31 + static_cast<int>(i));
   return id;
 }
 
-Envelope some_envelope(int seed) { return {copy_of(bytes_of("payload " + std::to_string(seed))), id_of<Signature>(seed)}; }
+Envelope some_envelope(int seed) {
+  return {copy_of(bytes_of("payload " + std::to_string(seed))), id_of<Signature>(seed)};
+}
 
 /// One of each kind, with no field at its default.
 std::vector<Message> one_of_each() {
@@ -35,8 +38,13 @@ std::vector<Message> one_of_each() {
       message::Backoff{Reason::overloaded, 1500},
       message::Ready{3, 9, 120, 30, {task}, {task, id_of<TaskId>(8)}},
       message::Assignment{some_envelope(2)},
-      message::Task{task, message::TaskType::evaluate, 4, 60000, some_envelope(3),
-                    {5, 10, 0.05, 0.9, 1e-4, 0.01, 2.5, 99, 1, 1}, some_envelope(4)},
+      message::Task{task,
+                    message::TaskType::evaluate,
+                    4,
+                    60000,
+                    some_envelope(3),
+                    {5, 10, 0.05, 0.9, 1e-4, 0.01, 2.5, 99, 1, 1},
+                    some_envelope(4)},
       message::TaskCancelled{task, Reason::round_closed},
       message::Fetch{content, 1 << 20, 65536, true},
       message::ContentList{content, {3 << 20, {id_of<Digest>(1), id_of<Digest>(2), id_of<Digest>(3)}}},
@@ -44,7 +52,8 @@ std::vector<Message> one_of_each() {
       message::Credit{content, 131072},
       message::NoContent{content},
       message::Offer{some_envelope(5)},
-      message::Receipt{task, message::ReceiptOutcome::refused, Reason::norm_too_large, "norm 9 over 4 times 2"},
+      message::Receipt{task, message::ReceiptOutcome::refused, Reason::norm_too_large,
+                       "norm 9 over 4 times 2"},
       message::Verdicts{{{task, message::VerdictOutcome::aggregated, Reason::none, 12},
                          {id_of<TaskId>(9), message::VerdictOutcome::discarded, Reason::round_failed, 0}}},
       message::Evaluation{some_envelope(6)},
@@ -69,7 +78,8 @@ TEST_CASE("every message comes back as it was sent", "[protocol][message]") {
   }
 }
 
-TEST_CASE("a frame that is cut, extended or damaged is refused or read as a message, never worse", "[protocol][message]") {
+TEST_CASE("a frame that is cut, extended or damaged is refused or read as a message, never worse",
+          "[protocol][message]") {
   Rng rng(2026);
   for (const Message& message : one_of_each()) {
     const Bytes frame = encode(message);
@@ -125,11 +135,32 @@ TEST_CASE("messages made to exhaust a reader are refused", "[protocol][message]"
 }
 
 TEST_CASE("signed documents come back as they were, and only in their own context", "[protocol][documents]") {
-  const UpdateHeader header{id_of<FleetId>(1), id_of<TaskId>(2), id_of<PublicKey>(3), 4, id_of<Digest>(5), 1, 1000, 50,
-                            2.5, 0.5, id_of<ContentId>(6), 1234, UtcTime(std::chrono::milliseconds(1700000000123))};
+  const UpdateHeader header{id_of<FleetId>(1),
+                            id_of<TaskId>(2),
+                            id_of<PublicKey>(3),
+                            4,
+                            id_of<Digest>(5),
+                            1,
+                            1000,
+                            50,
+                            2.5,
+                            0.5,
+                            id_of<ContentId>(6),
+                            1234,
+                            UtcTime(std::chrono::milliseconds(1700000000123))};
   CHECK(decode_update_header(encode(header)).value() == header);
-  const EvaluationReport report{id_of<FleetId>(1), id_of<TaskId>(2), id_of<PublicKey>(3), id_of<Digest>(4),
-                                id_of<Digest>(5), 10, 2, 3, 4, 1.5, 1.25, UtcTime(std::chrono::milliseconds(7))};
+  const EvaluationReport report{id_of<FleetId>(1),
+                                id_of<TaskId>(2),
+                                id_of<PublicKey>(3),
+                                id_of<Digest>(4),
+                                id_of<Digest>(5),
+                                10,
+                                2,
+                                3,
+                                4,
+                                1.5,
+                                1.25,
+                                UtcTime(std::chrono::milliseconds(7))};
   CHECK(decode_evaluation_report(encode(report)).value() == report);
   CHECK(report.samples() == 19);
   const SignedTime time{id_of<FleetId>(1), UtcTime(std::chrono::milliseconds(1700000000123))};

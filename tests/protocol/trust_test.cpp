@@ -71,7 +71,8 @@ TEST_CASE("a node follows its root's documents and nobody else's", "[protocol][t
   }
 }
 
-TEST_CASE("a new root is followed when the old one signed it too, however long the node slept", "[protocol][trust]") {
+TEST_CASE("a new root is followed when the old one signed it too, however long the node slept",
+          "[protocol][trust]") {
   const SecretKey roots[] = {SecretKey::generate(), SecretKey::generate(), SecretKey::generate()};
   const SecretKey coordinator = SecretKey::generate();
   const TrustAnchor anchor{roots[0].public_key(), document_by(roots[0], coordinator, 1)};

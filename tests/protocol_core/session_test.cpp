@@ -44,7 +44,8 @@ struct End {
     for (std::size_t i = 0; i < effects.size(); ++i) {
       // Answers come back as further effects, behind those that are waiting.
       SessionEffects more = std::visit([&](auto& effect) { return carry_out(effect); }, effects[i]);
-      effects.insert(effects.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
+      effects.insert(effects.end(), std::make_move_iterator(more.begin()),
+                     std::make_move_iterator(more.end()));
     }
   }
 
@@ -67,7 +68,8 @@ struct End {
   SessionEffects carry_out(OpenPart& open) {
     SessionEffects effects = session->part_read(parts[open.content]);
     SessionEffects ready = session->part_ready(now);
-    effects.insert(effects.end(), std::make_move_iterator(ready.begin()), std::make_move_iterator(ready.end()));
+    effects.insert(effects.end(), std::make_move_iterator(ready.begin()),
+                   std::make_move_iterator(ready.end()));
     return effects;
   }
   SessionEffects carry_out(TruncatePart& truncate) {
@@ -143,7 +145,7 @@ struct Pair {
 TEST_CASE("a stranger may say hello or enrol, and nothing else", "[core][session]") {
   End coordinator;
   coordinator.connect(Role::coordinator);
-  const Message refused[] = {message::Ready{}, message::Offer{}, message::Fetch{}, message::Heartbeat{},
+  const Message refused[] = {message::Ready{},   message::Offer{}, message::Fetch{},    message::Heartbeat{},
                              message::Welcome{}, message::Chunk{}, message::Telemetry{}};
   for (const Message& message : refused) {
     CAPTURE(name(message));
@@ -153,7 +155,8 @@ TEST_CASE("a stranger may say hello or enrol, and nothing else", "[core][session
     CHECK(coordinator.closed->reason == Reason::unexpected_message);
     CHECK(coordinator.delivered.empty());
     REQUIRE(coordinator.sent.size() == 1);
-    CHECK(std::get<message::Refused>(*decode_message(coordinator.sent[0])).reason == Reason::unexpected_message);
+    CHECK(std::get<message::Refused>(*decode_message(coordinator.sent[0])).reason ==
+          Reason::unexpected_message);
   }
   coordinator.connect(Role::coordinator);
   coordinator.run(coordinator.session->on_frame(encode(Message(message::Hello{})), coordinator.now));
@@ -269,7 +272,9 @@ TEST_CASE("a peer that sends what nobody asked for is cut off", "[core][session]
   pair.open();
   pair.node.run(pair.node.session->fetch(id, content.size(), pair.node.now));
   pair.node.sent.clear();
-  const auto receive = [&](Message message) { pair.node.run(pair.node.session->on_frame(encode(message), pair.node.now)); };
+  const auto receive = [&](Message message) {
+    pair.node.run(pair.node.session->on_frame(encode(message), pair.node.now));
+  };
 
   SECTION("a list that does not hash to the id") {
     receive(message::ContentList{id, chunk_list_of(random_content(100'000, 5))});
@@ -324,7 +329,9 @@ TEST_CASE("a transfer that hardly moves is cut, one that waits for our credit is
 
   SECTION("a trickle") {
     for (std::uint64_t at = 0; at < 29 * 1024; at += 1024) {
-      receive(message::Chunk{id, at, Bytes(content.begin() + static_cast<long>(at), content.begin() + static_cast<long>(at) + 1024)});
+      receive(message::Chunk{
+          id, at,
+          Bytes(content.begin() + static_cast<long>(at), content.begin() + static_cast<long>(at) + 1024)});
       tick(1s);
     }
     CHECK_FALSE(pair.coordinator.closed);
@@ -335,7 +342,8 @@ TEST_CASE("a transfer that hardly moves is cut, one that waits for our credit is
   SECTION("no credit left in the pool") {
     const std::uint64_t taken = pair.coordinator.credit.acquire(64 << 20, 1);
     const Bytes other = random_content(chunk_bytes, 8);
-    pair.coordinator.run(pair.coordinator.session->fetch(content_id_of(other), other.size(), pair.coordinator.now));
+    pair.coordinator.run(
+        pair.coordinator.session->fetch(content_id_of(other), other.size(), pair.coordinator.now));
     const std::uint64_t freed = pair.coordinator.credit.acquire(64 << 20, 1);
     receive(message::ContentList{content_id_of(other), chunk_list_of(other)});
     for (int i = 0; i < 4; ++i) {

@@ -25,7 +25,8 @@ TEST_CASE("content is verified chunk by chunk, however it is cut", "[core][trans
   ContentReceiver receiver(chunk_list_of(content));
   while (!receiver.complete()) {
     const std::uint64_t left = content.size() - receiver.received();
-    const ByteSpan next = ByteSpan(content).subspan(receiver.received(), 1 + uniform_below(rng, std::min<std::uint64_t>(left, 300000)));
+    const ByteSpan next = ByteSpan(content).subspan(
+        receiver.received(), 1 + uniform_below(rng, std::min<std::uint64_t>(left, 300000)));
     REQUIRE(receiver.take(next));
   }
   CHECK(receiver.received() == content.size());

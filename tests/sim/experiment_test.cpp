@@ -18,12 +18,14 @@ std::string error_of(const std::string& text, const Overrides& overrides = {}) {
 
 TEST_CASE("an experiment's errors name file, line and key", "[sim]") {
   CHECK(error_of("").empty());
-  CHECK(error_of("[round]\ncohrt = 3\n") .find("a.toml:2: round.cohrt") == 0);
+  CHECK(error_of("[round]\ncohrt = 3\n").find("a.toml:2: round.cohrt") == 0);
   CHECK(error_of("seed = 1\n[data]\nalpha = \"x\"\n").find("a.toml:3: data.alpha") == 0);
   CHECK(error_of("[data]\nsource = \"idx\"\n").find("data.path") != std::string::npos);
-  CHECK(error_of("[data]\nsource = \"idx\"\npath = \"not-there.gz\"\n").find("a.toml:3: data.path names no file") == 0);
+  CHECK(error_of("[data]\nsource = \"idx\"\npath = \"not-there.gz\"\n")
+            .find("a.toml:3: data.path names no file") == 0);
   CHECK(error_of("[data]\npartition = \"natural\"\n").find("a.toml:2: data.partition") == 0);
-  CHECK(error_of("[model]\narchitecture = \"mcmahan_cnn\"\nhidden = [3]\n").find("a.toml:3: model.hidden") == 0);
+  CHECK(error_of("[model]\narchitecture = \"mcmahan_cnn\"\nhidden = [3]\n").find("a.toml:3: model.hidden") ==
+        0);
   CHECK(error_of("[round]\ncohort = 4\ncohort_min = 5\n").find("a.toml:3: round.cohort_min") == 0);
   CHECK(error_of("[round]\ncohort = 4\nmode = \"never\"\n").find("a.toml:3: round.mode") == 0);
   CHECK(error_of("[validation]\ntolerance = 2.0\n").find("a.toml:2: validation.tolerance") == 0);
@@ -31,8 +33,8 @@ TEST_CASE("an experiment's errors name file, line and key", "[sim]") {
 }
 
 TEST_CASE("an override replaces a key, and its error names it", "[sim]") {
-  const auto experiment =
-      parse_experiment("[round]\ncount = 7\n[data]\nalpha = 1.0\n", "a.toml", {{"round.count", "3"}, {"version.snapshot", "fp32"}});
+  const auto experiment = parse_experiment("[round]\ncount = 7\n[data]\nalpha = 1.0\n", "a.toml",
+                                           {{"round.count", "3"}, {"version.snapshot", "fp32"}});
   REQUIRE(experiment.has_value());
   CHECK(experiment->rounds == 3);
   CHECK(experiment->snapshot == SnapshotForm::fp32);

@@ -12,7 +12,8 @@ TEST_CASE("a job is done when its end was asked for, with any number of threads"
     JobPool pool(threads);
     std::vector<int> results(100, 0);
     std::vector<std::function<void()>> ends;
-    for (std::size_t i = 0; i < results.size(); ++i) ends.push_back(pool.begin([&, i] { results[i] = static_cast<int>(i); }));
+    for (std::size_t i = 0; i < results.size(); ++i)
+      ends.push_back(pool.begin([&, i] { results[i] = static_cast<int>(i); }));
     // Asked for in another order than begun.
     for (std::size_t i = results.size(); i-- > 0;) {
       ends[i]();

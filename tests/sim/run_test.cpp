@@ -42,7 +42,8 @@ Outcome run(const Overrides& overrides, std::size_t threads = 2, const std::stri
   const auto data = load_fleet_data(*experiment);
   REQUIRE(data.has_value());
   const TemporaryFolder folder;
-  const auto summary = run_experiment(*experiment, *data, {.folder = folder.path, .threads = threads, .on_round = {}});
+  const auto summary =
+      run_experiment(*experiment, *data, {.folder = folder.path, .threads = threads, .on_round = {}});
   INFO((summary ? std::string() : summary.error().detail));
   REQUIRE(summary.has_value());
   Outcome outcome;
@@ -66,8 +67,11 @@ TEST_CASE("the same seed gives the same bytes, whatever the number of threads", 
 }
 
 TEST_CASE("evaluations by the nodes and stragglers leave the bytes alone too", "[sim]") {
-  const Overrides gated = {{"validation.mode", "both"}, {"validation.tolerance", "1.0"}, {"validation.holdout_min", "10"},
-                           {"round.over_selection", "2.0"}, {"fleet.spread", "20"}};
+  const Overrides gated = {{"validation.mode", "both"},
+                           {"validation.tolerance", "1.0"},
+                           {"validation.holdout_min", "10"},
+                           {"round.over_selection", "2.0"},
+                           {"fleet.spread", "20"}};
   const Outcome one = run(gated, 1);
   CHECK(one.summary.rounds == 4);
   for (const auto& round : one.rounds) {
@@ -118,24 +122,32 @@ TEST_CASE("a round's size follows the coordinator's rules", "[sim]") {
 
 TEST_CASE("candidates that are refused stop the schedule", "[sim]") {
   // A huge step makes nonsense of the model, which the coordinator's own holdout shows.
-  const Outcome outcome = run({{"validation.mode", "central"}, {"validation.tolerance", "0.0"}, {"round.count", "40"},
-                               {"training.learning_rate", "0.05"}, {"training.epochs", "6"},
-                               {"aggregation.server_learning_rate", "60"}, {"delta.norm_bound", "0"}});
+  const Outcome outcome = run({{"validation.mode", "central"},
+                               {"validation.tolerance", "0.0"},
+                               {"round.count", "40"},
+                               {"training.learning_rate", "0.05"},
+                               {"training.epochs", "6"},
+                               {"aggregation.server_learning_rate", "60"},
+                               {"delta.norm_bound", "0"}});
   CHECK(outcome.summary.rounds < 40);
   CHECK(outcome.summary.stopped.find("refused") != std::string::npos);
   CHECK(outcome.rounds.back().at("state") == "refused");
 }
 
 TEST_CASE("int8 versions learn as fp32 ones do, for less than a third of the bytes", "[sim]") {
-  // The bundled experiment at a smaller size, with longer steps to get somewhere; its full size is in program_test.py.
+  // The bundled experiment at a smaller size, with longer steps to get somewhere; its full size is in
+  // program_test.py.
   const auto digits = [](const char* snapshot) {
     use_one_thread();
-    const auto experiment = load_experiment("digits-int8", {{"version.snapshot", snapshot}, {"round.count", "30"}, {"training.learning_rate", "0.02"}});
+    const auto experiment = load_experiment(
+        "digits-int8",
+        {{"version.snapshot", snapshot}, {"round.count", "30"}, {"training.learning_rate", "0.02"}});
     REQUIRE(experiment.has_value());
     const auto data = load_fleet_data(*experiment);
     REQUIRE(data.has_value());
     const TemporaryFolder folder;
-    const auto summary = run_experiment(*experiment, *data, {.folder = folder.path, .threads = 2, .on_round = {}});
+    const auto summary =
+        run_experiment(*experiment, *data, {.folder = folder.path, .threads = 2, .on_round = {}});
     REQUIRE(summary.has_value());
     return *summary;
   };

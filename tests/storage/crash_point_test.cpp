@@ -28,13 +28,15 @@ struct Death {
 std::string read_all(int fd) {
   std::string text;
   char buffer[256];
-  for (ssize_t got; (got = ::read(fd, buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<std::size_t>(got));
+  for (ssize_t got; (got = ::read(fd, buffer, sizeof buffer)) > 0;)
+    text.append(buffer, static_cast<std::size_t>(got));
   ::close(fd);
   return text;
 }
 
 /// Runs storage_crash_child in a process of its own, with these variables, to its end.
-Death run_child(const std::filesystem::path& folder, std::uint64_t count, std::vector<std::string> variables) {
+Death run_child(const std::filesystem::path& folder, std::uint64_t count,
+                std::vector<std::string> variables) {
   int output[2];
   int errors[2];
   REQUIRE(::pipe2(output, O_CLOEXEC) == 0);
@@ -88,8 +90,9 @@ TEST_CASE("a process killed at any crash point has lost nothing that it acknowle
         const TemporaryFolder folder;
         std::uint64_t acknowledged = 0;
         for (int life = 0; life < 2; ++life) {  // The second one starts on what the first has left.
-          const auto death = run_child(folder.path, 10, {fmt::format("RIVULET_CRASH_AT={}:{}", name, visit),
-                                                         "RIVULET_FAULT_FS=" + faults});
+          const auto death =
+              run_child(folder.path, 10,
+                        {fmt::format("RIVULET_CRASH_AT={}:{}", name, visit), "RIVULET_FAULT_FS=" + faults});
           CAPTURE(life, death.errors);
           CHECK(killed(death));
           acknowledged = std::max(acknowledged, death.acknowledged);
@@ -111,16 +114,17 @@ TEST_CASE("a process killed at any crash point has lost nothing that it acknowle
 
 TEST_CASE("a process on a disk that lies about syncs is caught when it is killed", "[storage][crash]") {
   const TemporaryFolder folder;
-  const auto death = run_child(folder.path, 10, {"RIVULET_CRASH_AT=store.after_commit:12",
-                                                 "RIVULET_FAULT_FS=lie_about_sync,forget_unsynced"});
+  const auto death = run_child(
+      folder.path, 10,
+      {"RIVULET_CRASH_AT=store.after_commit:12", "RIVULET_FAULT_FS=lie_about_sync,forget_unsynced"});
   REQUIRE(killed(death));
   CHECK(death.acknowledged == 5);
   CHECK(find_loss_in(folder.path, death.acknowledged) != "");
 }
 
 TEST_CASE("a process whose disk fails or fills stops with the error, and loses nothing", "[storage][crash]") {
-  const auto [fault, error] = GENERATE(table<const char*, const char*>({{"enospc_after=60000", "storage_full: "},
-                                                                        {"eio_after=40", "storage: "}}));
+  const auto [fault, error] = GENERATE(table<const char*, const char*>(
+      {{"enospc_after=60000", "storage_full: "}, {"eio_after=40", "storage: "}}));
   CAPTURE(fault);
   const TemporaryFolder folder;
   const auto death = run_child(folder.path, 100, {std::string("RIVULET_FAULT_FS=") + fault});
@@ -132,11 +136,13 @@ TEST_CASE("a process whose disk fails or fills stops with the error, and loses n
   CHECK(find_loss_in(folder.path, death.acknowledged) == "");
 }
 
-TEST_CASE("a crash point or fault that does not exist is an error that names those that do", "[storage][crash]") {
+TEST_CASE("a crash point or fault that does not exist is an error that names those that do",
+          "[storage][crash]") {
   const TemporaryFolder folder;
-  const auto variable = GENERATE(as<std::string>(), "RIVULET_CRASH_AT=blob.before_sunrise",
-                                 "RIVULET_CRASH_AT=blob.before_rename:0", "RIVULET_CRASH_AT=blob.before_rename:x",
-                                 "RIVULET_FAULT_FS=gremlins", "RIVULET_FAULT_FS=forget_unsynced,enospc_after=");
+  const auto variable =
+      GENERATE(as<std::string>(), "RIVULET_CRASH_AT=blob.before_sunrise",
+               "RIVULET_CRASH_AT=blob.before_rename:0", "RIVULET_CRASH_AT=blob.before_rename:x",
+               "RIVULET_FAULT_FS=gremlins", "RIVULET_FAULT_FS=forget_unsynced,enospc_after=");
   CAPTURE(variable);
   const auto death = run_child(folder.path, 1, {variable});
   CHECK(WIFEXITED(death.status));

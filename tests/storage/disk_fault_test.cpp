@@ -23,7 +23,8 @@ struct Machine {
   std::unique_ptr<BlobStore> blobs;
 
   Status start() {
-    auto opened = open_rocksdb_store(folder.path / "store", workload_families, {.env = make_faulty_rocksdb_env(disk)});
+    auto opened =
+        open_rocksdb_store(folder.path / "store", workload_families, {.env = make_faulty_rocksdb_env(disk)});
     if (!opened) return std::unexpected(opened.error());
     auto opened_blobs =
         open_file_blob_store(folder.path / "blobs", {.operations = make_faulty_file_operations(disk)});
@@ -49,7 +50,8 @@ ContentId id_of(std::string_view text) { return content_id_of(bytes_of(text)); }
 
 }  // namespace
 
-TEST_CASE("wherever the disk begins to fail, a restart finds all that was acknowledged", "[storage][faults]") {
+TEST_CASE("wherever the disk begins to fail, a restart finds all that was acknowledged",
+          "[storage][faults]") {
   bool finished = false;
   for (std::uint64_t operations = 0; !finished; ++operations) {
     CAPTURE(operations);
@@ -57,7 +59,8 @@ TEST_CASE("wherever the disk begins to fail, a restart finds all that was acknow
     machine.disk->fail_after(operations);
     std::uint64_t acknowledged = 0;
     auto done = machine.start();
-    if (done) done = work(*machine.store, *machine.blobs, 4, [&](std::uint64_t item) { acknowledged = item; });
+    if (done)
+      done = work(*machine.store, *machine.blobs, 4, [&](std::uint64_t item) { acknowledged = item; });
     finished = done.has_value();
     if (!finished) {
       CAPTURE(done.error().detail);
@@ -148,10 +151,12 @@ TEST_CASE("after a failed sync a store only reads until it is opened again", "[s
   CHECK(machine.blobs->put(id_of("new"), bytes_of("new")));
 }
 
-TEST_CASE("a failed sync of the folder takes the blob back, for nobody knows whether its name lasts", "[storage][faults]") {
+TEST_CASE("a failed sync of the folder takes the blob back, for nobody knows whether its name lasts",
+          "[storage][faults]") {
   Machine machine;
   REQUIRE(machine.start());
-  machine.disk->fail_after(2);  // The write and the sync of the bytes succeed, the sync of the folder does not.
+  machine.disk->fail_after(
+      2);  // The write and the sync of the bytes succeed, the sync of the folder does not.
   CHECK(machine.blobs->put(id_of("a"), bytes_of("a")).error().code == Errc::storage);
   CHECK_FALSE(machine.blobs->contains(id_of("a")));
   CHECK(machine.blobs->used_bytes() == 0);
@@ -188,12 +193,13 @@ TEST_CASE("a torn part is resumed from where the disk has it", "[storage][faults
   CHECK(hash_blob(*blobs, id)->id() == id);
 }
 
-TEST_CASE("files of others in the blob folder stay, and a put that a crash cut short goes", "[storage][faults]") {
+TEST_CASE("files of others in the blob folder stay, and a put that a crash cut short goes",
+          "[storage][faults]") {
   const TemporaryFolder folder;
   const std::string hex = id_of("x").hex();
   REQUIRE((*open_file_blob_store(folder.path))->put(id_of("x"), bytes_of("x")));
-  const std::vector<std::string> foreign = {"notes.txt", hex + ".bak", hex.substr(1), hex + "0", "." + hex,
-                                            "DEADBEEF" + hex.substr(8)};
+  const std::vector<std::string> foreign = {"notes.txt", hex + ".bak", hex.substr(1),
+                                            hex + "0",   "." + hex,    "DEADBEEF" + hex.substr(8)};
   for (const auto& name : foreign) std::ofstream(folder.path / name) << "of others";
   fs::create_directory(folder.path / id_of("folder").hex());
   std::ofstream(folder.path / (id_of("cut").hex() + ".new")) << "half of";
@@ -207,7 +213,8 @@ TEST_CASE("files of others in the blob folder stay, and a put that a crash cut s
   CHECK_FALSE(fs::exists(folder.path / (id_of("cut").hex() + ".new")));
 }
 
-TEST_CASE("stores that are open, or newer than the program, are refused in clear words", "[storage][faults]") {
+TEST_CASE("stores that are open, or newer than the program, are refused in clear words",
+          "[storage][faults]") {
   const TemporaryFolder folder;
   {
     const auto store = open_rocksdb_store(folder.path / "store", {"a"});
@@ -225,11 +232,13 @@ TEST_CASE("stores that are open, or newer than the program, are refused in clear
   const auto newer = open_rocksdb_store(folder.path / "store", {"a"});
   REQUIRE_FALSE(newer);
   CHECK(newer.error().code == Errc::unsupported);
-  CHECK(newer.error().detail.find("says format 2, and this program reads formats up to 1") != std::string::npos);
+  CHECK(newer.error().detail.find("says format 2, and this program reads formats up to 1") !=
+        std::string::npos);
   CHECK(open_file_blob_store(folder.path / "blobs").error().code == Errc::unsupported);
 }
 
-TEST_CASE("a store that lost its head or bytes of its log's middle is not taken for a sound one", "[storage][faults]") {
+TEST_CASE("a store that lost its head or bytes of its log's middle is not taken for a sound one",
+          "[storage][faults]") {
   const TemporaryFolder folder;
   {
     const auto store = *open_rocksdb_store(folder.path, workload_families);

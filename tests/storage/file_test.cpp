@@ -41,7 +41,7 @@ TEST_CASE("a file is replaced whole, with the mode that was asked for", "[storag
   REQUIRE(write_file_durably(path, bytes_of("first"), 0640));
   REQUIRE(write_file_durably(path, bytes_of("2nd")));
   CHECK(text_of(*read_file(path, 3)) == "2nd");
-  struct stat info {};
+  struct stat info{};
   REQUIRE(::stat(path.c_str(), &info) == 0);
   CHECK((info.st_mode & 0777) == 0600);
   CHECK_FALSE(fs::exists(folder.path / "key.new"));
@@ -87,8 +87,8 @@ TEST_CASE("a folder is held by one process, and who asks in vain is told by whic
   const auto refused = lock_folder(folder.path);
   REQUIRE_FALSE(refused);
   CHECK(refused.error().code == Errc::conflict);
-  CHECK(refused.error().detail ==
-        folder.path.string() + " is in use by another process (" + std::to_string(child) + "): stop it first");
+  CHECK(refused.error().detail == folder.path.string() + " is in use by another process (" +
+                                      std::to_string(child) + "): stop it first");
   for (const int fd : {finish[0], finish[1], ready[0], ready[1]}) ::close(fd);
   int status = -1;
   REQUIRE(::waitpid(child, &status, 0) == child);
@@ -105,10 +105,12 @@ TEST_CASE("a folder's format is written once, and newer or foreign ones are refu
   const auto newer = open_format(folder.path, "store", 2);
   REQUIRE_FALSE(newer);
   CHECK(newer.error().code == Errc::unsupported);
-  CHECK(newer.error().detail.find("says format 3, and this program reads formats up to 2") != std::string::npos);
+  CHECK(newer.error().detail.find("says format 3, and this program reads formats up to 2") !=
+        std::string::npos);
 
   CHECK(open_format(folder.path, "blobs", 3).error().code == Errc::corrupt);
-  for (const char* text : {"", "rivulet store 0\n", "rivulet store 1", "rivulet store -1\n", "rivulet store 1x\n"}) {
+  for (const char* text :
+       {"", "rivulet store 0\n", "rivulet store 1", "rivulet store -1\n", "rivulet store 1x\n"}) {
     CAPTURE(text);
     write_text(folder.path / "FORMAT", text);
     CHECK(open_format(folder.path, "store", 3).error().code == Errc::corrupt);

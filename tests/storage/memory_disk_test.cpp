@@ -18,7 +18,8 @@ std::string fingerprint(const Store& store, const BlobStore& blobs) {
     }));
   }
   for (const auto& blob : blobs.list()) text += blob.id.hex() + ":" + std::to_string(blob.length) + "\n";
-  for (const auto& part : blobs.list_parts()) text += part.id.hex() + "?" + std::to_string(part.length) + "\n";
+  for (const auto& part : blobs.list_parts())
+    text += part.id.hex() + "?" + std::to_string(part.length) + "\n";
   return text;
 }
 
@@ -41,7 +42,8 @@ Outcome live_through_crashes(std::uint64_t seed, bool lies) {
       acknowledged = std::max(acknowledged, *number_of_key((**last).key));
     }
     const auto fault = uniform_below(rng, 4);
-    const auto done = work(*store, *blobs, uniform_below(rng, 5), [&](std::uint64_t item) { acknowledged = item; });
+    const auto done =
+        work(*store, *blobs, uniform_below(rng, 5), [&](std::uint64_t item) { acknowledged = item; });
     CHECK(done);
     if (fault == 0) disk.fail_next_commit(Errc::storage);
     if (fault == 1) disk.fail_next_blob_write(Errc::storage);
@@ -49,7 +51,8 @@ Outcome live_through_crashes(std::uint64_t seed, bool lies) {
     const auto failed = work(*store, *blobs, 1, [&](std::uint64_t item) { acknowledged = item; });
     if (fault > 2) CHECK(failed);
     disk.crash(rng);
-    outcome.loss = find_loss(*make_memory_store(disk, workload_families), *make_memory_blob_store(disk), acknowledged);
+    outcome.loss =
+        find_loss(*make_memory_store(disk, workload_families), *make_memory_blob_store(disk), acknowledged);
   }
   outcome.left = fingerprint(*make_memory_store(disk, workload_families), *make_memory_blob_store(disk));
   return outcome;
@@ -67,7 +70,8 @@ TEST_CASE("no crash of the simulated disk loses what was acknowledged", "[storag
 
 TEST_CASE("a disk that reports syncs it did not do is caught", "[storage][memory]") {
   int caught = 0;
-  for (std::uint64_t seed = 0; seed < 50; ++seed) caught += live_through_crashes(seed, true).loss.empty() ? 0 : 1;
+  for (std::uint64_t seed = 0; seed < 50; ++seed)
+    caught += live_through_crashes(seed, true).loss.empty() ? 0 : 1;
   CHECK(caught == 50);
 }
 
@@ -77,7 +81,8 @@ TEST_CASE("the same seed leaves the same bytes", "[storage][memory]") {
   CHECK(live_through_crashes(seed, false).left != live_through_crashes(seed + 10, false).left);
 }
 
-TEST_CASE("a crash keeps a prefix of the buffered batches, and every length of it occurs", "[storage][memory]") {
+TEST_CASE("a crash keeps a prefix of the buffered batches, and every length of it occurs",
+          "[storage][memory]") {
   std::set<std::uint64_t> kept;
   for (std::uint64_t seed = 0; seed < 100; ++seed) {
     Rng rng(seed);
@@ -86,8 +91,9 @@ TEST_CASE("a crash keeps a prefix of the buffered batches, and every length of i
     REQUIRE(store->commit({Put{"a", bytes("0"), bytes("first")}}, Durability::synced));
     for (const char* key : {"1", "2", "3"}) {
       // Each batch replaces, adds and erases, all of which must be taken back together.
-      REQUIRE(store->commit({Put{"a", bytes("0"), bytes(key)}, Put{"a", bytes(key), {}}, Erase{"a", bytes("x")},
-                             Put{"a", bytes("x"), bytes(key)}}, Durability::buffered));
+      REQUIRE(store->commit({Put{"a", bytes("0"), bytes(key)}, Put{"a", bytes(key), {}},
+                             Erase{"a", bytes("x")}, Put{"a", bytes("x"), bytes(key)}},
+                            Durability::buffered));
     }
     disk.crash(rng);
     CHECK(store->get("a", {}).error().code == Errc::storage);
@@ -118,7 +124,9 @@ TEST_CASE("a crash cuts a part at any byte and leaves finished blobs whole", "[s
     blobs = make_memory_blob_store(disk);
     const auto length = *blobs->part_length(content_id_of(bytes_of("part")));
     lengths.insert(length);
-    if (length > 0) CHECK(blobs->read_part(content_id_of(bytes_of("part")), 0, 9).value() == bytes(std::string("part", length)));
+    if (length > 0)
+      CHECK(blobs->read_part(content_id_of(bytes_of("part")), 0, 9).value() ==
+            bytes(std::string("part", length)));
     CHECK(blobs->read_all(content_id_of(bytes_of("blob"))).value() == bytes("blob"));
     CHECK(blobs->used_bytes() == 4 + length);
   }

@@ -62,8 +62,9 @@ TEST_CASE("a store gives back what was committed, and opening it again changes n
   {
     auto store = place.open();
     REQUIRE(store->commit({Put{"a", bytes("k"), bytes("old")}, Put{"a", bytes("gone"), {}}}, durability));
-    REQUIRE(store->commit({Put{"a", bytes("k"), bytes("new")}, Put{"b", bytes("k"), {}}, Erase{"a", bytes("gone")},
-                           Erase{"a", bytes("never")}}, durability));
+    REQUIRE(store->commit({Put{"a", bytes("k"), bytes("new")}, Put{"b", bytes("k"), {}},
+                           Erase{"a", bytes("gone")}, Erase{"a", bytes("never")}},
+                          durability));
     REQUIRE(store->sync());
     CHECK(store->get("a", bytes_of("k")).value() == std::optional(bytes("new")));
   }
@@ -76,20 +77,24 @@ TEST_CASE("a store gives back what was committed, and opening it again changes n
 TEST_CASE("writes of one batch take effect in order", "[storage][store]") {
   Place place{.on_disk = GENERATE(false, true), .folder = {}, .memory = MemoryDisk()};
   auto store = place.open();
-  REQUIRE(store->commit({Put{"a", bytes("x"), bytes("1")}, Erase{"a", bytes("x")}, Put{"a", bytes("y"), bytes("1")},
-                         Erase{"a", bytes("y")}, Put{"a", bytes("y"), bytes("2")}}, Durability::synced));
+  REQUIRE(store->commit(
+      {Put{"a", bytes("x"), bytes("1")}, Erase{"a", bytes("x")}, Put{"a", bytes("y"), bytes("1")},
+       Erase{"a", bytes("y")}, Put{"a", bytes("y"), bytes("2")}},
+      Durability::synced));
   CHECK(keys_of(*store, "a") == "y ");
   CHECK(store->get("a", bytes_of("y")).value() == std::optional(bytes("2")));
   CHECK(store->commit({}, Durability::synced));
 }
 
-TEST_CASE("a scan goes through a prefix in the order of unsigned bytes, from anywhere, until it is told to stop",
-          "[storage][store]") {
+TEST_CASE(
+    "a scan goes through a prefix in the order of unsigned bytes, from anywhere, until it is told to stop",
+    "[storage][store]") {
   Place place{.on_disk = GENERATE(false, true), .folder = {}, .memory = MemoryDisk()};
   CAPTURE(place.on_disk);
   auto store = place.open();
   WriteBatch batch;
-  for (const char* key : {"b2", "a", "b1", "c", "b", "b\x7f", "b\x80"}) batch.push_back(Put{"a", bytes(key), bytes("v")});
+  for (const char* key : {"b2", "a", "b1", "c", "b", "b\x7f", "b\x80"})
+    batch.push_back(Put{"a", bytes(key), bytes("v")});
   batch.push_back(Put{"b", bytes("b0"), {}});
   REQUIRE(store->commit(batch, Durability::buffered));
   CHECK(keys_of(*store, "a") == "a b b1 b2 b\x7f b\x80 c ");
@@ -112,21 +117,23 @@ TEST_CASE("the last entry of a prefix is found, also when the prefix ends with 0
   CAPTURE(place.on_disk);
   auto store = place.open();
   CHECK(store->last("a").value() == std::optional<Entry>());
-  REQUIRE(store->commit({Put{"a", bytes("a1"), bytes("1")}, Put{"a", bytes("a2"), bytes("2")}, Put{"a", bytes("b"), {}},
-                         Put{"a", bytes("\xff\xff"), bytes("f")}, Put{"a", bytes("\xff\xff\x01"), bytes("g")}},
-                        Durability::buffered));
+  REQUIRE(store->commit(
+      {Put{"a", bytes("a1"), bytes("1")}, Put{"a", bytes("a2"), bytes("2")}, Put{"a", bytes("b"), {}},
+       Put{"a", bytes("\xff\xff"), bytes("f")}, Put{"a", bytes("\xff\xff\x01"), bytes("g")}},
+      Durability::buffered));
   CHECK(store->last("a", bytes_of("a")).value() == std::optional(Entry{bytes("a2"), bytes("2")}));
   CHECK(store->last("a", bytes_of("b")).value() == std::optional(Entry{bytes("b"), {}}));
   CHECK(store->last("a", bytes_of("0")).value() == std::optional<Entry>());
-  CHECK(store->last("a", bytes_of("\xff\xff")).value() == std::optional(Entry{bytes("\xff\xff\x01"), bytes("g")}));
+  CHECK(store->last("a", bytes_of("\xff\xff")).value() ==
+        std::optional(Entry{bytes("\xff\xff\x01"), bytes("g")}));
   CHECK(store->last("a").value() == std::optional(Entry{bytes("\xff\xff\x01"), bytes("g")}));
 }
 
 TEST_CASE("an unknown family is refused, and nothing of its batch is written", "[storage][store]") {
   Place place{.on_disk = GENERATE(false, true), .folder = {}, .memory = MemoryDisk()};
   auto store = place.open();
-  const auto refused =
-      store->commit({Put{"a", bytes("k"), bytes("v")}, Put{"zebra", bytes("k"), bytes("v")}}, Durability::synced);
+  const auto refused = store->commit({Put{"a", bytes("k"), bytes("v")}, Put{"zebra", bytes("k"), bytes("v")}},
+                                     Durability::synced);
   REQUIRE_FALSE(refused);
   CHECK(refused.error().code == Errc::invalid);
   CHECK(refused.error().detail.find("zebra") != std::string::npos);
@@ -137,7 +144,8 @@ TEST_CASE("an unknown family is refused, and nothing of its batch is written", "
   CHECK(store->commit({Put{"a", bytes("k"), bytes("v")}}, Durability::synced));
 }
 
-TEST_CASE("a family may be added by a later program, and one that it does not know is kept", "[storage][store]") {
+TEST_CASE("a family may be added by a later program, and one that it does not know is kept",
+          "[storage][store]") {
   Place place{.on_disk = GENERATE(false, true), .folder = {}, .memory = MemoryDisk()};
   std::ignore = place.open({"a"})->commit({Put{"a", bytes("k"), bytes("1")}}, Durability::synced);
   {
@@ -164,7 +172,8 @@ TEST_CASE("reads from other threads see whole batches while one thread commits",
     }
   });
   for (std::uint64_t i = 1; i <= 200; ++i) {
-    CHECK(store->commit({Put{"b", number_key(i), {}}, Put{"a", bytes("0"), number_key(i)}}, Durability::buffered));
+    CHECK(store->commit({Put{"b", number_key(i), {}}, Put{"a", bytes("0"), number_key(i)}},
+                        Durability::buffered));
   }
   reader.join();
   CHECK(going_back == 0);

@@ -41,8 +41,9 @@ inline Status work(Store& store, BlobStore& blobs, std::uint64_t count,
     if (auto stored = store_content(blobs, item); !stored) return stored;
     const WriteBatch sample = {Put{"samples", number_key(item), content_of(item)}};
     if (auto kept = store.commit(sample, Durability::buffered); !kept) return kept;
-    const WriteBatch reference = {Put{"items", number_key(item), copy_of(content_id_of(content_of(item)).span())},
-                                  Erase{"items", number_key(0)}};
+    const WriteBatch reference = {
+        Put{"items", number_key(item), copy_of(content_id_of(content_of(item)).span())},
+        Erase{"items", number_key(0)}};
     if (auto committed = store.commit(reference, Durability::synced); !committed) return committed;
     acknowledge(item);
   }
@@ -67,7 +68,8 @@ inline std::string find_loss(const Store& store, const BlobStore& blobs, std::ui
   });
   if (!scanned) return scanned.error().detail;
   if (!problem.empty()) return problem;
-  if (items < acknowledged) return "only " + std::to_string(items) + " of " + std::to_string(acknowledged) + " items";
+  if (items < acknowledged)
+    return "only " + std::to_string(items) + " of " + std::to_string(acknowledged) + " items";
   if (items > acknowledged + 1) return "more items than were ever begun";
 
   std::uint64_t samples = 0;

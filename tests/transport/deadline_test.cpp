@@ -22,7 +22,8 @@ asio::awaitable<Status> throw_at_once() {
 TEST_CASE("an operation that ends before its deadline gives its result", "[transport][deadline]") {
   asio::io_context io;
   run(io, []() -> asio::awaitable<void> {
-    asio::awaitable<Result<std::string>> soon = answer_after(1ms, "a text that is too long for a small string");
+    asio::awaitable<Result<std::string>> soon =
+        answer_after(1ms, "a text that is too long for a small string");
     const Result<std::string> result = co_await with_deadline(std::move(soon), deadline_in(20s));
     REQUIRE(result.has_value());
     CHECK(*result == "a text that is too long for a small string");
@@ -53,7 +54,8 @@ TEST_CASE("an exception passes through a deadline", "[transport][deadline]") {
   }());
 }
 
-TEST_CASE("stopping a task reaches the operation behind its deadline, and all later waits", "[transport][deadline]") {
+TEST_CASE("stopping a task reaches the operation behind its deadline, and all later waits",
+          "[transport][deadline]") {
   asio::io_context io;
   TaskGroup group(io.get_executor(), [](std::string_view) {});
   std::vector<Errc> met;

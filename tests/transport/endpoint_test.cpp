@@ -33,26 +33,16 @@ TEST_CASE("a wrong endpoint is refused with its reason", "[transport][endpoint]"
     const char* reason;
   };
   const Row rows[] = {
-      {"", "port is missing"},
-      {"host", "port is missing"},
-      {"host:", "no number"},
-      {":80", "host is missing"},
-      {"host:65536", "no number"},
-      {"host:-1", "no number"},
-      {"host:+1", "no number"},
-      {"host: 1", "no number"},
-      {"host:1x", "no number"},
-      {"::1:80", "needs brackets"},
-      {"[::1:80", "not closed"},
-      {"[::1]80", "port is missing"},
-      {"[::1]", "port is missing"},
-      {"[]:80", "host is missing"},
-      {"[host]:80", "no IPv6"},
-      {"[::1%]:80", "no IPv6"},
-      {"ho st:80", "a character"},
-      {"http://host:80", "needs brackets"},
-      {"host/path:80", "a character"},
-      {std::string(254, 'a') + ":80", "253"},
+      {"", "port is missing"},         {"host", "port is missing"},
+      {"host:", "no number"},          {":80", "host is missing"},
+      {"host:65536", "no number"},     {"host:-1", "no number"},
+      {"host:+1", "no number"},        {"host: 1", "no number"},
+      {"host:1x", "no number"},        {"::1:80", "needs brackets"},
+      {"[::1:80", "not closed"},       {"[::1]80", "port is missing"},
+      {"[::1]", "port is missing"},    {"[]:80", "host is missing"},
+      {"[host]:80", "no IPv6"},        {"[::1%]:80", "no IPv6"},
+      {"ho st:80", "a character"},     {"http://host:80", "needs brackets"},
+      {"host/path:80", "a character"}, {std::string(254, 'a') + ":80", "253"},
   };
   for (const Row& row : rows) {
     CAPTURE(row.text);

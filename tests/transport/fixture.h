@@ -41,8 +41,9 @@ inline TlsContext context_of(const SecretKey& key) {
   return std::move(*context);
 }
 
-/// Runs `task` to its end; other work of `io` goes on meanwhile. The limit only keeps a broken test from hanging.
-/// No CHECK in a task may hold a co_await: its text stands twice in the macro's expansion, and GCC 12 runs both.
+/// Runs `task` to its end; other work of `io` goes on meanwhile. The limit only keeps a broken test from
+/// hanging. No CHECK in a task may hold a co_await: its text stands twice in the macro's expansion, and GCC
+/// 12 runs both.
 inline void run(asio::io_context& io, asio::awaitable<void> task) {
   bool done = false;
   std::exception_ptr thrown;

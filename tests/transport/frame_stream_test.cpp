@@ -6,7 +6,8 @@
 
 namespace {
 
-/// The largest single allocation since it was last set to 0: shows that a length is judged before it costs memory.
+/// The largest single allocation since it was last set to 0: shows that a length is judged before it costs
+/// memory.
 std::size_t largest_allocation_bytes = 0;
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)  // They have operators of their own.
@@ -51,24 +52,27 @@ asio::awaitable<void> send_raw(TlsStream& stream, Bytes bytes) {
 Result<Bytes> read_after(Connected& pair, Bytes bytes, std::size_t limit_bytes, bool then_close) {
   pair.frame_server();
   Result<Bytes> result;
-  run(pair.io, [](Connected& both, Bytes raw, std::size_t limit, bool end,
-                  Result<Bytes>& out) -> asio::awaitable<void> {
-    co_await send_raw(*both.client_tls, std::move(raw));
-    if (end) co_await both.client_tls->close(0ms);
-    largest_allocation_bytes = 0;
-    out = co_await both.server->read_frame(limit);
-  }(pair, std::move(bytes), limit_bytes, then_close, result));
+  run(pair.io,
+      [](Connected& both, Bytes raw, std::size_t limit, bool end,
+         Result<Bytes>& out) -> asio::awaitable<void> {
+        co_await send_raw(*both.client_tls, std::move(raw));
+        if (end) co_await both.client_tls->close(0ms);
+        largest_allocation_bytes = 0;
+        out = co_await both.server->read_frame(limit);
+      }(pair, std::move(bytes), limit_bytes, then_close, result));
   return result;
 }
 
-TEST_CASE("a length of zero, above the limit or of 2^32 - 1 is refused without spending memory", "[transport][frame]") {
+TEST_CASE("a length of zero, above the limit or of 2^32 - 1 is refused without spending memory",
+          "[transport][frame]") {
   struct Row {
     std::uint32_t length;
     std::size_t limit;
     Errc code;
   };
-  const Row row = GENERATE(Row{0, 4096, Errc::corrupt}, Row{4097, 4096, Errc::too_large},
-                           Row{0xFFFFFFFFu, 4096, Errc::too_large}, Row{0xFFFFFFFFu, 1u << 30, Errc::too_large});
+  const Row row =
+      GENERATE(Row{0, 4096, Errc::corrupt}, Row{4097, 4096, Errc::too_large},
+               Row{0xFFFFFFFFu, 4096, Errc::too_large}, Row{0xFFFFFFFFu, 1u << 30, Errc::too_large});
   CAPTURE(row.length, row.limit);
   Connected pair;
   Bytes wire;
@@ -79,7 +83,8 @@ TEST_CASE("a length of zero, above the limit or of 2^32 - 1 is refused without s
   CHECK(largest_allocation_bytes < 64 * 1024);
 }
 
-TEST_CASE("a frame of exactly the limit is read, and the limit may change between frames", "[transport][frame]") {
+TEST_CASE("a frame of exactly the limit is read, and the limit may change between frames",
+          "[transport][frame]") {
   Connected pair;
   pair.frame();
   run(pair.io, [](Connected& both) -> asio::awaitable<void> {
@@ -108,7 +113,8 @@ TEST_CASE("a frame of exactly the limit is read, and the limit may change betwee
 }
 
 TEST_CASE("a connection that ends within a frame is disconnected, not a short frame", "[transport][frame]") {
-  const std::size_t sent = GENERATE(std::size_t{1}, std::size_t{3}, std::size_t{4}, std::size_t{5}, std::size_t{103});
+  const std::size_t sent =
+      GENERATE(std::size_t{1}, std::size_t{3}, std::size_t{4}, std::size_t{5}, std::size_t{103});
   CAPTURE(sent);
   Connected pair;
   Bytes wire;
@@ -224,7 +230,8 @@ Result<Bytes> read_trickle(const TransportLimits& limits, std::size_t step, int 
   return result;
 }
 
-TEST_CASE("a peer that sends a few bytes now and then is dropped by the rule of progress", "[transport][frame]") {
+TEST_CASE("a peer that sends a few bytes now and then is dropped by the rule of progress",
+          "[transport][frame]") {
   TransportLimits limits = tight();
   SECTION("in its first frame, which the rule judges before the frame's own time is up") {}
   SECTION("also when the frame's own time is short and the rule is lenient") {

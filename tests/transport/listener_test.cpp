@@ -253,7 +253,8 @@ TEST_CASE("a connector names the endpoint and the cause", "[transport][connector
     const Result<Stream> missing = co_await connect(executor, nowhere, context, deadline_in(10s));
     REQUIRE_FALSE(missing.has_value());
     CHECK((missing.error().code == Errc::not_found || missing.error().code == Errc::timeout));
-    CHECK_THAT(missing.error().detail, Catch::Matchers::StartsWith("cannot connect to no-such-host.invalid:1: "));
+    CHECK_THAT(missing.error().detail,
+               Catch::Matchers::StartsWith("cannot connect to no-such-host.invalid:1: "));
   }(io.get_executor(), tls));
 }
 
@@ -264,14 +265,15 @@ TEST_CASE("a connector finds a host by its name and gives up on a silent one", "
   asio::ip::tcp::acceptor silent(io, asio::ip::tcp::endpoint(asio::ip::address_v4::loopback(), 0));
   const Endpoint by_name{"localhost", server.port()};
   const Endpoint by_silence{"127.0.0.1", silent.local_endpoint().port()};
-  run(io, [](asio::any_io_executor executor, const Endpoint& good, const Endpoint& mute,
-             const TlsContext& context) -> asio::awaitable<void> {
-    const Result<Stream> found = co_await connect(executor, good, context, deadline_in(10s));
-    CHECK(found.has_value());
-    const Result<Stream> late = co_await connect(executor, mute, context, deadline_in(50ms));
-    REQUIRE_FALSE(late.has_value());
-    CHECK(late.error().code == Errc::timeout);
-  }(io.get_executor(), by_name, by_silence, tls));
+  run(io,
+      [](asio::any_io_executor executor, const Endpoint& good, const Endpoint& mute,
+         const TlsContext& context) -> asio::awaitable<void> {
+        const Result<Stream> found = co_await connect(executor, good, context, deadline_in(10s));
+        CHECK(found.has_value());
+        const Result<Stream> late = co_await connect(executor, mute, context, deadline_in(50ms));
+        REQUIRE_FALSE(late.has_value());
+        CHECK(late.error().code == Errc::timeout);
+      }(io.get_executor(), by_name, by_silence, tls));
 }
 
 }  // namespace

@@ -30,8 +30,8 @@ asio::awaitable<void> answer_frames(FrameStream& stream) {
   }
 }
 
-asio::awaitable<void> connect_and_ask(asio::any_io_executor executor, std::uint16_t port, const TlsContext& tls,
-                                      std::vector<std::unique_ptr<FrameStream>>& out) {
+asio::awaitable<void> connect_and_ask(asio::any_io_executor executor, std::uint16_t port,
+                                      const TlsContext& tls, std::vector<std::unique_ptr<FrameStream>>& out) {
   const Endpoint endpoint{"127.0.0.1", port};
   Result<std::unique_ptr<FrameStream>> stream = co_await connect(executor, endpoint, tls, deadline_in(20s));
   REQUIRE(stream.has_value());

@@ -20,7 +20,8 @@ namespace {
 
 void add_name(X509_NAME* name, const std::string& text) {
   RIVULET_ASSERT(X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
-                                            reinterpret_cast<const unsigned char*>(text.c_str()), -1, -1, 0) == 1);
+                                            reinterpret_cast<const unsigned char*>(text.c_str()), -1, -1,
+                                            0) == 1);
 }
 
 EVP_PKEY* make_key(RawKind kind) {

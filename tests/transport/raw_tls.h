@@ -19,14 +19,14 @@ enum class RawKind { ed25519, ecdsa, rsa };
 RawCertificate make_raw_certificate(RawKind kind, const std::string& issuer = "");
 
 struct RawOptions {
-  RawCertificate own;       ///< none if empty
-  RawCertificate extra;     ///< sent after `own`, if not empty
+  RawCertificate own;    ///< none if empty
+  RawCertificate extra;  ///< sent after `own`, if not empty
   bool tls12_only = false;
   std::string alpn = "rivulet/1";  ///< none if empty
 };
 
 struct RawOutcome {
-  bool shaken = false;  ///< its own side of the handshake succeeded
+  bool shaken = false;    ///< its own side of the handshake succeeded
   bool accepted = false;  ///< and then a byte came
   std::string reason;
 };

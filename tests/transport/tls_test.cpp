@@ -14,7 +14,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-TEST_CASE("a certificate carries the key of RFC 8032's first test and is signed by it", "[transport][certificate]") {
+TEST_CASE("a certificate carries the key of RFC 8032's first test and is signed by it",
+          "[transport][certificate]") {
   const auto seed = from_hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60");
   const auto expected = from_hex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
   const SecretKey key = SecretKey::from_seed(std::span<const std::byte, 32>(seed->data(), 32));
@@ -24,8 +25,8 @@ TEST_CASE("a certificate carries the key of RFC 8032's first test and is signed 
   CHECK(der == TlsIdentity::make(key)->der());
 
   const auto* data = reinterpret_cast<const unsigned char*>(der.data());
-  const std::unique_ptr<X509, decltype(&X509_free)> read(d2i_X509(nullptr, &data, static_cast<long>(der.size())),
-                                                         X509_free);
+  const std::unique_ptr<X509, decltype(&X509_free)> read(
+      d2i_X509(nullptr, &data, static_cast<long>(der.size())), X509_free);
   REQUIRE(read != nullptr);
   EVP_PKEY* const public_key = X509_get0_pubkey(read.get());
   Bytes raw(32);
@@ -63,7 +64,8 @@ Met meet(const RawOptions& options) {
   asio::io_context io;
   Server server(io, key_of(1), {});
   std::future<RawOutcome> peer = std::async(std::launch::async, raw_client, server.port(), options);
-  run_until(io, [&] { return !server.accepted.empty() || server.listener->counters().handshakes_failed > 0; });
+  run_until(io,
+            [&] { return !server.accepted.empty() || server.listener->counters().handshakes_failed > 0; });
   if (!server.accepted.empty()) {
     const Bytes hello(1, std::byte{'x'});
     run(io, [](FrameStream& stream, ByteSpan body) -> asio::awaitable<void> {
@@ -133,18 +135,21 @@ Status meet_server(const RawOptions& options) {
   const TlsContext context = context_of(key_of(2));
   asio::ip::tcp::acceptor acceptor(io, asio::ip::tcp::endpoint(asio::ip::address_v4::loopback(), 0));
   const Endpoint endpoint{"127.0.0.1", acceptor.local_endpoint().port()};
-  std::future<RawOutcome> peer = std::async(std::launch::async, raw_server, acceptor.native_handle(), options);
+  std::future<RawOutcome> peer =
+      std::async(std::launch::async, raw_server, acceptor.native_handle(), options);
   Status status;
-  run(io, [](asio::io_context& io_context, const Endpoint& to, const TlsContext& tls,
-             Status& out) -> asio::awaitable<void> {
-    const auto stream = co_await connect(io_context.get_executor(), to, tls, deadline_in(20s));
-    if (!stream) out = std::unexpected(stream.error());
-  }(io, endpoint, context, status));
+  run(io,
+      [](asio::io_context& io_context, const Endpoint& to, const TlsContext& tls,
+         Status& out) -> asio::awaitable<void> {
+        const auto stream = co_await connect(io_context.get_executor(), to, tls, deadline_in(20s));
+        if (!stream) out = std::unexpected(stream.error());
+      }(io, endpoint, context, status));
   CHECK_FALSE(peer.get().accepted);
   return status;
 }
 
-TEST_CASE("a client refuses servers with wrong certificates, old TLS or another protocol", "[transport][tls]") {
+TEST_CASE("a client refuses servers with wrong certificates, old TLS or another protocol",
+          "[transport][tls]") {
   const RawCertificate good = make_raw_certificate(RawKind::ed25519);
   const RawOptions options[] = {
       {.own = make_raw_certificate(RawKind::rsa), .extra = {}},
@@ -191,7 +196,8 @@ TEST_CASE("closing during a read ends it with cancelled and the peer sees a clea
   CHECK_THAT(peer->detail, contains("closed the connection"));
 }
 
-TEST_CASE("writing to a peer that reset the connection is an error and raises no signal", "[transport][tls]") {
+TEST_CASE("writing to a peer that reset the connection is an error and raises no signal",
+          "[transport][tls]") {
   Connected pair;
   run(pair.io, [](Connected& both) -> asio::awaitable<void> {
     both.client_tls.reset();  // Without a goodbye.

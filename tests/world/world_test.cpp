@@ -65,11 +65,13 @@ void print(const char* title, const std::map<std::string, std::uint64_t>& counts
 TEST_CASE("whatever fails, no acknowledged update is lost and none counts twice", "[world]") {
   const std::uint64_t first = number_from("RIVULET_SEED", 1);
   const bool replay = std::getenv("RIVULET_SEED") != nullptr;
-  const std::uint64_t count = replay ? 1 : number_from("RIVULET_SEEDS", std::getenv("RIVULET_TEST_LONG") ? 20000 : 2000);
+  const std::uint64_t count =
+      replay ? 1 : number_from("RIVULET_SEEDS", std::getenv("RIVULET_TEST_LONG") ? 20000 : 2000);
   const Tally tally = run_worlds(first, count, SeededBug::none, 5);
   print("faults fired", tally.fired);
   print("crashes at durable steps", tally.crashed);
-  std::cout << "seeds " << count << ", versions " << tally.versions << ", accepted updates " << tally.updates << "\n";
+  std::cout << "seeds " << count << ", versions " << tally.versions << ", accepted updates " << tally.updates
+            << "\n";
   for (const auto& [seed, violation] : tally.failures) {
     std::cout << "seed " << seed << ": " << violation << "\n  replay: RIVULET_SEED=" << seed
               << " build/dev/tests/world_test '[world]'\n";
