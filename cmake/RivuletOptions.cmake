@@ -6,9 +6,11 @@ endif()
 
 find_program(CCACHE ccache)
 if(CCACHE)
-  # Without the sloppiness ccache would never keep a file that uses a precompiled header.
+  # Without the sloppiness ccache would never keep a file that uses a precompiled header. Paths are taken
+  # relative to the checkout, so that a second clone finds what the first one compiled.
   set(CMAKE_CXX_COMPILER_LAUNCHER
-    ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE})
+    ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1
+    CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE})
   set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE})
 endif()
 find_program(MOLD mold)
