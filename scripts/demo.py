@@ -6,12 +6,15 @@ import gzip
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+
+from settings import set_keys
 
 NODES = 5
 ROUNDS = 20
@@ -42,8 +45,8 @@ class Demo:
         """Starts a daemon, with its log in NAME.log, and waits for the line that says it is ready."""
         log = open(self.path(name + ".log"), "wb")
         daemon = subprocess.Popen(
-            [os.path.join(self.programs, program), *arguments], stdout=subprocess.PIPE, stderr=log,
-            start_new_session=self.keep)
+            [os.path.join(self.programs, program), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=log, start_new_session=self.keep)
         self.daemons.append((name, daemon))
         line = daemon.stdout.readline()
         if not line:
@@ -128,35 +131,28 @@ snapshot = "int8"
 SETTINGS = {
     "round": {"cohort": NODES, "over_selection": 1.0, "cohort_min": 3, "updates_min": 3},
     "training": {"epochs": 5, "batch_size": 10, "learning_rate": 0.2},
-    "validation": {"mode": '"federated"', "evaluators": NODES, "holdout_min": 50,
-                   "tolerance": 0.03},
+    "validation": {"mode": "federated", "evaluators": NODES, "holdout_min": 50, "tolerance": 0.03},
 }
 
-
-def configure(path):
-    """Sets keys in the configuration that `init` wrote, in place."""
-    section, lines = None, []
-    wanted = {name: dict(keys) for name, keys in SETTINGS.items()}
-    for line in open(path).read().splitlines():
-        if line.startswith("["):
-            lines += [f"{key} = {value}" for key, value in wanted.pop(section, {}).items()]
-            section = line.strip("[] ")
-        key = line.lstrip("# ").split("=")[0].strip()
-        if "=" in line and key in wanted.get(section, {}):
-            line = f"{key} = {wanted[section].pop(key)}"
-        lines.append(line)
-    lines += [f"{key} = {value}" for key, value in wanted.pop(section, {}).items()]
-    for name, keys in wanted.items():
-        lines += [f"[{name}]"] + [f"{key} = {value}" for key, value in keys.items()]
-    with open(path, "w") as file:
-        file.write("\n".join(lines) + "\n")
+# What --keep leaves for later: by then a process that ended may have given its number to another one.
+STOP = """\
+# Ends the demonstration and removes its folder.
+runs() {{ tr '\\0' ' ' <"/proc/$1/cmdline" 2>/dev/null | grep -qF " run --dir "{folder}/; }}
+for pid in {pids}; do
+  if runs "$pid"; then kill "$pid"; fi
+done
+for pid in {pids}; do
+  while runs "$pid"; do sleep 0.1; done
+done
+rm -r {folder}
+"""
 
 
 def start_fleet(demo):
     coordinator = demo.path("coordinator")
     demo.run("rivulet-coordinator", "init", "--dir", coordinator, "--fleet", "demo",
              "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
-    configure(os.path.join(coordinator, "coordinator.toml"))
+    set_keys(os.path.join(coordinator, "coordinator.toml"), SETTINGS)
     ready = demo.start("coordinator", "rivulet-coordinator", "run", "--dir", coordinator)
     print(f"coordinator  nodes at {ready['listen']}, admin at {ready['admin']}", flush=True)
     demo.operator("model", "import", demo.path("digits.toml"),
@@ -225,8 +221,9 @@ def show_where(demo, apis):
     if not demo.keep:
         return
     print(f"try: {os.path.join(demo.programs, 'rivulet')} --dir {demo.path('coordinator')} status")
-    print("stop everything: kill " + " ".join(str(daemon.pid) for _, daemon in demo.daemons) +
-          f" && rm -r {demo.folder}")
+    with open(demo.path("stop.sh"), "w") as file:
+        file.write(STOP.format(folder=shlex.quote(demo.folder), pids=" ".join(str(daemon.pid) for _, daemon in demo.daemons)))
+    print(f"stop everything: sh {shlex.quote(demo.path('stop.sh'))}")
 
 
 def main():
@@ -249,6 +246,8 @@ def main():
         show_where(demo, apis)
         finished = True
         print(f"final accuracy {accuracy:.3f}")
+    except KeyboardInterrupt:
+        sys.exit(130)  # As the shell says it.
     finally:
         if not (finished and options.keep):
             demo.stop()

@@ -19,6 +19,9 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "scripts"))
+from settings import set_keys  # noqa: E402: the line above is what finds it.
+
 POLL_SECONDS = 0.05
 LIBC = ctypes.CDLL(None)
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
@@ -78,22 +81,6 @@ def free_port():
             except OSError:
                 continue
             return port
-
-
-def set_keys(path, settings):
-    """Sets the keys of a configuration that a program wrote: {section: {key: value}}; "" is the root table."""
-    section, lines = "", []
-    left = {name: dict(keys) for name, keys in settings.items()}
-    for line in path.read_text().splitlines():
-        if line.startswith("["):
-            section = line.strip("[] ")
-        key = line.split("=")[0].strip()
-        if key in left.get(section, {}):
-            line = f"{key} = {json.dumps(left[section].pop(key))}"
-        lines.append(line)
-    unknown = {name: keys for name, keys in left.items() if keys}
-    assert not unknown, f"{path} does not have {unknown}"
-    path.write_text("\n".join(lines) + "\n")
 
 
 def run_program(command, environment=None, text_in="", patience=120):
