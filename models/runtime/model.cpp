@@ -43,9 +43,11 @@ torch::jit::Module make_script_module(const Architecture& architecture, const Pa
   for (std::size_t i = 0; i < tensors.size(); i += 2) {
     const bool is_convolution = layout.tensors[i].shape.size() == 4;
     const std::string& weight = layout.tensors[i].name;
-    torch::jit::Module layer(
-        c10::QualifiedName(is_convolution ? "__torch__.rivulet.Convolution" : "__torch__.rivulet.Dense"),
-        unit, /*shouldMangle=*/true);
+    // The names of torch.nn's classes: by them LibTorch's quantization passes know which layers they may fold
+    // with batch norm and fuse with ReLU.
+    torch::jit::Module layer(c10::QualifiedName(is_convolution ? "__torch__.torch.nn.modules.conv.Conv2d"
+                                                               : "__torch__.torch.nn.modules.linear.Linear"),
+                             unit, /*shouldMangle=*/true);
     layer.register_parameter("weight", tensors[i], /*is_buffer=*/false);
     layer.register_parameter("bias", tensors[i + 1], /*is_buffer=*/false);
     layer.define(is_convolution ? same_convolution_source : dense_source);
