@@ -216,10 +216,11 @@ def show_inference(demo, api):
 
 
 def show_where(demo, apis):
+    if not demo.keep:
+        print("\n./demo.sh --keep leaves the fleet running, with its logs, data and keys")
+        return
     print(f"\nlogs, data and keys are in {demo.folder}")
     print("node APIs: " + ", ".join(apis))
-    if not demo.keep:
-        return
     print(f"try: {os.path.join(demo.programs, 'rivulet')} --dir {demo.path('coordinator')} status")
     with open(demo.path("stop.sh"), "w") as file:
         file.write(STOP.format(folder=shlex.quote(demo.folder), pids=" ".join(str(daemon.pid) for _, daemon in demo.daemons)))
