@@ -15,6 +15,8 @@ struct FileBlobOptions {
   /// Parts whose files stay open between appends; the least recently used one is closed for another. More
   /// than the 128 uploads that Limits lets move at once, or else every append would open its file anew.
   std::size_t open_parts_max = 160;
+  /// Blobs whose files stay open between reads; the least recently used one is closed for another.
+  std::size_t open_blobs_max = 64;
   /// None: the operating system's. Shared with the test that lets them fail.
   std::shared_ptr<FileOperations> operations = nullptr;
 };
