@@ -27,7 +27,7 @@ fi
 export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=second_deadlock_stack=1
 
-scripts/setup.sh
+scripts/setup.sh --tests
 cmake --preset "$preset" --log-level=WARNING
 cmake --build --preset "$preset" --target "$target" --parallel "$(nproc)"
 ctest --test-dir "build/$preset" "${only[@]}" --no-tests=error --output-on-failure -j 1

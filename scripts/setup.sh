@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building, testing and running Rivulet takes on Debian 12 and 13, whose names are the same.
 # Asks nothing; does nothing, in a few hundredths of a second, when all is there.
+#   scripts/setup.sh [--tests]    --tests also installs what only tests use; those say so and skip without it
 set -euo pipefail
 
 packages=(
@@ -12,6 +13,11 @@ packages=(
   nlohmann-json3-dev libcli11-dev libtomlplusplus-dev libspdlog-dev prometheus-cpp-dev libhwy-dev
   catch2 python3 python3-numpy
 )
+case "${1-}" in
+  "") ;;
+  --tests) packages+=(python3-torch) ;;
+  *) echo "setup: unknown option '$1'; it takes --tests" >&2; exit 2 ;;
+esac
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
   echo "setup: no apt on this system: install the counterparts of ${packages[*]}" >&2

@@ -1,11 +1,193 @@
 #include "models/package/architecture.h"
 
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "protocol/assert.h"
+
 namespace rivulet {
+namespace {
+
+using Fault = std::optional<ArchitectureFault>;
+using Shape = std::vector<std::int64_t>;
+
+constexpr std::size_t layers_max = 64;
+constexpr std::int64_t layer_max = 1 << 20;
+constexpr std::int64_t kernel_max = 1023;
+constexpr std::int64_t resnet_channels = 64;  // Of the first stage, at width 1.
+constexpr double width_max = 16;
+
+/// A kind with its usual sizes. A field that is empty or 0 here does not belong to the kind.
+std::vector<Architecture> make_defaults() {
+  return {
+      {.kind = "mlp", .hidden = {200, 200}},
+      {.kind = "mcmahan_cnn"},
+      {.kind = "cnn", .hidden = {128}, .channels = {32, 64}, .kernel = 3, .pool = 2},
+      {.kind = "cnn1d", .channels = {64, 64}, .kernel = 5, .pool = 2},
+      {.kind = "gru", .hidden = {64}},
+      {.kind = "autoencoder", .hidden = {64, 16}},
+      {.kind = "resnet18", .width = 1, .groups = 2},
+  };
+}
+
+const std::vector<Architecture>& defaults() {
+  static const std::vector<Architecture> all = make_defaults();
+  return all;
+}
+
+/// A field of [model]: its key, and whether an architecture has a value in it.
+struct Field {
+  const char* key;
+  bool (*is_set)(const Architecture&);
+};
+
+constexpr Field fields[] = {
+    {"hidden", [](const Architecture& a) { return !a.hidden.empty(); }},
+    {"channels", [](const Architecture& a) { return !a.channels.empty(); }},
+    {"kernel", [](const Architecture& a) { return a.kernel != 0; }},
+    {"pool", [](const Architecture& a) { return a.pool != 0; }},
+    {"width", [](const Architecture& a) { return a.width != 0; }},
+    {"groups", [](const Architecture& a) { return a.groups != 0; }},
+};
+
+/// A convolution's dense layers are a matter of taste, so cnn1d has none by default and yet the key.
+bool has_field(const Architecture& usual, const Field& field) {
+  return field.is_set(usual) || (usual.kind == "cnn1d" && std::string_view(field.key) == "hidden");
+}
+
+std::string keys_of(const Architecture& usual) {
+  std::string keys;
+  for (const Field& field : fields)
+    if (has_field(usual, field)) keys += (keys.empty() ? "" : ", ") + std::string(field.key);
+  return keys.empty() ? "it has no keys" : "its keys are: " + keys;
+}
+
+Fault model_fault(const char* key, std::string why) {
+  return ArchitectureFault{"model", key, std::move(why)};
+}
+
+Fault find_size_fault(const char* key, const Shape& sizes, const char* what) {
+  if (sizes.size() > layers_max) return model_fault(key, fmt::format("has more than {} layers", layers_max));
+  for (const std::int64_t size : sizes)
+    if (size < 1 || size > layer_max)
+      return model_fault(key,
+                         fmt::format("has an element of {}; a layer has 1 to {} {}", size, layer_max, what));
+  return {};
+}
+
+Fault find_convolution_fault(const Architecture& architecture) {
+  if (architecture.channels.empty()) return model_fault("channels", "must name at least one convolution");
+  if (architecture.kernel < 1 || architecture.kernel > kernel_max || architecture.kernel % 2 == 0)
+    return model_fault("kernel", fmt::format("is {}; it must be odd, so that padding keeps the size, and at "
+                                             "most {}",
+                                             architecture.kernel, kernel_max));
+  if (architecture.pool < 1 || architecture.pool > kernel_max)
+    return model_fault("pool",
+                       fmt::format("is {}; it lies in 1 (no pooling) to {}", architecture.pool, kernel_max));
+  return {};
+}
+
+Fault find_resnet_fault(const Architecture& architecture) {
+  const double channels = resnet_channels * architecture.width;
+  if (!(architecture.width > 0 && architecture.width <= width_max) || channels != std::floor(channels))
+    return model_fault("width", fmt::format("is {}; it must be a multiple of 1/{} up to {}",
+                                            architecture.width, resnet_channels, width_max));
+  const auto first = static_cast<std::int64_t>(channels);
+  if (architecture.groups < 1 || first % architecture.groups != 0)
+    return model_fault("groups", fmt::format("is {}; it must divide the {} channels of the first stage",
+                                             architecture.groups, first));
+  return {};
+}
+
+std::string text_of(const Shape& shape) {
+  std::string text;
+  for (const std::int64_t dimension : shape) text += (text.empty() ? "" : ", ") + std::to_string(dimension);
+  return "[" + text + "]";
+}
+
+Fault find_rank_fault(const Architecture& architecture, std::size_t rank, const char* dimensions) {
+  if (architecture.input_shape.size() == rank) return {};
+  return ArchitectureFault{"input", "shape",
+                           fmt::format("is {}, but the input of {} is [{}]",
+                                       text_of(architecture.input_shape), architecture.kind, dimensions)};
+}
+
+/// Convolutions keep a size and the pooling behind each divides it: until nothing is left?
+Fault find_shrinking_fault(const Architecture& architecture) {
+  for (std::size_t dimension = 1; dimension < architecture.input_shape.size(); ++dimension) {
+    std::int64_t size = architecture.input_shape[dimension];
+    for (std::size_t layer = 1; layer <= architecture.channels.size(); ++layer) {
+      if (size < architecture.pool)
+        return model_fault(
+            "pool",
+            fmt::format("is {}, but only {} of the input's {} in dimension {} are left "
+                        "behind conv{}: pool less, or give fewer model.channels",
+                        architecture.pool, size, architecture.input_shape[dimension], dimension, layer));
+      size /= architecture.pool;
+    }
+  }
+  return {};
+}
+
+}  // namespace
 
 std::size_t Architecture::input_size() const {
   std::size_t size = 1;
   for (const std::int64_t dimension : input_shape) size *= static_cast<std::size_t>(dimension);
   return size;
+}
+
+const std::vector<std::string>& architecture_kinds() {
+  static const std::vector<std::string> kinds = [] {
+    std::vector<std::string> names;
+    for (const Architecture& usual : defaults()) names.push_back(usual.kind);
+    return names;
+  }();
+  return kinds;
+}
+
+Architecture default_architecture(std::string_view kind) {
+  const auto found = std::ranges::find(defaults(), kind, &Architecture::kind);
+  RIVULET_ASSERT(found != defaults().end());
+  return *found;
+}
+
+Fault find_model_fault(const Architecture& architecture) {
+  const std::string& kind = architecture.kind;
+  const Architecture usual = default_architecture(kind);
+  for (const Field& field : fields)
+    if (field.is_set(architecture) && !has_field(usual, field))
+      return model_fault(field.key, fmt::format("does not belong to {}; {}", kind, keys_of(usual)));
+  if (Fault fault = find_size_fault("hidden", architecture.hidden, "units")) return fault;
+  if (Fault fault = find_size_fault("channels", architecture.channels, "channels")) return fault;
+  if (kind == "cnn" || kind == "cnn1d") return find_convolution_fault(architecture);
+  if (kind == "resnet18") return find_resnet_fault(architecture);
+  if (kind == "gru" && architecture.hidden.size() != 1)
+    return model_fault("hidden", fmt::format("has {} elements; a gru has one layer, and so one size",
+                                             architecture.hidden.size()));
+  if (kind == "autoencoder" && architecture.hidden.empty())
+    return model_fault("hidden", "is empty; an autoencoder needs at least the size of its code");
+  return {};
+}
+
+Fault find_shape_fault(const Architecture& architecture) {
+  const std::string& kind = architecture.kind;
+  const Shape image = {1, 28, 28};
+  if (kind == "mcmahan_cnn" && architecture.input_shape != image && architecture.input_shape != Shape{784})
+    return ArchitectureFault{"input", "shape", "must be [1, 28, 28] or [784] for mcmahan_cnn"};
+  if (kind == "autoencoder" && static_cast<std::size_t>(architecture.outputs) != architecture.input_size())
+    return ArchitectureFault{
+        "model", "architecture",
+        fmt::format("is autoencoder, which rebuilds its {} inputs, but has {} outputs: set task.kind to "
+                    "\"anomaly\"",
+                    architecture.input_size(), architecture.outputs)};
+  Fault rank;
+  if (kind == "cnn" || kind == "resnet18") rank = find_rank_fault(architecture, 3, "channels, height, width");
+  if (kind == "cnn1d" || kind == "gru") rank = find_rank_fault(architecture, 2, "channels, length");
+  if (rank) return rank;
+  return find_shrinking_fault(architecture);
 }
 
 }  // namespace rivulet

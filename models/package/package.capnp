@@ -16,6 +16,11 @@ struct Architecture {
   hidden @1 :List(Int64);
   inputShape @2 :List(Int64);
   outputs @3 :Int64;
+  channels @4 :List(Int64);         # this and what follows: empty or 0 where the kind has no such field
+  kernel @5 :Int64;
+  pool @6 :Int64;
+  width @7 :Float64;
+  groups @8 :Int64;
 }
 
 struct TensorSpec {

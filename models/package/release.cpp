@@ -13,21 +13,30 @@
 namespace rivulet {
 namespace {
 
-constexpr std::size_t hidden_layers_max = 64;
+constexpr std::size_t layers_max = 64;
 constexpr std::int64_t width_max = 1 << 20;
 constexpr std::chrono::seconds interval_max =
     std::chrono::days{36500};  // Keeps sums of times from overflowing.
 
 Status check(const Architecture& architecture) {
   if (architecture.kind.empty()) return fail(Errc::invalid, "the architecture has no kind");
-  if (architecture.hidden.size() > hidden_layers_max) {
-    return fail(Errc::invalid, fmt::format("the architecture has {} hidden layers; {} are allowed",
-                                           architecture.hidden.size(), hidden_layers_max));
-  }
-  for (const std::int64_t width : architecture.hidden) {
-    if (width < 1 || width > width_max) {
-      return fail(Errc::invalid, fmt::format("a hidden layer has a width of {}", width));
+  for (const auto* sizes : {&architecture.hidden, &architecture.channels}) {
+    if (sizes->size() > layers_max) {
+      return fail(Errc::invalid, fmt::format("the architecture has {} layers of a kind; {} are allowed",
+                                             sizes->size(), layers_max));
     }
+    for (const std::int64_t size : *sizes) {
+      if (size < 1 || size > width_max) {
+        return fail(Errc::invalid, fmt::format("a layer of the architecture has a width of {}", size));
+      }
+    }
+  }
+  for (const std::int64_t size : {architecture.kernel, architecture.pool, architecture.groups}) {
+    if (size < 0 || size > width_max)
+      return fail(Errc::invalid, fmt::format("the architecture has a kernel, pool or groups of {}", size));
+  }
+  if (!std::isfinite(architecture.width) || architecture.width < 0.0) {
+    return fail(Errc::invalid, fmt::format("the architecture has a width of {}", architecture.width));
   }
   if (architecture.outputs < 1 || architecture.outputs > width_max) {
     return fail(Errc::invalid, fmt::format("the architecture has {} outputs", architecture.outputs));
@@ -118,6 +127,11 @@ Result<Release> read_release(schema::Release::Reader reader) {
   release.architecture.hidden = read_list<std::int64_t>(architecture.getHidden());
   release.architecture.input_shape = read_list<std::int64_t>(architecture.getInputShape());
   release.architecture.outputs = architecture.getOutputs();
+  release.architecture.channels = read_list<std::int64_t>(architecture.getChannels());
+  release.architecture.kernel = architecture.getKernel();
+  release.architecture.pool = architecture.getPool();
+  release.architecture.width = architecture.getWidth();
+  release.architecture.groups = architecture.getGroups();
   if (reader.getLayout().size() > tensors_max) return fail(Errc::corrupt, "the layout has too many tensors");
   for (const auto tensor : reader.getLayout()) {
     TensorSpec& spec = release.layout.tensors.emplace_back();
@@ -202,6 +216,11 @@ Bytes encode(const Release& release) {
   write_list(release.architecture.input_shape,
              architecture.initInputShape(count(release.architecture.input_shape)));
   architecture.setOutputs(release.architecture.outputs);
+  write_list(release.architecture.channels, architecture.initChannels(count(release.architecture.channels)));
+  architecture.setKernel(release.architecture.kernel);
+  architecture.setPool(release.architecture.pool);
+  architecture.setWidth(release.architecture.width);
+  architecture.setGroups(release.architecture.groups);
   auto layout = out.initLayout(count(release.layout.tensors));
   for (unsigned i = 0; i < layout.size(); ++i) {
     const TensorSpec& tensor = release.layout.tensors[i];

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "config/toml_reader.h"
+#include "models/package/model_keys.h"
 #include "models/package/release.h"
 
 namespace rivulet {
@@ -15,42 +16,11 @@ namespace {
 constexpr std::int64_t dimension_max = 1 << 20;
 constexpr double float_max = std::numeric_limits<float>::max();
 
-void read_model(TomlReader model, Architecture& architecture) {
-  architecture.kind = model.choice("architecture", "mlp", {"mlp", "mcmahan_cnn"});
-  const bool is_mlp = architecture.kind == "mlp";
-  std::vector<std::int64_t> otherwise;
-  if (is_mlp) otherwise = {200, 200};
-  architecture.hidden = model.integers("hidden", std::move(otherwise), 1, dimension_max);
-  if (!is_mlp && model.has("hidden")) {
-    model.reject("hidden", fmt::format("belongs to an mlp; the layers of {} are fixed", architecture.kind));
-  }
-  if (architecture.hidden.size() > 64) model.reject("hidden", "has more than 64 layers");
-}
-
 void read_input(TomlReader input, ModelSpec& spec) {
-  Architecture& architecture = spec.architecture;
-  const bool is_cnn = architecture.kind == "mcmahan_cnn";
-  const std::vector<std::int64_t> image = {1, 28, 28};
-  if (!is_cnn) input.require("shape");
-  architecture.input_shape =
-      input.integers("shape", is_cnn ? image : std::vector<std::int64_t>{1}, 1, dimension_max);
-  if (is_cnn && architecture.input_shape != image &&
-      architecture.input_shape != std::vector<std::int64_t>{784}) {
-    input.reject("shape", "must be [1, 28, 28] or [784] for mcmahan_cnn");
-  }
-  if (architecture.input_shape.empty()) {
-    input.reject("shape", "must have at least one dimension");
-    architecture.input_shape = {1};
-  }
-  std::int64_t size = 1;
-  for (const std::int64_t dimension : architecture.input_shape) {
-    if (dimension < 1 || dimension > dimension_max / size) {
-      input.reject("shape", fmt::format("has more than {} numbers", dimension_max));
-      architecture.input_shape = {1};
-      break;
-    }
-    size *= dimension;
-  }
+  const bool is_mcmahan = spec.architecture.kind == "mcmahan_cnn";
+  if (!is_mcmahan) input.require("shape");
+  spec.architecture.input_shape =
+      read_shape(input, is_mcmahan ? std::vector<std::int64_t>{1, 28, 28} : std::vector<std::int64_t>{1});
   const auto floats = [&](const char* key, double otherwise) {
     const auto values = input.numbers(key, {otherwise}, -float_max, float_max);
     std::vector<float> narrow;
@@ -63,7 +33,7 @@ void read_input(TomlReader input, ModelSpec& spec) {
     // One of the two at a time, so that the error names the right line.
     Preprocessing one;
     (*key == 'm' ? one.mean : one.scale) = *key == 'm' ? spec.preprocessing.mean : spec.preprocessing.scale;
-    const Status sound = check(one, architecture.input_shape);
+    const Status sound = check(one, spec.architecture.input_shape);
     if (!sound) input.reject(key, "is wrong: " + sound.error().detail);
   }
 }
@@ -135,9 +105,14 @@ Result<ModelSpec> load_model_spec(const std::filesystem::path& file) {
   if (const Status named = check_name(spec.name, "the model's name"); toml->has("name") && !named) {
     toml->reject("name", "is wrong: " + named.error().detail);
   }
-  read_model(toml->table("model"), spec.architecture);
-  read_input(toml->table("input"), spec);
+  TomlReader model = toml->table("model");
+  TomlReader input = toml->table("input");
+  spec.architecture = read_architecture(model);
+  read_input(input, spec);
   read_task(toml->table("task"), spec);
+  const bool has_shape = input.has("shape") || spec.architecture.kind == "mcmahan_cnn";
+  if (const auto fault = find_shape_fault(spec.architecture); has_shape && fault)
+    (fault->section == "input" ? input : model).reject(fault->key, fault->why);
   spec.holdout = read_labelled(*toml, "holdout");
   spec.test = read_labelled(*toml, "test");
   read_version(toml->table("version"), spec);

@@ -46,8 +46,9 @@ struct ModelSpec {
 
 /// Reads the TOML form that follows; paths are relative to the file's folder. Keys and defaults:
 ///   name                                    required: 1 to 64 letters, digits, '.', '_' or '-'
-///   [model]   architecture = "mlp"          or "mcmahan_cnn"
-///             hidden = [200, 200]           of an mlp; [] is softmax regression
+///   [model]   architecture = "mlp"          or another of architecture_kinds()
+///             hidden, channels, kernel, pool, width, groups
+///                                           as the kind has them, see default_architecture
 ///   [input]   shape                         required, except for mcmahan_cnn: [1, 28, 28]
 ///             mean = [0.0]  scale = [1.0]   one value, or one a feature or channel
 ///   [task]    kind = "classification"       or "regression", "anomaly"

@@ -17,10 +17,8 @@ bool all_finite(std::span<const float> values) {
   return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
 }
 
-Status check_spec(const InferenceSpec& spec, std::span<const float> weights) {
-  const Result<ParameterLayout> expected = layout_of(spec.architecture);
-  if (!expected) return std::unexpected(expected.error());
-  if (*expected != spec.layout)
+Status check_spec(const InferenceSpec& spec, const Network& network, std::span<const float> weights) {
+  if (network.layout() != spec.layout)
     return fail(Errc::invalid, "the layout is not that of the architecture: the release contradicts itself");
   if (weights.size() != spec.layout.size())
     return fail(Errc::invalid, fmt::format("the model has {} weights, but {} were given", spec.layout.size(),
@@ -37,7 +35,8 @@ Status check_spec(const InferenceSpec& spec, std::span<const float> weights) {
 }
 
 /// The network with its weights as constants, which LibTorch may then lay out and fuse as it likes.
-torch::jit::Module make_frozen(const InferenceSpec& spec, std::span<const float> weights) {
+torch::jit::Module make_frozen(const InferenceSpec& spec, const Network& network,
+                               std::span<const float> weights) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> tensors;
   std::size_t offset = 0;
@@ -46,7 +45,7 @@ torch::jit::Module make_frozen(const InferenceSpec& spec, std::span<const float>
     std::ranges::copy(weights.subspan(offset, tensor.size()), tensors.back().data_ptr<float>());
     offset += tensor.size();
   }
-  torch::jit::Module module = make_script_module(spec.architecture, spec.layout, tensors);
+  torch::jit::Module module = make_script_module(network, tensors);
   torch::jit::Module frozen = torch::jit::freeze(module);
   return torch::jit::optimize_for_inference(frozen);
 }
@@ -119,12 +118,14 @@ const InferenceSpec& InferenceModel::spec() const { return impl_->spec; }
 std::size_t InferenceModel::input_size() const { return impl_->preprocessor.input_size(); }
 
 Result<InferenceModel> InferenceModel::load(const InferenceSpec& spec, std::span<const float> weights) {
-  if (Status status = check_spec(spec, weights); !status) return std::unexpected(status.error());
+  const Result<Network> network = network_of(spec.architecture);
+  if (!network) return std::unexpected(network.error());
+  if (Status status = check_spec(spec, *network, weights); !status) return std::unexpected(status.error());
   Result<Preprocessor> preprocessor = Preprocessor::make(spec.preprocessing, spec.architecture.input_shape);
   if (!preprocessor) return std::unexpected(preprocessor.error());
   return catch_torch("loading the model", [&]() -> Result<InferenceModel> {
-    auto impl =
-        std::make_unique<const Impl>(Impl{spec, std::move(*preprocessor), make_frozen(spec, weights)});
+    auto impl = std::make_unique<const Impl>(
+        Impl{spec, std::move(*preprocessor), make_frozen(spec, *network, weights)});
     // One request before any caller's: it compiles what is compiled lazily, and shows a model that overflows.
     const std::vector<float> zeros(impl->preprocessor.input_size());
     std::vector<Prediction> first;

@@ -10,13 +10,6 @@
 namespace rivulet {
 namespace {
 
-constexpr const char* dense_source =
-    "def forward(self, x):\n"
-    "    return torch.linear(x, self.weight, self.bias)\n";
-constexpr const char* same_convolution_source =
-    "def forward(self, x):\n"
-    "    return torch.conv2d(x, self.weight, self.bias, [1, 1], [2, 2])\n";
-
 /// Tensors of the layout's shapes whose memory is that of `flat`, which they keep alive.
 std::vector<at::Tensor> tensors_within(const at::Tensor& flat, const ParameterLayout& layout) {
   std::vector<at::Tensor> tensors;
@@ -36,26 +29,21 @@ Status check_length(std::size_t expected, std::size_t given) {
 
 }  // namespace
 
-torch::jit::Module make_script_module(const Architecture& architecture, const ParameterLayout& layout,
-                                      const std::vector<at::Tensor>& tensors) {
+torch::jit::Module make_script_module(const Network& network, const std::vector<at::Tensor>& tensors) {
   const auto unit = std::make_shared<torch::jit::CompilationUnit>();
-  torch::jit::Module network(c10::QualifiedName("__torch__.rivulet.Network"), unit);
-  for (std::size_t i = 0; i < tensors.size(); i += 2) {
-    const bool is_convolution = layout.tensors[i].shape.size() == 4;
-    const std::string& weight = layout.tensors[i].name;
-    // The names of torch.nn's classes: by them LibTorch's quantization passes know which layers they may fold
-    // with batch norm and fuse with ReLU.
-    torch::jit::Module layer(c10::QualifiedName(is_convolution ? "__torch__.torch.nn.modules.conv.Conv2d"
-                                                               : "__torch__.torch.nn.modules.linear.Linear"),
-                             unit, /*shouldMangle=*/true);
-    layer.register_parameter("weight", tensors[i], /*is_buffer=*/false);
-    layer.register_parameter("bias", tensors[i + 1], /*is_buffer=*/false);
-    layer.define(is_convolution ? same_convolution_source : dense_source);
-    network.register_module(weight.substr(0, weight.find('.')), layer);
+  torch::jit::Module module(c10::QualifiedName("__torch__.rivulet.Network"), unit);
+  auto next = tensors.begin();
+  for (const Layer& layer : network.layers) {
+    torch::jit::Module part(c10::QualifiedName("__torch__." + layer.type), unit,
+                            /*shouldMangle=*/true);
+    for (const TensorSpec& tensor : layer.tensors)
+      part.register_parameter(tensor.name, *next++, /*is_buffer=*/tensor.kind == TensorKind::statistic);
+    part.define(layer.source);
+    module.register_module(layer.name, part);
   }
-  network.define(forward_source(architecture));
-  network.eval();
-  return network;
+  module.define(network.source);
+  module.eval();
+  return module;
 }
 
 Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -64,22 +52,23 @@ Model& Model::operator=(Model&&) noexcept = default;
 Model::~Model() = default;
 
 Result<Model> Model::build(const Architecture& architecture) {
-  Result<ParameterLayout> layout = layout_of(architecture);
-  if (!layout) return std::unexpected(layout.error());
+  const Result<Network> network = network_of(architecture);
+  if (!network) return std::unexpected(network.error());
   return catch_torch("building the network", [&]() -> Result<Model> {
     const at::NoGradGuard no_grad;
-    const auto size = static_cast<std::int64_t>(layout->size());
+    ParameterLayout layout = network->layout();
+    const auto size = static_cast<std::int64_t>(layout.size());
     const at::Tensor weights = at::zeros({size}, at::kFloat);
     const at::Tensor gradient = at::zeros({size}, at::kFloat);
-    std::vector<at::Tensor> parameters = tensors_within(weights, *layout);
-    const std::vector<at::Tensor> gradients = tensors_within(gradient, *layout);
+    std::vector<at::Tensor> parameters = tensors_within(weights, layout);
+    const std::vector<at::Tensor> gradients = tensors_within(gradient, layout);
     for (std::size_t i = 0; i < parameters.size(); ++i) {
       parameters[i].set_requires_grad(true);
       parameters[i].mutable_grad() = gradients[i];
     }
-    torch::jit::Module module = make_script_module(architecture, *layout, parameters);
+    torch::jit::Module module = make_script_module(*network, parameters);
     return Model(
-        std::make_unique<Impl>(Impl{architecture, std::move(*layout), weights, gradient, std::move(module)}));
+        std::make_unique<Impl>(Impl{architecture, std::move(layout), weights, gradient, std::move(module)}));
   });
 }
 
@@ -133,6 +122,8 @@ Result<Model> Model::clone() const {
 }
 
 Result<Bytes> Model::to_torchscript() const {
+  const Result<Network> network = network_of(impl_->architecture);
+  if (!network) return std::unexpected(network.error());
   return catch_torch("writing TorchScript", [&]() -> Result<Bytes> {
     const at::NoGradGuard no_grad;
     // Tensors of their own: one that lies within a larger storage would be saved with all of it.
@@ -140,7 +131,7 @@ Result<Bytes> Model::to_torchscript() const {
     for (const at::Tensor& tensor : tensors_within(impl_->weights, impl_->layout))
       tensors.push_back(tensor.clone().set_requires_grad(true));
     std::ostringstream out;
-    make_script_module(impl_->architecture, impl_->layout, tensors).save(out);
+    make_script_module(*network, tensors).save(out);
     return copy_of(bytes_of(out.str()));
   });
 }

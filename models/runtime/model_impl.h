@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "models/runtime/architectures/network.h"
 #include "models/runtime/model.h"
 
 namespace rivulet {
@@ -28,10 +29,9 @@ struct Model::Impl {
   }
 };
 
-/// The network of `architecture` as a TorchScript module.
-/// @param tensors one for each of the layout, in its order; the module holds these very tensors.
-torch::jit::Module make_script_module(const Architecture& architecture, const ParameterLayout& layout,
-                                      const std::vector<at::Tensor>& tensors);
+/// The network as a TorchScript module.
+/// @param tensors one for each of its layout, in its order; the module holds these very tensors.
+torch::jit::Module make_script_module(const Network& network, const std::vector<at::Tensor>& tensors);
 
 /// While it lives, this thread runs TorchScript without the profiling executor: for training that
 /// is faster (the first steps by far), and no call's latency depends on which one came first.

@@ -102,6 +102,24 @@ TEST_CASE("a release comes back as it was signed", "[models][release]") {
   CHECK(release_id(payload).hex() == sha256(payload).hex());
 }
 
+TEST_CASE("a release of the first format still reads as what it said", "[models][release]") {
+  // Written before an architecture had channels, kernel, pool, width and groups.
+  std::ifstream file("tests/models/fixtures/release_1.bin", std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(file)), {});
+  REQUIRE(text.size() == 616);
+  CHECK(decode_release(bytes_of(text)) == small_release());
+}
+
+TEST_CASE("a release keeps every field of its architecture", "[models][release]") {
+  Release release = small_release();
+  release.architecture.channels = {8, 16};
+  release.architecture.kernel = 5;
+  release.architecture.pool = 2;
+  release.architecture.width = 0.125;
+  release.architecture.groups = 4;
+  CHECK(decode_release(encode(release)) == release);
+}
+
 TEST_CASE("a release outgrows the first segment and is still one", "[models][release]") {
   Release release = small_release();
   release.known_inputs.assign(4 * 5000, 0.5F);
@@ -141,6 +159,12 @@ TEST_CASE("a release whose parts contradict each other is refused", "[models][re
   says("'../x'", [](Release& r) { r.name = "../x"; });
   says("no kind", [](Release& r) { r.architecture.kind = ""; });
   says("width of 0", [](Release& r) { r.architecture.hidden = {0}; });
+  says("width of -1", [](Release& r) { r.architecture.channels = {3, -1}; });
+  says("65 layers", [](Release& r) { r.architecture.channels.assign(65, 1); });
+  says("kernel, pool or groups of -3", [](Release& r) { r.architecture.kernel = -3; });
+  says("kernel, pool or groups of", [](Release& r) { r.architecture.pool = 1LL << 40; });
+  says("kernel, pool or groups of -1", [](Release& r) { r.architecture.groups = -1; });
+  says("width of inf", [](Release& r) { r.architecture.width = infinity; });
   says("no dimension", [](Release& r) { r.architecture.input_shape = {}; });
   says("dimension of -4", [](Release& r) { r.architecture.input_shape = {-4}; });
   says("more than", [](Release& r) { r.architecture.input_shape = {1LL << 40, 1LL << 40}; });

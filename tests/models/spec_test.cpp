@@ -81,6 +81,40 @@ TEST_CASE("a short specification has the documented defaults", "[models][spec]")
   CHECK(cnn->architecture == Architecture{"mcmahan_cnn", {}, {1, 28, 28}, 2});
 }
 
+TEST_CASE("each kind of network reads its own keys, and has defaults for them", "[models][spec]") {
+  TemporaryFolder folder;
+  const auto read = [&](const std::string& model, const std::string& shape, const std::string& task) {
+    const auto spec =
+        load(folder, "name = 'a'\n[model]\n" + model + "\n[input]\nshape = " + shape + "\n[task]\n" + task);
+    INFO((spec ? std::string() : spec.error().detail));
+    REQUIRE(spec.has_value());
+    return spec->architecture;
+  };
+  const std::string two = "classes = ['x', 'y']\n";
+  CHECK(read("architecture = 'cnn'", "[1, 8, 8]", two) == Architecture{.kind = "cnn",
+                                                                       .hidden = {128},
+                                                                       .input_shape = {1, 8, 8},
+                                                                       .outputs = 2,
+                                                                       .channels = {32, 64},
+                                                                       .kernel = 3,
+                                                                       .pool = 2});
+  CHECK(read("architecture = 'cnn1d'\nchannels = [16]\nkernel = 9\npool = 1\nhidden = [7]", "[6, 128]",
+             two) == Architecture{.kind = "cnn1d",
+                                  .hidden = {7},
+                                  .input_shape = {6, 128},
+                                  .outputs = 2,
+                                  .channels = {16},
+                                  .kernel = 9,
+                                  .pool = 1});
+  CHECK(read("architecture = 'gru'\nhidden = [32]", "[6, 128]", "kind = 'regression'\n") ==
+        Architecture{.kind = "gru", .hidden = {32}, .input_shape = {6, 128}, .outputs = 1});
+  CHECK(read("architecture = 'autoencoder'", "[4, 5]", "kind = 'anomaly'\n") ==
+        Architecture{.kind = "autoencoder", .hidden = {64, 16}, .input_shape = {4, 5}, .outputs = 20});
+  CHECK(
+      read("architecture = 'resnet18'\nwidth = 0.5\ngroups = 8", "[3, 32, 32]", two) ==
+      Architecture{.kind = "resnet18", .input_shape = {3, 32, 32}, .outputs = 2, .width = 0.5, .groups = 8});
+}
+
 TEST_CASE("regressions and anomaly models have outputs instead of classes", "[models][spec]") {
   TemporaryFolder folder;
   const auto regression = load(folder, "name = 'a'\n[input]\nshape = [4]\n[task]\nkind = 'regression'\n");
@@ -114,9 +148,35 @@ TEST_CASE("a specification with a mistake says in which line and key", "[models]
   CHECK_THAT(
       problem(
           "name = 'a'\n[model]\narchitecture = 'mcmahan_cnn'\nhidden = [5]\n[task]\nclasses = ['x', 'y']\n"),
-      StartsWith("4: model.hidden belongs to an mlp"));
+      StartsWith("4: model.hidden does not belong to mcmahan_cnn; it has no keys"));
   CHECK_THAT(problem("name = 'a'\n[model]\narchitecture = 'mcmahan_cnn'\n[input]\nshape = [28, 28]\n"),
              StartsWith("5: input.shape must be [1, 28, 28] or [784]"));
+  const auto of_model = [&](const std::string& model, const std::string& shape) {
+    return problem("name = 'a'\n[task]\nclasses = ['x', 'y']\n[input]\nshape = " + shape + "\n[model]\n" +
+                   model);
+  };
+  CHECK_THAT(of_model("architecture = 'gru'\nkernel = 3\n", "[6, 128]"),
+             StartsWith("8: model.kernel does not belong to gru; its keys are: hidden"));
+  CHECK_THAT(of_model("architecture = 'cnn'\nwdith = 3\n", "[1, 8, 8]"),
+             StartsWith("8: model.wdith is not a key"));
+  CHECK_THAT(of_model("architecture = 'cnn1d'\nkernel = 4\n", "[6, 128]"),
+             StartsWith("8: model.kernel is 4; it must be odd"));
+  CHECK_THAT(of_model("architecture = 'cnn'\nchannels = []\n", "[1, 8, 8]"),
+             StartsWith("8: model.channels must name"));
+  CHECK_THAT(
+      of_model("pool = 4\narchitecture = 'cnn1d'\n", "[6, 7]"),
+      StartsWith("7: model.pool is 4, but only 1 of the input's 7 in dimension 1 are left behind conv2"));
+  CHECK_THAT(of_model("architecture = 'cnn1d'\n", "[128]"),
+             StartsWith("5: input.shape is [128], but the input of cnn1d is [channels, length]"));
+  CHECK_THAT(
+      of_model("architecture = 'autoencoder'\n", "[4]"),
+      StartsWith("7: model.architecture is autoencoder, which rebuilds its 4 inputs, but has 2 outputs"));
+  CHECK_THAT(of_model("architecture = 'resnet18'\nwidth = 0.01\n", "[3, 8, 8]"),
+             StartsWith("8: model.width is 0.01"));
+  CHECK_THAT(of_model("architecture = 'resnet18'\ngroups = 7\n", "[3, 8, 8]"),
+             StartsWith("8: model.groups is 7; it must divide the 64 channels"));
+  CHECK_THAT(problem("name = 'a'\n[model]\narchitecture = 'cnn'\n[task]\nclasses = ['x', 'y']\n"),
+             StartsWith(" input.shape is missing"));
   CHECK_THAT(problem("name = 'a'\n[input]\nshape = []\n"), StartsWith("3: input.shape must have"));
   CHECK_THAT(problem("name = 'a'\n[input]\nshape = [-1]\n"), StartsWith("3: input.shape has an element"));
   CHECK_THAT(problem("name = 'a'\n[input]\nshape = [1048576, 1048576]\n"),

@@ -170,7 +170,7 @@ TEST_CASE("what makes no network is refused in words", "[runtime][model]") {
       {{"mlp", {}, {}, 2}, Errc::invalid, "input.shape"},
       {{"mlp", {}, {4, 0}, 2}, Errc::invalid, "input.shape"},
       {{"mlp", {}, {4}, 0}, Errc::invalid, "0 outputs"},
-      {{"mlp", {3, -1}, {4}, 2}, Errc::invalid, "model.hidden[1] is -1"},
+      {{"mlp", {3, -1}, {4}, 2}, Errc::invalid, "model.hidden has an element of -1"},
       {{"mlp", {1 << 20}, {1 << 20}, 2}, Errc::too_large, "parameters"},
       {{"mlp", {}, {1LL << 40, 1LL << 40}, 2}, Errc::too_large, "input.shape"},
       {{"mcmahan_cnn", {}, {1, 32, 32}, 10}, Errc::invalid, "28"},

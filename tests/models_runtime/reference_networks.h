@@ -78,6 +78,42 @@ inline Vector mcmahan_cnn(std::span<const double> parameters, const Vector& imag
   return mlp(parameters, x, {512, outputs});
 }
 
+inline double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
+/// Answers of a dense layer to the last state of a GRU (Cho et al. 2014, in PyTorch's form) over a window
+/// [channels, length]. Parameters: W_ih [3 hidden, channels], W_hh [3 hidden, hidden], b_ih, b_hh [3 hidden],
+/// each for reset, update and new; then the dense layer.
+inline Vector gru(std::span<const double> parameters, const Vector& window, std::size_t channels,
+                  std::size_t hidden, std::size_t outputs) {
+  const std::size_t length = window.size() / channels;
+  const auto w_ih = parameters.first(3 * hidden * channels);
+  const auto w_hh = parameters.subspan(w_ih.size(), 3 * hidden * hidden);
+  const auto b_ih = parameters.subspan(w_ih.size() + w_hh.size(), 3 * hidden);
+  const auto b_hh = parameters.subspan(w_ih.size() + w_hh.size() + 3 * hidden, 3 * hidden);
+  Vector state(hidden, 0.0);
+  for (std::size_t t = 0; t < length; ++t) {
+    const auto from_input = [&](std::size_t row) {
+      double sum = b_ih[row];
+      for (std::size_t c = 0; c < channels; ++c) sum += w_ih[row * channels + c] * window[c * length + t];
+      return sum;
+    };
+    const auto from_state = [&](std::size_t row) {
+      double sum = b_hh[row];
+      for (std::size_t h = 0; h < hidden; ++h) sum += w_hh[row * hidden + h] * state[h];
+      return sum;
+    };
+    Vector next(hidden);
+    for (std::size_t h = 0; h < hidden; ++h) {
+      const double reset = sigmoid(from_input(h) + from_state(h));
+      const double update = sigmoid(from_input(hidden + h) + from_state(hidden + h));
+      const double fresh = std::tanh(from_input(2 * hidden + h) + reset * from_state(2 * hidden + h));
+      next[h] = (1 - update) * fresh + update * state[h];
+    }
+    state = next;
+  }
+  return dense(parameters.subspan(w_ih.size() + w_hh.size() + 6 * hidden), state, outputs);
+}
+
 inline double cross_entropy(const Vector& logits, std::int64_t label) {
   double sum = 0;
   for (const double logit : logits) sum += std::exp(logit);

@@ -1,0 +1,46 @@
+#include "models/package/model_keys.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include "config/toml_reader.h"
+
+namespace rivulet {
+namespace {
+
+constexpr std::int64_t size_max = 1 << 20;
+
+}  // namespace
+
+Architecture read_architecture(TomlReader& model) {
+  const Architecture usual = default_architecture(model.choice("architecture", "mlp", architecture_kinds()));
+  Architecture architecture = usual;
+  architecture.hidden = model.integers("hidden", usual.hidden, 1, size_max);
+  architecture.channels = model.integers("channels", usual.channels, 1, size_max);
+  architecture.kernel = model.integer("kernel", usual.kernel, 0, size_max);
+  architecture.pool = model.integer("pool", usual.pool, 0, size_max);
+  architecture.width = model.number("width", usual.width, 0, size_max);
+  architecture.groups = model.integer("groups", usual.groups, 0, size_max);
+  const auto fault = find_model_fault(architecture);
+  if (!fault) return architecture;
+  model.reject(fault->key, fault->why);
+  return usual;
+}
+
+std::vector<std::int64_t> read_shape(TomlReader& input, const std::vector<std::int64_t>& otherwise) {
+  const std::vector<std::int64_t> shape = input.integers("shape", otherwise, 1, size_max);
+  if (shape.empty() && !otherwise.empty()) {
+    input.reject("shape", "must have at least one dimension");
+    return otherwise;
+  }
+  std::int64_t size = 1;
+  for (const std::int64_t dimension : shape) {
+    if (dimension < 1 || dimension > size_max / size) {
+      input.reject("shape", fmt::format("has more than {} numbers", size_max));
+      return otherwise;
+    }
+    size *= dimension;
+  }
+  return shape;
+}
+
+}  // namespace rivulet

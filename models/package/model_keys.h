@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+
+#include "models/package/architecture.h"
+
+namespace rivulet {
+
+class TomlReader;
+
+/// Reads `architecture` and the keys of its kind from [model], which specifications and experiments
+/// share; what is left out is as default_architecture has it. A key of another kind is an error of
+/// `model` that names the kind's own.
+/// @return the architecture without shape and outputs; any sound one after an error.
+Architecture read_architecture(TomlReader& model);
+
+/// Reads `shape` from [input]. @return `otherwise` if it is absent or wrong.
+std::vector<std::int64_t> read_shape(TomlReader& input, const std::vector<std::int64_t>& otherwise);
+
+}  // namespace rivulet

@@ -1,0 +1,165 @@
+"""Compares every built-in network with the same one built from torch.nn in plain Python PyTorch.
+
+  pytorch_test.py WRITE_NETWORKS    status 77, which ctest takes for a skipped test, without PyTorch or NumPy
+
+Values, gradients (as one step of descent), and the exported TorchScript files.
+"""
+
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+try:
+    import numpy
+    import torch
+    from torch import nn
+    from torch.nn import functional
+except ImportError as missing:
+    print(f"skipped: {missing}: install python3-torch and python3-numpy")
+    sys.exit(77)
+
+TOLERANCE = 1e-5
+
+
+def mlp(sizes):
+    layers = nn.ModuleDict({f"fc{i + 1}": nn.Linear(sizes[i], sizes[i + 1]) for i in range(len(sizes) - 1)})
+
+    def forward(x):
+        x = x.flatten(1)
+        for i in range(1, len(sizes) - 1):
+            x = functional.relu(layers[f"fc{i}"](x))
+        return layers[f"fc{len(sizes) - 1}"](x)
+    return layers, forward
+
+
+def cnn(convolutions, dense, kernel, pool, average=False):
+    """convolutions: channels from the input's on; dense: sizes from the flattened ones to the outputs."""
+    convolution, pooling = ((nn.Conv1d, functional.max_pool1d) if average else (nn.Conv2d, functional.max_pool2d))
+    layers = nn.ModuleDict()
+    for i in range(len(convolutions) - 1):
+        layers[f"conv{i + 1}"] = convolution(convolutions[i], convolutions[i + 1], kernel, padding=kernel // 2)
+    head, dense_forward = mlp(dense)
+    for name, layer in head.items():
+        layers[name] = layer
+
+    def forward(x):
+        for i in range(1, len(convolutions)):
+            x = pooling(functional.relu(layers[f"conv{i}"](x)), pool)
+        return dense_forward(x.mean(2) if average else x)
+    return layers, forward
+
+
+def mcmahan_cnn():
+    return cnn([1, 32, 64], [64 * 7 * 7, 512, 3], 5, 2)
+
+
+def gru():
+    layers = nn.ModuleDict({"gru": nn.GRU(3, 4, batch_first=True), "fc": nn.Linear(4, 3)})
+
+    def forward(x):
+        _, last = layers["gru"](x.transpose(1, 2))
+        return layers["fc"](last[0])
+    return layers, forward
+
+
+def autoencoder():
+    sizes = [6, 4, 2, 4, 6]
+    names = ["encoder1", "encoder2", "decoder1", "decoder2"]
+    layers = nn.ModuleDict({name: nn.Linear(sizes[i], sizes[i + 1]) for i, name in enumerate(names)})
+
+    def forward(x):
+        code = layers["encoder2"](functional.relu(layers["encoder1"](x)))
+        return layers["decoder2"](functional.relu(layers["decoder1"](code)))
+    return layers, forward
+
+
+def resnet18(first=4, groups=2):
+    """He et al. 2016 as it is usually written for CIFAR, with GroupNorm."""
+    layers = nn.ModuleDict({"conv": nn.Conv2d(3, first, 3, padding=1, bias=False), "norm": nn.GroupNorm(groups, first)})
+    blocks, inputs = [], first
+    for stage in range(4):
+        outputs = first * 2 ** stage
+        for block in range(2):
+            name, stride = f"stage{stage + 1}_block{block + 1}", 2 if stage and not block else 1
+            layers[name + "_conv1"] = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+            layers[name + "_norm1"] = nn.GroupNorm(groups, outputs)
+            layers[name + "_conv2"] = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+            layers[name + "_norm2"] = nn.GroupNorm(groups, outputs)
+            if stride != 1 or inputs != outputs:
+                layers[name + "_project"] = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+                layers[name + "_project_norm"] = nn.GroupNorm(groups, outputs)
+            blocks.append(name)
+            inputs = outputs
+    layers["fc"] = nn.Linear(inputs, 3)
+
+    def forward(x):
+        x = functional.relu(layers["norm"](layers["conv"](x)))
+        for name in blocks:
+            y = functional.relu(layers[name + "_norm1"](layers[name + "_conv1"](x)))
+            y = layers[name + "_norm2"](layers[name + "_conv2"](y))
+            if name + "_project" in layers:
+                x = layers[name + "_project_norm"](layers[name + "_project"](x))
+            x = functional.relu(x + y)
+        return layers["fc"](x.mean((2, 3)))
+    return layers, forward
+
+
+# The sizes of tests/models_runtime/small_architectures.h.
+NETWORKS = {
+    "mlp": lambda: mlp([6, 5, 4, 3]),
+    "mcmahan_cnn": mcmahan_cnn,
+    "cnn": lambda: cnn([2, 3, 4], [4 * 2 * 1, 5, 3], 3, 2),
+    "cnn1d": lambda: cnn([3, 4, 5], [5, 3], 3, 2, average=True),
+    "gru": gru,
+    "autoencoder": autoencoder,
+    "resnet18": resnet18,
+}
+
+
+def difference(a, b):
+    a, b = numpy.asarray(a), numpy.asarray(b)
+    assert a.shape == b.shape, (a.shape, b.shape)
+    return float(numpy.abs(a - b).max())
+
+
+def check(folder, kind):
+    arrays = numpy.load(folder / f"{kind}.npz")
+    weights = {name: torch.from_numpy(arrays[name]) for name in arrays.files if not name.startswith("check.")}
+    layers, forward = NETWORKS[kind]()
+    layers.load_state_dict(weights, strict=True)
+    inputs = torch.from_numpy(arrays["check.inputs"])
+    answers = forward(inputs)
+    worst = {"answers": difference(answers.detach(), arrays["check.answers"])}
+
+    if kind == "autoencoder":
+        functional.mse_loss(answers, inputs).backward()
+    else:
+        functional.cross_entropy(answers, torch.from_numpy(arrays["check.labels"]).long()).backward()
+    worst["step"] = max(difference(-tensor.grad, arrays["check.delta." + name])
+                        for name, tensor in layers.named_parameters())
+
+    loaded = torch.jit.load(str(folder / f"{kind}.pt"))
+    worst["file"] = difference(loaded(inputs).detach(), answers.detach())
+    assert {name: tuple(tensor.shape) for name, tensor in loaded.named_parameters()} == \
+        {name: tuple(tensor.shape) for name, tensor in weights.items()}, "names or shapes in the file"
+    print(f"{kind}: " + ", ".join(f"{what} {value:.1e}" for what, value in worst.items()))
+    bad = [what for what, value in worst.items() if not value <= TOLERANCE]
+    if bad:
+        print(f"{kind}: differs from PyTorch by more than {TOLERANCE} in: {', '.join(bad)}")
+    return not bad
+
+
+def main():
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        subprocess.run([sys.argv[1], name], check=True)
+        written = {path.stem for path in folder.glob("*.npz")}
+        if written != set(NETWORKS):
+            print(f"written are {sorted(written)}, but compared {sorted(NETWORKS)}")
+            return 1
+        return 0 if all([check(folder, kind) for kind in NETWORKS]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
