@@ -51,18 +51,20 @@ std::string numbers_text(RoundNumber first, RoundNumber last) {
   return first == last ? fmt::format("round {}", first) : fmt::format("rounds {} to {}", first, last);
 }
 
-/// Whether the schedule will never reach a round, and why.
-Result<std::string> why_stopped(AdminClient& client, RoundNumber round) {
+/// Why a round that is not listed will not be any more; empty if it is still to come.
+Result<std::string> why_missing(AdminClient& client, RoundNumber round) {
   const auto status = client.get_json("/v1/status");
   if (!status) return std::unexpected(status.error());
   const json& schedule = status->at("schedule");
+  if (schedule.at("started").get<RoundNumber>() > round)
+    return fmt::format("round {} is over, but not listed any more: raise [limits] rounds_listed", round);
   if (schedule.at("until").get<RoundNumber>() >= round) return std::string();
   const auto why = schedule.at("stopped").get<std::string>();
   return fmt::format("the schedule stopped before round {}: {}", round,
                      why.empty() ? "see 'rivulet status'" : why);
 }
 
-/// Gives each of the rounds when it is over. @return refused if the schedule stops before the last.
+/// Gives each of the rounds when it is over. @return refused if one of them cannot be told of.
 Status follow_rounds(AdminClient& client, RoundNumber first, RoundNumber last,
                      const std::function<void(const json&)>& ended) {
   for (RoundNumber next = first; next <= last;) {
@@ -74,7 +76,7 @@ Status follow_rounds(AdminClient& client, RoundNumber first, RoundNumber last,
       continue;
     }
     if (!round) {
-      const auto why = why_stopped(client, next);
+      const auto why = why_missing(client, next);
       if (!why) return std::unexpected(why.error());
       // It may have begun and ended between the two questions: ask once more before believing it.
       if (!why->empty() && !client.get_json(fmt::format("/v1/rounds/{}", next)))

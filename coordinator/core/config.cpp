@@ -106,6 +106,9 @@ Status check_validation(const ValidationConfig& validation, const LimitsConfig& 
            require(limits.versions_kept >= 2,
                    "[limits] versions_kept must be at least 2: a version and its fallback"),
            require(limits.verdict_rounds >= 1, "[limits] verdict_rounds must be at least 1"),
+           require(
+               limits.rounds_listed >= 1,
+               "[limits] rounds_listed must be at least 1: who waits for a round is told of it from there"),
        }) {
     if (!status) return status;
   }

@@ -42,6 +42,7 @@ TEST_CASE("a contradiction is refused and names its key", "[coordinator][config]
       {"holdout_min", [](Config& c) { c.validation.holdout_min = 0; }},
       {"versions_kept", [](Config& c) { c.limits.versions_kept = 1; }},
       {"verdict_rounds", [](Config& c) { c.limits.verdict_rounds = 0; }},
+      {"rounds_listed", [](Config& c) { c.limits.rounds_listed = 0; }},
   };
   for (const Row& row : rows) {
     Config config;
