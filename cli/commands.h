@@ -61,8 +61,10 @@ Status rotate_trust(const ConnectionOptions& connection, const std::filesystem::
 struct AuditOptions {
   bool verify = false;
   std::filesystem::path file;  ///< Of saved entries, "-" for standard input; empty: the coordinator's log.
+  std::string head;            ///< The hash that one of the entries must have; may be empty.
 };
-/// Prints the entries, or with `verify` checks their chain. @return corrupt, naming the first wrong entry.
+/// Prints the entries, or with `verify` checks their chain. @return corrupt, naming the first wrong entry,
+/// or if there is none, or none with that hash.
 Status show_audit(const ConnectionOptions& connection, const AuditOptions& options);
 
 }  // namespace rivulet::cli

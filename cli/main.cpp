@@ -41,6 +41,7 @@ struct Arguments {
   std::optional<std::uint64_t> round;
   bool verify = false;
   std::string file;
+  std::string head;
 };
 
 /// A subcommand that does something.
@@ -163,9 +164,12 @@ void add_trust_commands(CLI::App& app, Arguments& a) {
 
 void add_audit_command(CLI::App& app, Arguments& a) {
   CLI::App* audit = add(app, "audit", "Print the audit log as JSON lines", a,
-                        [&a] { return show_audit(a.connection, {a.verify, a.file}); });
+                        [&a] { return show_audit(a.connection, {a.verify, a.file, a.head}); });
   audit->add_flag("--verify", a.verify, "Check the chain of hashes instead; name the first wrong entry");
   audit->add_option("--file", a.file, "Read saved entries, not a coordinator's; - is standard input");
+  audit->add_option(
+      "--head", a.head,
+      "With --verify: the hash that one of the entries must have, such as a node's anchored head");
 }
 
 int report(std::string detail, int status) {

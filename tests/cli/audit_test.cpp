@@ -1,5 +1,7 @@
 #include "coordinator/core/audit.h"
 
+#include <nlohmann/json.hpp>
+
 #include "tests/catch.h"
 #include "tests/cli/programs.h"
 #include "tests/temporary_folder.h"
@@ -21,11 +23,18 @@ std::vector<std::string> log_of(std::size_t entries) {
   return lines;
 }
 
-Outcome verify(const std::filesystem::path& file, const std::vector<std::string>& lines) {
+Outcome verify(const std::filesystem::path& file, const std::vector<std::string>& lines,
+               const std::string& head = "") {
   std::string text;
   for (const std::string& line : lines) text += line + '\n';
   tests::write(file, text);
-  return operate({"audit", "--verify", "--file", file.string()});
+  std::vector<std::string> arguments{"audit", "--verify", "--file", file.string()};
+  if (!head.empty()) arguments.insert(arguments.end(), {"--head", head});
+  return operate(arguments);
+}
+
+std::string hash_of(const std::string& line) {
+  return nlohmann::json::parse(line).at("hash").get<std::string>();
 }
 
 void check_names(const Outcome& outcome, std::size_t entry) {
@@ -77,4 +86,33 @@ TEST_CASE("the first entry that was changed, dropped, moved or cut is named", "[
     CAPTURE(at);
     check_names(outcome, 3);
   }
+}
+
+TEST_CASE("a saved audit log is not called intact for what it does not hold", "[cli][audit]") {
+  const TemporaryFolder folder;
+  const auto file = folder.path / "audit.jsonl";
+  const auto whole = log_of(20);
+  const auto refused = [&](const Outcome& outcome, const std::string& words) {
+    INFO(outcome.err);
+    CHECK(outcome.status == 1);
+    CHECK(outcome.out.empty());
+    CHECK(is_one_line(outcome.err, "rivulet"));
+    CHECK(outcome.err.find(words) != std::string::npos);
+  };
+  refused(verify(file, {}), "no entries");
+  refused(verify(file, {}, hash_of(whole[0])), "no entries");
+
+  const std::string unproven = "missing at its end";
+  const std::vector<std::string> cut(whole.begin(), whole.begin() + 12);
+  CHECK(verify(file, cut).status == 0);
+  CHECK(verify(file, cut).out.find(unproven) != std::string::npos);
+  refused(verify(file, cut, hash_of(whole[12])), "cut or rewritten");
+  for (const std::size_t at : {std::size_t{0}, std::size_t{11}}) {
+    const Outcome outcome = verify(file, cut, hash_of(whole[at]));
+    CHECK(outcome.status == 0);
+    CHECK(outcome.out.find("12 entries") != std::string::npos);
+    CHECK((outcome.out.find(unproven) == std::string::npos) == (at == 11));
+  }
+  CHECK(verify(file, whole, "12ab").status == 2);
+  CHECK(operate({"audit", "--head", hash_of(whole[0]), "--file", file.string()}).status == 2);
 }
