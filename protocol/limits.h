@@ -31,4 +31,12 @@ struct Limits {
 inline constexpr std::uint16_t protocol_version_min = 1;
 inline constexpr std::uint16_t protocol_version_max = 1;
 
+/// The versions that a party speaks, both ends included.
+struct ProtocolRange {
+  std::uint16_t min = protocol_version_min;
+  std::uint16_t max = protocol_version_max;
+
+  bool operator==(const ProtocolRange&) const = default;
+};
+
 }  // namespace rivulet

@@ -30,18 +30,18 @@ Node* Fleet::of_session(SessionId session) {
   return at == sessions.end() ? nullptr : find(at->second);
 }
 
-std::expected<std::uint16_t, Refusal> agree_on_protocol(std::uint16_t theirs_min, std::uint16_t theirs_max) {
-  const std::uint16_t highest = std::min(theirs_max, protocol_max);
-  if (theirs_min <= theirs_max && highest >= std::max(theirs_min, protocol_min)) return highest;
-  const auto range = [](std::uint16_t least, std::uint16_t most) {
-    return least == most ? "version " + std::to_string(least)
-                         : "versions " + std::to_string(least) + " to " + std::to_string(most);
+std::expected<std::uint16_t, Refusal> agree_on_protocol(ProtocolRange theirs, ProtocolRange ours) {
+  const std::uint16_t highest = std::min(theirs.max, ours.max);
+  if (theirs.min <= theirs.max && highest >= std::max(theirs.min, ours.min)) return highest;
+  const auto words = [](ProtocolRange range) {
+    return range.min == range.max
+               ? "version " + std::to_string(range.min)
+               : "versions " + std::to_string(range.min) + " to " + std::to_string(range.max);
   };
-  const bool older = theirs_max < protocol_min;
-  return std::unexpected(
-      Refusal{Reason::unsupported_protocol, "the node speaks protocol " + range(theirs_min, theirs_max) +
-                                                ", this coordinator " + range(protocol_min, protocol_max) +
-                                                ": update the " + (older ? "node" : "coordinator")});
+  const bool older = theirs.max < ours.min;
+  return std::unexpected(Refusal{Reason::unsupported_protocol,
+                                 "the node speaks protocol " + words(theirs) + ", this coordinator " +
+                                     words(ours) + ": update the " + (older ? "node" : "coordinator")});
 }
 
 std::expected<Enrolment, Refusal> judge_enrolment(const Fleet& fleet, const PublicKey& key,

@@ -10,15 +10,12 @@
 
 #include "coordinator/core/events.h"
 #include "protocol/ids.h"
+#include "protocol/limits.h"
 #include "protocol/now.h"
 #include "protocol/reason.h"
 #include "protocol/result.h"
 
 namespace rivulet::coordinator {
-
-/// The protocol versions that this build speaks.
-inline constexpr std::uint16_t protocol_min = 1;
-inline constexpr std::uint16_t protocol_max = 1;
 
 enum class NodeState : std::uint8_t {
   active,
@@ -85,9 +82,9 @@ struct Refusal {
   bool operator==(const Refusal&) const = default;
 };
 
-/// @return the protocol version to speak: the highest that both know; unsupported_protocol with both
-/// ranges in words.
-std::expected<std::uint16_t, Refusal> agree_on_protocol(std::uint16_t theirs_min, std::uint16_t theirs_max);
+/// @param theirs untrusted. @return the protocol version to speak: the highest that both know;
+/// unsupported_protocol with both ranges in words.
+std::expected<std::uint16_t, Refusal> agree_on_protocol(ProtocolRange theirs, ProtocolRange ours = {});
 
 enum class Enrolment {
   again,     ///< The key is a member already: nothing is used up.

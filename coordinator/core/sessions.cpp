@@ -100,7 +100,7 @@ void on(Step& step, const event::HelloReceived& event) {
   if (auto wrong = judge_fleet(state, event.hello.fleet)) {
     return refuse(step, event.session, "hello_refused", event.key, std::move(*wrong));
   }
-  const auto protocol = agree_on_protocol(event.hello.protocol_min, event.hello.protocol_max);
+  const auto protocol = agree_on_protocol({event.hello.protocol_min, event.hello.protocol_max});
   if (!protocol) return refuse(step, event.session, "hello_refused", event.key, protocol.error());
   Node* node = state.fleet.find(event.key);
   if (node == nullptr) {
@@ -131,7 +131,7 @@ void on(Step& step, const event::EnrolReceived& event) {
   if (auto wrong = judge_fleet(state, event.enrol.fleet)) {
     return refuse(step, event.session, "enrolment_refused", event.key, std::move(*wrong));
   }
-  const auto protocol = agree_on_protocol(event.enrol.protocol_min, event.enrol.protocol_max);
+  const auto protocol = agree_on_protocol({event.enrol.protocol_min, event.enrol.protocol_max});
   if (!protocol) return refuse(step, event.session, "enrolment_refused", event.key, protocol.error());
   const Digest secret_hash = sha256(event.enrol.secret.span());
   const auto enrolment = judge_enrolment(state.fleet, event.key, secret_hash, step.now.utc);

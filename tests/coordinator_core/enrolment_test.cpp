@@ -80,10 +80,49 @@ TEST_CASE("hello is refused with its reason", "[coordinator][sessions]") {
   REQUIRE(detail.find("versions 2 to 4") != std::string::npos);
   REQUIRE(detail.find("version 1") != std::string::npos);
   REQUIRE(refusal_of(hello(1, {3, 2, test_fleet(), "t"})) == Reason::unsupported_protocol);
+  REQUIRE(refusal_of(hello(1, {0, 0, test_fleet(), "t"})) == Reason::unsupported_protocol);
   const auto welcome = all_of<effect::SendWelcome>(hello(1, {1, 4, test_fleet(), "t"}));
   REQUIRE(welcome.at(0).protocol == 1);
   REQUIRE(welcome.at(0).session == 7);
   REQUIRE(welcome.at(0).heartbeat_seconds == 60);
+}
+
+TEST_CASE("the highest version that both speak is chosen, or none", "[coordinator][sessions]") {
+  struct Case {
+    ProtocolRange node;
+    ProtocolRange coordinator;
+    std::uint16_t agreed;  ///< 0: none.
+  };
+  // By hand: the highest number in both ranges.
+  for (const auto& [node, coordinator, agreed] : {
+           Case{{1, 1}, {1, 1}, 1},
+           Case{{1, 1}, {1, 2}, 1},
+           Case{{1, 2}, {1, 1}, 1},
+           Case{{1, 2}, {1, 2}, 2},
+           Case{{1, 3}, {2, 5}, 3},
+           Case{{2, 3}, {1, 3}, 3},
+           Case{{1, 1}, {2, 3}, 0},
+           Case{{2, 3}, {1, 1}, 0},
+           Case{{0, 0}, {1, 1}, 0},  // Absent on the wire.
+           Case{{0, 1}, {1, 1}, 1},
+           Case{{3, 2}, {1, 5}, 0},  // No range at all.
+           Case{{0, 65535}, {1, 2}, 2},
+           Case{{65535, 65535}, {1, 1}, 0},
+       }) {
+    CAPTURE(node.min, node.max, coordinator.min, coordinator.max);
+    const auto protocol = agree_on_protocol(node, coordinator);
+    if (agreed != 0) {
+      REQUIRE(protocol == agreed);
+    } else {
+      REQUIRE(protocol.error().reason == Reason::unsupported_protocol);
+    }
+  }
+  // Who is to be updated is the one that speaks older versions alone.
+  REQUIRE(agree_on_protocol({1, 1}, {2, 3}).error().detail ==
+          "the node speaks protocol version 1, this coordinator versions 2 to 3: update the node");
+  REQUIRE(agree_on_protocol({2, 3}, {1, 1}).error().detail ==
+          "the node speaks protocol versions 2 to 3, this coordinator version 1: update the coordinator");
+  REQUIRE(agree_on_protocol({0, 0}, {1, 1}).error().detail.ends_with("update the node"));
 }
 
 TEST_CASE("a node is found by a unique prefix of its key", "[coordinator][enrolment]") {
