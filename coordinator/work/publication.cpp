@@ -1,6 +1,5 @@
 #include "coordinator/work/publication.h"
 
-#include <algorithm>
 #include <cmath>
 #include <memory>
 
@@ -8,7 +7,6 @@
 #include "coordinator/aggregation/server_optimizer.h"
 #include "coordinator/work/update_inspection.h"
 #include "models/package/snapshot.h"
-#include "protocol/codec/codec.h"
 #include "protocol/codec/norm.h"
 
 namespace rivulet::coordinator {
@@ -20,27 +18,12 @@ constexpr std::size_t manifest_bytes_max = 96 * 1024;
 /// Probabilities of the same weights on another processor or library differ by rounding alone.
 constexpr float answer_tolerance = 1e-3F;
 
-Result<std::unique_ptr<SegmentSource>> open_update(const SealedEntry& entry, std::size_t entries,
-                                                   const BlobStore& blobs) {
-  const auto codec = codec_from_number(entry.codec);
-  if (!codec) return std::unexpected(codec.error());
-  ReadBytes read = [&blobs, content = entry.content](std::uint64_t offset,
-                                                     std::span<std::byte> out) -> Status {
-    auto bytes = blobs.read(content, offset, out.size());
-    if (!bytes) return std::unexpected(bytes.error());
-    if (bytes->size() != out.size()) return fail(Errc::corrupt, "the content ends too early");
-    std::copy(bytes->begin(), bytes->end(), out.begin());
-    return {};
-  };
-  return open_segments(*codec, std::move(read), entry.content_bytes, entries);
-}
-
 Result<std::vector<float>> mean_delta(const effect::Aggregate& task, const ParameterLayout& layout,
                                       std::size_t threads, const BlobStore& blobs) {
   std::vector<std::unique_ptr<SegmentSource>> sources;
   std::vector<SealedUpdate> updates;
   for (const SealedEntry& entry : task.entries) {
-    auto source = open_update(entry, layout.size(), blobs);
+    auto source = open_update(blobs, entry.content, entry.content_bytes, entry.codec, layout.size());
     if (!source) return fail_at("update " + entry.task.hex(), source.error());
     updates.push_back({entry.task, entry.weight, entry.scale, source->get()});
     sources.push_back(std::move(*source));

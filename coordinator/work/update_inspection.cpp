@@ -2,24 +2,21 @@
 
 #include <algorithm>
 
-#include "protocol/codec/codec.h"
-
 namespace rivulet::coordinator {
-std::vector<CoordinateRange> ranges_of(const ParameterLayout& layout, TensorKind kind) {
-  std::vector<CoordinateRange> ranges;
-  std::size_t at = 0;
-  for (const TensorSpec& tensor : layout.tensors) {
-    const std::size_t end = at + tensor.size();
-    if (tensor.kind == kind && end > at) {
-      if (!ranges.empty() && ranges.back().end == at) {
-        ranges.back().end = end;
-      } else {
-        ranges.push_back({at, end});
-      }
-    }
-    at = end;
-  }
-  return ranges;
+
+Result<std::unique_ptr<SegmentSource>> open_update(const BlobStore& blobs, const ContentId& content,
+                                                   std::uint64_t bytes, std::uint16_t codec,
+                                                   std::size_t entries) {
+  const auto known = codec_from_number(codec);
+  if (!known) return std::unexpected(known.error());
+  ReadBytes read = [&blobs, content](std::uint64_t offset, std::span<std::byte> out) -> Status {
+    const auto piece = blobs.read(content, offset, out.size());
+    if (!piece) return std::unexpected(piece.error());
+    if (piece->size() != out.size()) return fail(Errc::corrupt, "the content ends too early");
+    std::copy(piece->begin(), piece->end(), out.begin());
+    return {};
+  };
+  return open_segments(*known, std::move(read), bytes, entries);
 }
 
 std::expected<UpdateFacts, Refusal> inspect_update(const effect::FetchUpdate& update,
@@ -28,16 +25,7 @@ std::expected<UpdateFacts, Refusal> inspect_update(const effect::FetchUpdate& up
     const Reason reason = error.reason == Reason::none ? Reason::corrupt_content : error.reason;
     return std::unexpected(Refusal{reason, error.detail});
   };
-  const auto codec = codec_from_number(update.codec);
-  if (!codec) return refuse(codec.error());
-  const ReadBytes read = [&](std::uint64_t offset, std::span<std::byte> out) -> Status {
-    auto bytes = blobs.read(update.content, offset, out.size());
-    if (!bytes) return std::unexpected(bytes.error());
-    if (bytes->size() != out.size()) return fail(Errc::corrupt, "the content ends too early");
-    std::copy(bytes->begin(), bytes->end(), out.begin());
-    return {};
-  };
-  const auto segments = open_segments(*codec, read, update.bytes, layout.size());
+  const auto segments = open_update(blobs, update.content, update.bytes, update.codec, layout.size());
   if (!segments) return refuse(segments.error());
   const auto statistics = inspect(**segments, ranges_of(layout, TensorKind::parameter));
   if (!statistics) return refuse(statistics.error());

@@ -6,12 +6,16 @@
 #include "coordinator/core/events.h"
 #include "coordinator/core/fleet.h"
 #include "models/package/layout.h"
+#include "protocol/codec/codec.h"
 #include "storage/blob_store.h"
 
 namespace rivulet::coordinator {
 
-/// The coordinates of the layout's tensors of one kind, neighbours joined.
-std::vector<CoordinateRange> ranges_of(const ParameterLayout& layout, TensorKind kind);
+/// An update's content, of which segments are read when they are needed. `blobs` outlives it.
+/// @param codec its number in messages. @return unsupported, corrupt; else what reading failed with.
+Result<std::unique_ptr<SegmentSource>> open_update(const BlobStore& blobs, const ContentId& content,
+                                                   std::uint64_t bytes, std::uint16_t codec,
+                                                   std::size_t entries);
 
 /// Decodes an update's content once, segment by segment, and so checks every entry.
 /// @return why the content is no good: wrong_layout, corrupt_content, bad_scale, not_finite.

@@ -19,6 +19,23 @@ std::size_t ParameterLayout::size() const {
   return entries;
 }
 
+std::vector<CoordinateRange> ranges_of(const ParameterLayout& layout, TensorKind kind) {
+  std::vector<CoordinateRange> ranges;
+  std::size_t at = 0;
+  for (const TensorSpec& tensor : layout.tensors) {
+    const std::size_t end = at + tensor.size();
+    if (tensor.kind == kind && end > at) {
+      if (!ranges.empty() && ranges.back().end == at) {
+        ranges.back().end = end;
+      } else {
+        ranges.push_back({at, end});
+      }
+    }
+    at = end;
+  }
+  return ranges;
+}
+
 Status check(const ParameterLayout& layout) {
   if (layout.tensors.empty()) return fail(Errc::invalid, "the layout has no tensor");
   if (layout.tensors.size() > tensors_max) {

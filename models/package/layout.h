@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "protocol/codec/norm.h"
 #include "protocol/result.h"
 
 namespace rivulet {
@@ -32,6 +33,10 @@ struct ParameterLayout {
   /// The length of the flat vector: all entries of all tensors.
   [[nodiscard]] std::size_t size() const;
 };
+
+/// The coordinates of the layout's tensors of one kind, in rising order with neighbours joined: which entries
+/// norms and distances count, and which are averaged outside of them.
+std::vector<CoordinateRange> ranges_of(const ParameterLayout& layout, TensorKind kind);
 
 /// More than any model of ours has; bounds what a foreign layout can claim.
 inline constexpr std::size_t tensors_max = 1 << 16;

@@ -14,16 +14,6 @@
 namespace rivulet::node {
 namespace {
 
-std::vector<CoordinateRange> parameter_ranges(const ParameterLayout& layout) {
-  std::vector<CoordinateRange> ranges;
-  std::size_t at = 0;
-  for (const TensorSpec& tensor : layout.tensors) {
-    if (tensor.kind == TensorKind::parameter && tensor.size() > 0) ranges.push_back({at, at + tensor.size()});
-    at += tensor.size();
-  }
-  return ranges;
-}
-
 event::TaskFailed failed(const TaskId& task, const Error& error, Reason otherwise) {
   return {task, error.reason == Reason::none ? otherwise : error.reason, error.detail};
 }
@@ -103,7 +93,7 @@ Result<std::vector<float>> load_weights(const BlobStore& blobs, const Release& r
   if (!initial_bytes) return std::unexpected(initial_bytes.error());
   const auto initial = decode_snapshot(SnapshotForm::fp32, release.layout, *initial_bytes);
   if (!initial) return fail(Errc::corrupt, initial.error().detail, Reason::corrupt_content);
-  const double distance = l2_distance(*weights, *initial, parameter_ranges(release.layout));
+  const double distance = l2_distance(*weights, *initial, ranges_of(release.layout, TensorKind::parameter));
   if (!(distance <= release.limits.max_distance)) {
     return fail(Errc::refused,
                 fmt::format("the weights are {:.3g} from w_0; the release allows {:.3g}", distance,
