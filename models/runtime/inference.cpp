@@ -1,9 +1,15 @@
 #include "models/runtime/inference.h"
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "models/runtime/architectures.h"
+#include "models/runtime/engine_module.h"
 #include "models/runtime/evaluation.h"
 #include "models/runtime/model_impl.h"
 #include "models/runtime/preprocessing.h"
@@ -11,43 +17,8 @@
 namespace rivulet {
 namespace {
 
-constexpr std::size_t batch_samples = 256;
-
 bool all_finite(std::span<const float> values) {
   return std::ranges::all_of(values, [](float value) { return std::isfinite(value); });
-}
-
-Status check_spec(const InferenceSpec& spec, const Network& network, std::span<const float> weights) {
-  if (network.layout() != spec.layout)
-    return fail(Errc::invalid, "the layout is not that of the architecture: the release contradicts itself");
-  if (weights.size() != spec.layout.size())
-    return fail(Errc::invalid, fmt::format("the model has {} weights, but {} were given", spec.layout.size(),
-                                           weights.size()));
-  if (!all_finite(weights)) return fail(Errc::corrupt, "a weight of the model is not finite");
-  const auto outputs = static_cast<std::size_t>(spec.architecture.outputs);
-  if (!spec.classes.empty() && spec.classes.size() != outputs)
-    return fail(Errc::invalid, fmt::format("{} class names for {} outputs", spec.classes.size(), outputs));
-  if (spec.task == TaskKind::anomaly && outputs != spec.architecture.input_size())
-    return fail(Errc::invalid,
-                fmt::format("an anomaly model rebuilds its input: it needs {} outputs, but has {}",
-                            spec.architecture.input_size(), outputs));
-  return {};
-}
-
-/// The network with its weights as constants, which LibTorch may then lay out and fuse as it likes.
-torch::jit::Module make_frozen(const InferenceSpec& spec, const Network& network,
-                               std::span<const float> weights) {
-  const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> tensors;
-  std::size_t offset = 0;
-  for (const TensorSpec& tensor : spec.layout.tensors) {
-    tensors.push_back(at::empty(tensor.shape, at::kFloat));
-    std::ranges::copy(weights.subspan(offset, tensor.size()), tensors.back().data_ptr<float>());
-    offset += tensor.size();
-  }
-  torch::jit::Module module = make_script_module(network, tensors);
-  torch::jit::Module frozen = torch::jit::freeze(module);
-  return torch::jit::optimize_for_inference(frozen);
 }
 
 Prediction make_prediction(TaskKind task, std::span<const float> input, std::span<const float> answer) {
@@ -74,13 +45,34 @@ Prediction make_prediction(TaskKind task, std::span<const float> input, std::spa
 
 }  // namespace
 
+Status check(const InferenceSpec& spec, std::span<const float> weights) {
+  const Result<Network> network = network_of(spec.architecture);
+  if (!network) return std::unexpected(network.error());
+  if (network->layout() != spec.layout)
+    return fail(Errc::invalid, "the layout is not that of the architecture: the release contradicts itself");
+  if (weights.size() != spec.layout.size())
+    return fail(Errc::invalid, fmt::format("the model has {} weights, but {} were given", spec.layout.size(),
+                                           weights.size()));
+  if (!all_finite(weights)) return fail(Errc::corrupt, "a weight of the model is not finite");
+  const auto outputs = static_cast<std::size_t>(spec.architecture.outputs);
+  if (!spec.classes.empty() && spec.classes.size() != outputs)
+    return fail(Errc::invalid, fmt::format("{} class names for {} outputs", spec.classes.size(), outputs));
+  if (spec.task == TaskKind::anomaly && outputs != spec.architecture.input_size())
+    return fail(Errc::invalid,
+                fmt::format("an anomaly model rebuilds its input: it needs {} outputs, but has {}",
+                            spec.architecture.input_size(), outputs));
+  return {};
+}
+
 struct InferenceModel::Impl {
   InferenceSpec spec;
   Preprocessor preprocessor;
+  Engine engine;
   // Running a module is thread-safe, though LibTorch has not marked it const.
-  mutable torch::jit::Module module;
+  mutable torch::jit::Module single;                ///< For one sample,
+  mutable std::optional<torch::jit::Module> batch;  ///< and for more, where that needs one of its own.
 
-  /// @param raw [n * input_size], checked; n at least 1 and at most batch_samples.
+  /// @param raw [n * input_size], checked; n at least 1 and at most inference_batch.
   Status predict(std::span<const float> raw, std::vector<Prediction>& predictions) const {
     std::vector<float> inputs(raw.begin(), raw.end());
     preprocessor.apply(inputs);
@@ -93,7 +85,11 @@ struct InferenceModel::Impl {
       const at::Tensor x = at::from_blob(
           inputs.data(), {static_cast<std::int64_t>(samples), static_cast<std::int64_t>(input_size)},
           at::kFloat);
+      torch::jit::Module& module = samples > 1 && batch ? *batch : single;
       const at::Tensor y = module.forward({x}).toTensor().contiguous();
+      if (y.numel() != static_cast<std::int64_t>(samples * outputs))
+        return fail(Errc::invalid, fmt::format("the network answers {} numbers to {} samples of {} outputs",
+                                               y.numel(), samples, outputs));
       const std::span<const float> answers(y.data_ptr<float>(), samples * outputs);
       for (std::size_t i = 0; i < samples; ++i) {
         const auto answer = answers.subspan(i * outputs, outputs);
@@ -115,23 +111,39 @@ InferenceModel& InferenceModel::operator=(InferenceModel&&) noexcept = default;
 InferenceModel::~InferenceModel() = default;
 
 const InferenceSpec& InferenceModel::spec() const { return impl_->spec; }
+const Engine& InferenceModel::engine() const { return impl_->engine; }
 std::size_t InferenceModel::input_size() const { return impl_->preprocessor.input_size(); }
 
-Result<InferenceModel> InferenceModel::load(const InferenceSpec& spec, std::span<const float> weights) {
-  const Result<Network> network = network_of(spec.architecture);
-  if (!network) return std::unexpected(network.error());
-  if (Status status = check_spec(spec, *network, weights); !status) return std::unexpected(status.error());
+Result<InferenceModel> InferenceModel::load(const InferenceSpec& spec, std::span<const float> weights,
+                                            const EngineSetup& setup) {
+  if (Status status = rivulet::check(spec, weights); !status) return std::unexpected(status.error());
   Result<Preprocessor> preprocessor = Preprocessor::make(spec.preprocessing, spec.architecture.input_shape);
   if (!preprocessor) return std::unexpected(preprocessor.error());
-  return catch_torch("loading the model", [&]() -> Result<InferenceModel> {
-    auto impl = std::make_unique<const Impl>(
-        Impl{spec, std::move(*preprocessor), make_frozen(spec, *network, weights)});
-    // One request before any caller's: it compiles what is compiled lazily, and shows a model that overflows.
-    const std::vector<float> zeros(impl->preprocessor.input_size());
-    std::vector<Prediction> first;
-    if (Status status = impl->predict(zeros, first); !status) return std::unexpected(status.error());
-    return InferenceModel(std::move(impl));
-  });
+  Result<torch::jit::Module> single = make_engine_module(spec, weights, setup);
+  if (!single) return std::unexpected(single.error());
+  std::optional<torch::jit::Module> batch;
+  if (is_int8(setup.engine.kind)) {
+    Result<torch::jit::Module> built = make_engine_module(spec, weights, setup);
+    if (!built) return std::unexpected(built.error());
+    batch = std::move(*built);
+  }
+  auto impl = std::make_unique<const Impl>(
+      Impl{spec, std::move(*preprocessor), setup.engine, std::move(*single), std::move(batch)});
+  // Requests before any caller's: they compile what is compiled lazily, settle for which shape each copy is
+  // prepared, and show a model that overflows.
+  std::vector<Prediction> first;
+  const std::vector<float> zeros(impl->preprocessor.input_size() * (impl->batch ? inference_batch : 1));
+  for (const std::size_t numbers : {impl->preprocessor.input_size(), zeros.size()})
+    if (Status status = impl->predict(std::span(zeros).first(numbers), first); !status) {
+      // What the passes of LibTorch made may fail only when it runs.
+      if (is_int8(setup.engine.kind) && status.error().code == Errc::internal)
+        status.error().code = Errc::unsupported;
+      return std::unexpected(status.error());
+    }
+#if defined(__GLIBC__)
+  ::malloc_trim(0);  // Building takes several times the memory of what is built.
+#endif
+  return InferenceModel(std::move(impl));
 }
 
 Status InferenceModel::check(std::span<const float> raw_sample) const {
@@ -164,8 +176,8 @@ Result<std::vector<Prediction>> InferenceModel::infer_batch(std::span<const floa
       return fail_at(fmt::format("sample {}", i), status.error());
   std::vector<Prediction> predictions;
   predictions.reserve(samples);
-  for (std::size_t begin = 0; begin < samples; begin += batch_samples) {
-    const std::size_t batch = std::min(batch_samples, samples - begin);
+  for (std::size_t begin = 0; begin < samples; begin += inference_batch) {
+    const std::size_t batch = std::min(inference_batch, samples - begin);
     if (Status status = impl_->predict(raw_samples.subspan(begin * size, batch * size), predictions); !status)
       return std::unexpected(status.error());
   }

@@ -9,6 +9,8 @@
 #include "models/package/architecture.h"
 #include "models/package/layout.h"
 #include "models/package/preprocessing.h"
+#include "models/quantization/engine.h"
+#include "models/quantization/ranges.h"
 #include "protocol/result.h"
 
 namespace rivulet {
@@ -21,6 +23,22 @@ struct InferenceSpec {
   std::vector<std::string> classes;  ///< Names of a classification's outputs, or empty.
 };
 
+/// Whether specification and weights make a model. @param weights [spec.layout.size()].
+/// @return invalid when the parts don't fit each other, corrupt when a weight is not finite.
+Status check(const InferenceSpec& spec, std::span<const float> weights);
+
+/// How a model is to be run.
+struct EngineSetup {
+  Engine engine{};  ///< By default fp32, optimized for inference.
+  /// Of EngineKind::int8_static, from calibrate() on the same network; the others don't look at it.
+  ActivationRanges ranges{};
+
+  bool operator==(const EngineSetup&) const = default;
+};
+
+/// More samples than this run one batch after the other: it bounds the memory of activations.
+inline constexpr std::size_t inference_batch = 32;
+
 /// The answer to one sample: of a classification the class and the probabilities, else the values.
 struct Prediction {
   std::int64_t class_index = -1;     ///< -1 unless a classification; a tie goes to the lower index.
@@ -30,15 +48,18 @@ struct Prediction {
   bool operator==(const Prediction&) const = default;
 };
 
-/// A loaded model that answers requests. Immutable, and thread-safe: share one among all callers.
+/// A loaded model that answers requests. Immutable, and thread-safe: share one among all callers. In int8
+/// it holds its weights packed twice, for single samples and for batches, since an int8 convolution is
+/// fastest at the shape that it meets first; both are warm when load() returns.
 class InferenceModel {
  public:
   struct Impl;
 
-  /// @param weights [layout.size()], finite.
+  /// @param weights [layout.size()], finite; the model keeps its own copy.
   /// @return invalid when the parts don't fit each other, corrupt when a weight or an answer is not
-  /// finite, internal if LibTorch fails.
-  static Result<InferenceModel> load(const InferenceSpec& spec, std::span<const float> weights);
+  /// finite, unsupported where the engine can't run this model, internal if LibTorch fails.
+  static Result<InferenceModel> load(const InferenceSpec& spec, std::span<const float> weights,
+                                     const EngineSetup& setup = {});
 
   explicit InferenceModel(std::unique_ptr<const Impl> impl);
   InferenceModel(InferenceModel&&) noexcept;
@@ -46,6 +67,7 @@ class InferenceModel {
   ~InferenceModel();
 
   [[nodiscard]] const InferenceSpec& spec() const;
+  [[nodiscard]] const Engine& engine() const;
   /// How many numbers a sample has.
   [[nodiscard]] std::size_t input_size() const;
 

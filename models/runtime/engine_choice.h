@@ -1,0 +1,70 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "models/quantization/engine.h"
+#include "models/runtime/inference.h"
+#include "models/runtime/int8/backend.h"
+#include "protocol/result.h"
+
+namespace rivulet {
+
+/// What a right engine answers to these inputs. Outputs are those of answers_of: the probabilities of a
+/// classification, else the values.
+struct KnownAnswers {
+  std::span<const float> inputs;   ///< Raw samples, [n * input_size], n at least 1.
+  std::span<const float> outputs;  ///< [n * outputs a sample].
+  float tolerance = 0;             ///< The greatest difference of any number.
+};
+
+/// All predictions' probabilities (of a classification) or values, one after the other.
+std::vector<float> answers_of(TaskKind task, std::span<const Prediction> predictions);
+
+/// How the latency of an engine is measured: the median of calls with one sample, after `warm_up` of them,
+/// for `time_max` but at least `calls_min` and at most `calls_max` calls.
+struct LatencyPlan {
+  std::size_t warm_up = 5;
+  std::size_t calls_min = 15;
+  std::size_t calls_max = 200;
+  std::chrono::nanoseconds time_max = std::chrono::milliseconds(300);
+};
+
+/// A monotonic clock; injected.
+using Stopwatch = std::function<std::chrono::nanoseconds()>;
+
+/// Microseconds a call of infer() takes. @param sample [input_size]. @return the errors of infer.
+Result<double> measure_latency(const InferenceModel& model, std::span<const float> sample,
+                               const LatencyPlan& plan, const Stopwatch& now);
+
+struct EngineQuestion {
+  InferenceSpec spec;
+  std::span<const float> weights;            ///< [spec.layout.size()]
+  const ActivationRanges* ranges = nullptr;  ///< Null: there are none, so no static int8.
+  KnownAnswers fp32;                         ///< What the fp32 engines are held to.
+  KnownAnswers int8;  ///< What the int8 engines are held to: other outputs, or a wider tolerance.
+  std::vector<Engine> candidates = candidate_engines();
+  LatencyPlan latency = {};
+};
+
+struct EngineChoice {
+  EngineSetup setup;                ///< For InferenceModel::load.
+  std::vector<EngineTrial> trials;  ///< Of every candidate, in their order: for the log.
+};
+
+/// Loads every candidate in turn, holds it against the known answers one sample at a time and in a batch,
+/// times it, and takes the fastest right one (see choose()). Candidates are loaded one at a time.
+/// Call it on a thread that use_one_thread() governs, with nothing else running, or the times mislead.
+/// @return invalid when question and answers don't fit each other; unsupported, with all the reasons,
+/// when no candidate is right.
+Result<EngineChoice> choose_engine(const EngineQuestion& question, const Stopwatch& now);
+
+/// One line for the log: "fp32-optimized 480 us, int8-static-onednn 190 us (taken), int8-static-qnnpack
+/// refused: …".
+std::string describe(const EngineChoice& choice);
+
+}  // namespace rivulet

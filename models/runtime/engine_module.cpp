@@ -1,0 +1,54 @@
+#include "models/runtime/engine_module.h"
+
+#include <torch/csrc/jit/passes/dead_code_elimination.h>
+
+#include "models/runtime/architectures.h"
+#include "models/runtime/int8/module_int8.h"
+#include "models/runtime/model_impl.h"
+#include "protocol/assert.h"
+
+namespace rivulet {
+
+torch::jit::Module make_float_module(const InferenceSpec& spec, std::span<const float> weights) {
+  const at::NoGradGuard no_grad;
+  const Result<Network> network = network_of(spec.architecture);
+  RIVULET_ASSERT(network.has_value());
+  std::vector<at::Tensor> tensors;
+  std::size_t offset = 0;
+  for (const TensorSpec& tensor : spec.layout.tensors) {
+    tensors.push_back(at::empty(tensor.shape, at::kFloat));
+    std::ranges::copy(weights.subspan(offset, tensor.size()), tensors.back().data_ptr<float>());
+    offset += tensor.size();
+  }
+  return make_script_module(*network, tensors);
+}
+
+torch::jit::Module optimize_frozen(torch::jit::Module frozen) {
+  torch::jit::Module optimized = torch::jit::optimize_for_inference(frozen);
+  // Dense layers got transposed weights; until then the dead ones stay in the graph and in memory.
+  torch::jit::EliminateDeadCode(optimized.get_method("forward").graph());
+  return optimized;
+}
+
+Result<torch::jit::Module> make_engine_module(const InferenceSpec& spec, std::span<const float> weights,
+                                              const EngineSetup& setup) {
+  const Engine& engine = setup.engine;
+  if (is_int8(engine.kind) != (engine.backend != Int8Backend::none))
+    return fail(Errc::invalid, fmt::format("the engine {} needs {} int8 backend", name(engine),
+                                           is_int8(engine.kind) ? "an" : "no"));
+  const auto make = [&] { return make_float_module(spec, weights); };
+  switch (engine.kind) {
+    case EngineKind::fp32_script:
+      return catch_torch("building the network", [&]() -> Result<torch::jit::Module> { return make(); });
+    case EngineKind::fp32_optimized:
+      return catch_torch("optimizing the network", [&]() -> Result<torch::jit::Module> {
+        const at::NoGradGuard no_grad;
+        return optimize_frozen(torch::jit::freeze(make()));
+      });
+    case EngineKind::int8_static: return int8::build_static(make, setup.ranges, engine.backend, engine.bits);
+    case EngineKind::int8_dynamic: return int8::build_dynamic(make, engine.backend, engine.bits);
+  }
+  return fail(Errc::invalid, "the engine is of no known kind");
+}
+
+}  // namespace rivulet

@@ -1,0 +1,284 @@
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <torch/script.h>
+
+#include <algorithm>
+#include <set>
+
+#include "models/package/snapshot.h"
+#include "models/runtime/int8/backend.h"
+#include "models/runtime/int8/module_int8.h"
+#include "tests/catch.h"
+#include "tests/models_quantization/networks.h"
+
+using namespace rivulet;
+using torch::jit::Module;
+
+namespace {
+
+/// A network put together from layers in TorchScript source, with random weights from a seed.
+class Builder {
+ public:
+  Builder()
+      : unit_(std::make_shared<torch::jit::CompilationUnit>()), network_({"__torch__.Network"}, unit_) {}
+
+  /// @param type of torch.nn.modules, e.g. "conv.Conv2d".
+  Builder& layer(const std::string& name, const std::string& type,
+                 const std::vector<std::pair<std::string, std::vector<std::int64_t>>>& tensors,
+                 const std::string& body) {
+    Module part(c10::QualifiedName("__torch__.torch.nn.modules." + type), unit_, /*shouldMangle=*/true);
+    for (const auto& [tensor_name, shape] : tensors) {
+      const bool positive = tensor_name == "running_var";
+      const at::Tensor tensor = at::empty(shape, at::kFloat);
+      const auto count = static_cast<std::size_t>(tensor.numel());
+      std::ranges::copy(testing::uniform(count, positive ? 0.5 : -0.3, positive ? 1.5 : 0.3, ++seed_),
+                        tensor.data_ptr<float>());
+      part.register_parameter(tensor_name, tensor, /*is_buffer=*/tensor_name.starts_with("running"));
+    }
+    part.define("def forward(self, x):\n    return " + body + "\n");
+    network_.register_module(name, part);
+    return *this;
+  }
+  Builder& convolution(const std::string& name, std::int64_t inputs, std::int64_t outputs,
+                       const std::string& padding = "[1, 1]") {
+    return layer(name, "conv.Conv2d", {{"weight", {outputs, inputs, 3, 3}}, {"bias", {outputs}}},
+                 "torch.conv2d(x, self.weight, self.bias, [1, 1], " + padding + ")");
+  }
+  Builder& dense(const std::string& name, std::int64_t inputs, std::int64_t outputs) {
+    return layer(name, "linear.Linear", {{"weight", {outputs, inputs}}, {"bias", {outputs}}},
+                 "torch.linear(x, self.weight, self.bias)");
+  }
+  Module finish(const std::string& lines) {
+    network_.define("def forward(self, x):\n" + lines);
+    network_.eval();
+    return network_;
+  }
+
+ private:
+  std::shared_ptr<torch::jit::CompilationUnit> unit_;
+  Module network_;
+  std::uint64_t seed_ = 0;
+};
+
+at::Tensor random(const std::vector<std::int64_t>& shape, std::uint64_t seed) {
+  const at::Tensor tensor = at::empty(shape, at::kFloat);
+  std::ranges::copy(testing::uniform(static_cast<std::size_t>(tensor.numel()), -1, 1, seed),
+                    tensor.data_ptr<float>());
+  return tensor;
+}
+
+at::Tensor run(const Module& module, const at::Tensor& x) {
+  const c10::InferenceMode inference;
+  Module copy = module;
+  return copy.forward({x}).toTensor().contiguous();
+}
+
+double signal_to_noise(const at::Tensor& expected, const at::Tensor& actual) {
+  return testing::signal_to_noise({expected.data_ptr<float>(), static_cast<std::size_t>(expected.numel())},
+                                  {actual.data_ptr<float>(), static_cast<std::size_t>(actual.numel())});
+}
+
+Result<Module> build_static(const int8::ModuleFactory& make, const ActivationRanges& ranges) {
+  return int8::build_static(make, ranges, int8_backends().at(0), activation_bits_of_cpu());
+}
+
+Result<Module> build_dynamic(const int8::ModuleFactory& make) {
+  return int8::build_dynamic(make, int8_backends().at(0), activation_bits_of_cpu());
+}
+
+std::multiset<std::string> operators_of(const Module& module) {
+  std::multiset<std::string> names;
+  for (torch::jit::Node* node : module.get_method("forward").graph()->nodes())
+    names.insert(node->kind().toQualString());
+  return names;
+}
+
+/// The integers of every packed weight in a module, one list for each.
+std::set<std::vector<std::int8_t>> packed_integers(const Module& module) {
+  std::set<std::vector<std::int8_t>> all;
+  for (const auto& attribute : module.named_attributes(/*recurse=*/false)) {
+    if (!attribute.value.isCustomClass()) continue;
+    const std::string type = attribute.value.type()->annotation_str();
+    torch::jit::Stack stack{attribute.value};
+    const bool is_dense = type.find("Linear") != std::string::npos;
+    c10::Dispatcher::singleton()
+        .findSchemaOrThrow(is_dense ? "quantized::linear_unpack" : "quantized::conv2d_unpack", "")
+        .callBoxed(stack);
+    const at::Tensor integers = stack.at(0).toTensor().int_repr().contiguous();
+    const auto* begin = integers.data_ptr<std::int8_t>();
+    all.insert({begin, begin + integers.numel()});
+  }
+  return all;
+}
+
+/// Those that a snapshot of the module's weights travels with.
+std::set<std::vector<std::int8_t>> snapshot_integers(const Module& module) {
+  std::set<std::vector<std::int8_t>> all;
+  for (const auto& [name, tensor] : module.named_parameters()) {
+    if (tensor.dim() < 2) continue;
+    const ParameterLayout layout{{{name, tensor.sizes().vec(), TensorKind::parameter}}};
+    const auto count = static_cast<std::size_t>(tensor.numel());
+    const Bytes snapshot =
+        encode_snapshot(SnapshotForm::int8, layout, {tensor.data_ptr<float>(), count}).value();
+    const auto* begin = reinterpret_cast<const std::int8_t*>(snapshot.data()) + snapshot.size() - count;
+    all.insert({begin, begin + count});
+  }
+  return all;
+}
+
+Module small_network() {
+  return Builder()
+      .convolution("conv1", 2, 8)
+      .convolution("conv2", 8, 6)
+      .dense("fc1", 96, 20)
+      .dense("fc2", 20, 4)
+      .finish(
+          "    x = torch.relu(self.conv1.forward(x))\n"
+          "    x = torch.max_pool2d(torch.relu(self.conv2.forward(x)), [2, 2])\n"
+          "    x = x.view([-1, 96])\n"
+          "    return self.fc2.forward(torch.relu(self.fc1.forward(x)))\n");
+}
+
+}  // namespace
+
+TEST_CASE("static int8 has the integers of our snapshots, and fuses ReLU", "[int8][torchscript]") {
+  const at::Tensor x = random({8, 2, 8, 8}, 50);
+  const ActivationRanges ranges = int8::calibrate(small_network, {&x, 1}).value();
+  CHECK(ranges.left_in_float.empty());
+  const Module built = build_static(small_network, ranges).value();
+  CHECK(packed_integers(built) == snapshot_integers(small_network()));
+  CHECK(packed_integers(built).size() == 4);
+  const std::multiset<std::string> operators = operators_of(built);
+  CHECK(operators.count("quantized::conv2d_relu") == 2);
+  CHECK(operators.count("quantized::linear_relu") == 1);
+  CHECK(operators.count("quantized::linear") == 1);
+  CHECK(operators.count("aten::quantize_per_tensor") == 1);
+  CHECK(operators.count("aten::view") == 0);
+  CHECK(signal_to_noise(run(small_network(), x), run(built, x)) > 30);
+}
+
+TEST_CASE("dynamic int8 has the integers of our snapshots in its dense layers", "[int8][torchscript]") {
+  const auto make = [] {
+    return Builder()
+        .dense("fc1", 30, 20)
+        .dense("fc2", 20, 4)
+        .finish("    return self.fc2.forward(torch.relu(self.fc1.forward(x)))\n");
+  };
+  const Module built = build_dynamic(make).value();
+  CHECK(packed_integers(built) == snapshot_integers(make()));
+  CHECK(operators_of(built).count("quantized::linear_dynamic") == 2);
+  const at::Tensor x = random({5, 30}, 51);
+  CHECK(signal_to_noise(run(make(), x), run(built, x)) > 30);
+}
+
+TEST_CASE("batch norm goes into the convolution before it", "[int8][torchscript]") {
+  const auto make = [] {
+    return Builder()
+        .convolution("conv", 3, 8)
+        .layer("norm", "batchnorm.BatchNorm2d",
+               {{"weight", {8}}, {"bias", {8}}, {"running_mean", {8}}, {"running_var", {8}}},
+               "torch.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var, False, 0.1, "
+               "1e-5, "
+               "False)")
+        .finish("    return torch.relu(self.norm.forward(self.conv.forward(x)))\n");
+  };
+  const at::Tensor x = random({4, 3, 6, 6}, 52);
+  const Module built = build_static(make, int8::calibrate(make, {&x, 1}).value()).value();
+  CHECK(operators_of(built).count("quantized::conv2d_relu") == 1);
+  CHECK(operators_of(built).count("aten::batch_norm") == 0);
+  CHECK(signal_to_noise(run(make(), x), run(built, x)) > 30);
+}
+
+TEST_CASE("what LibTorch refuses to quantize is left in float by name", "[int8][torchscript]") {
+  const auto make = [] {
+    return Builder()
+        .convolution("first", 3, 8)
+        .convolution("same", 8, 8, "\"same\"")
+        .layer("up", "conv.ConvTranspose2d", {{"weight", {8, 4, 2, 2}}, {"bias", {4}}},
+               "torch.conv_transpose2d(x, self.weight, self.bias, [2, 2])")
+        .convolution("last", 4, 2)
+        .finish(
+            "    x = torch.relu(self.same.forward(torch.relu(self.first.forward(x))))\n"
+            "    return self.last.forward(self.up.forward(x))\n");
+  };
+  const at::Tensor x = random({4, 3, 6, 6}, 53);
+  const ActivationRanges ranges = int8::calibrate(make, {&x, 1}).value();
+  CHECK(ranges.left_in_float == std::vector<std::string>{"same", "up"});
+  const Module built = build_static(make, ranges).value();
+  const std::multiset<std::string> operators = operators_of(built);
+  CHECK(operators.count("quantized::conv2d_relu") == 1);
+  CHECK(operators.count("quantized::conv2d") == 1);
+  CHECK(signal_to_noise(run(make(), x), run(built, x)) > 30);
+  // Who holds ranges without those names learns why.
+  const Error error = build_static(make, {ranges.values, {}}).error();
+  CHECK((error.code == Errc::unsupported || error.code == Errc::invalid));
+}
+
+TEST_CASE("the order of the ranges hangs on the graph alone", "[int8][torchscript][ranges]") {
+  // Many activations watched in one graph, whose observers LibTorch inserts in the order of addresses.
+  const auto make = [] {
+    Builder builder;
+    std::string lines = "    sum = self.c0.forward(x)\n";
+    builder.convolution("c0", 3, 4);
+    for (int i = 1; i < 12; ++i) {
+      const std::string name = "c" + std::to_string(i);
+      builder.convolution(name, 3, 4);
+      lines += "    sum = torch.add(sum, self." + name + ".forward(x))\n";
+    }
+    return builder.finish(lines + "    return torch.cat([sum, torch.relu(sum)], 1)\n");
+  };
+  const at::Tensor x = random({2, 3, 6, 6}, 54);
+  const ActivationRanges first = int8::calibrate(make, {&x, 1}).value();
+  CHECK(first.values.size() >= 24);
+  std::vector<std::vector<char>> disturbance;  // Moves later allocations to other addresses.
+  const at::Tensor expected = run(build_static(make, first).value(), x);
+  for (std::size_t i = 1; i <= 6; ++i) {
+    disturbance.emplace_back(1000 * i);
+    CHECK(int8::calibrate(make, {&x, 1}).value() == first);
+    CHECK(at::equal(run(build_static(make, first).value(), x), expected));
+  }
+  CHECK(signal_to_noise(run(make(), x), expected) > 30);
+}
+
+TEST_CASE("recurrent layers multiply in dynamic int8", "[int8][torchscript]") {
+  const std::string kind = GENERATE("gru", "lstm");
+  const std::int64_t gates = kind == "gru" ? 3 : 4;
+  constexpr std::int64_t hidden = 24;
+  const auto make = [&] {
+    // Two layers in both directions; the second one reads both directions of the first.
+    std::vector<std::pair<std::string, std::vector<std::int64_t>>> tensors;
+    std::string parameters;
+    for (const std::string suffix : {"l0", "l0_reverse", "l1", "l1_reverse"}) {
+      const std::int64_t inputs = suffix.starts_with("l0") ? 6 : 2 * hidden;
+      for (const auto& [name, shape] : std::vector<std::pair<std::string, std::vector<std::int64_t>>>{
+               {"weight_ih_" + suffix, {gates * hidden, inputs}},
+               {"weight_hh_" + suffix, {gates * hidden, hidden}},
+               {"bias_ih_" + suffix, {gates * hidden}},
+               {"bias_hh_" + suffix, {gates * hidden}}}) {
+        tensors.emplace_back(name, shape);
+        parameters += (parameters.empty() ? "self." : ", self.") + name;
+      }
+    }
+    const std::string state = "torch.zeros([4, x.size(1), 24])";
+    return Builder()
+        .layer("cells", kind == "gru" ? "rnn.GRU" : "rnn.LSTM", tensors,
+               "torch." + kind + "(x, " + (kind == "gru" ? state : "[" + state + ", " + state + "]") + ", [" +
+                   parameters + "], True, 2, 0.0, False, True, False)[0]")
+        .dense("fc", 2 * hidden, 3)
+        .finish("    return self.fc.forward(self.cells.forward(x))\n");
+  };
+  const Module built = build_dynamic(make).value();
+  CHECK(operators_of(built).count("aten::quantized_" + kind) == 1);
+  CHECK(operators_of(built).count("aten::" + kind) == 0);
+  CHECK(operators_of(built).count("quantized::linear_dynamic") == 1);
+  const at::Tensor x = random({10, 3, 6}, 55);
+  CHECK(signal_to_noise(run(make(), x), run(built, x)) > 30);
+}
+
+TEST_CASE("a model without anything to quantize is unsupported, with the reason", "[int8][torchscript]") {
+  const auto make = [] { return Builder().finish("    return torch.sin(x)\n"); };
+  const at::Tensor x = random({2, 3}, 56);
+  CHECK(int8::calibrate(make, {&x, 1}).error() ==
+        Error{Errc::unsupported, "the model has no operation that LibTorch's static int8 knows"});
+  CHECK(build_dynamic(make).error() ==
+        Error{Errc::unsupported, "the model has no dense, GRU or LSTM layer with constant weights"});
+}
