@@ -145,6 +145,10 @@ Event run_evaluation(const effect::Evaluate& task, const BlobStore& blobs, Engin
   const auto after = engine.score(*release, *candidate);
   if (!before) return failed(task.task, before.error(), Reason::too_few_samples);
   if (!after) return failed(task.task, after.error(), Reason::too_few_samples);
+  if (before->right.size() != after->right.size()) {
+    return failed(task.task, {Errc::conflict, "the holdout changed between the two scores"},
+                  Reason::too_few_samples);
+  }
   event::EvaluationDone done;
   done.task = task.task;
   for (std::size_t i = 0; i < before->right.size(); ++i) {
