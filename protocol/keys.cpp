@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 
 #include "protocol/assert.h"
@@ -39,6 +40,38 @@ struct File {
 };
 
 std::string reason() { return std::strerror(errno); }
+
+std::unexpected<Error> cannot(const char* what, const std::filesystem::path& file) {
+  return fail(errno == ENOSPC || errno == EDQUOT ? Errc::storage_full : Errc::storage,
+              std::string("cannot ") + what + " key file " + file.string() + ": " + reason());
+}
+
+Status write_and_sync(const std::string& path, ByteSpan text) {
+  const File file{::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)};
+  if (file.descriptor < 0) return cannot("create", path);
+  const ssize_t written = ::write(file.descriptor, text.data(), text.size());
+  if (written >= 0 && written != static_cast<ssize_t>(text.size())) errno = ENOSPC;
+  if (written != static_cast<ssize_t>(text.size()) || ::fsync(file.descriptor) != 0)
+    return cannot("write", path);
+  return {};
+}
+
+/// Renames, unless the name is taken. @return false with errno set.
+bool give_unused_name(const std::string& from, const std::filesystem::path& to) {
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return true;
+  if (errno != EINVAL && errno != ENOSYS) return false;
+  // A network's file system may not know it; all of those know links, which never replace either.
+  if (::link(from.c_str(), to.c_str()) != 0) return false;
+  ::unlink(from.c_str());  // Best effort: the next save of this key removes it.
+  return true;
+}
+
+/// @return false with errno set.
+bool sync_folder_of(const std::filesystem::path& path) {
+  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
+  const File file{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  return file.descriptor >= 0 && ::fsync(file.descriptor) == 0;
+}
 
 }  // namespace
 
@@ -91,22 +124,24 @@ Result<SecretKey> SecretKey::load(const std::filesystem::path& path) {
 }
 
 Status SecretKey::save(const std::filesystem::path& path) const {
-  const File file{::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600)};
-  if (file.descriptor < 0) {
-    return fail(errno == EEXIST ? Errc::conflict : Errc::storage,
-                "cannot create key file " + path.string() + ": " + reason());
-  }
   std::unique_ptr<std::byte[], Wipe> text(guarded(key_file_bytes + 1));
   sodium_bin2hex(reinterpret_cast<char*>(text.get()), key_file_bytes + 1, raw(secret_.get()), seed_bytes);
   text[key_file_bytes - 1] = std::byte{'\n'};
-  const ssize_t written = ::write(file.descriptor, text.get(), key_file_bytes);
-  if (written != static_cast<ssize_t>(key_file_bytes) || ::fsync(file.descriptor) != 0) {
-    const Error error{errno == ENOSPC ? Errc::storage_full : Errc::storage,
-                      "cannot write key file " + path.string() + ": " + reason()};
-    ::unlink(path.c_str());
-    return std::unexpected(error);
+  const std::string temporary = path.string() + ".new";
+  ::unlink(temporary.c_str());  // What a crash left there was never a key; whatever its mode, it goes.
+  Status status = write_and_sync(temporary, {text.get(), key_file_bytes});
+  if (status && !give_unused_name(temporary, path)) {
+    status = errno == EEXIST ? fail(Errc::conflict, "key file " + path.string() + " exists already")
+                             : cannot("name", path);
   }
-  return {};
+  if (!status) {
+    ::unlink(temporary.c_str());  // Best effort: the next save removes it.
+    return status;
+  }
+  if (sync_folder_of(path)) return {};
+  const auto error = cannot("sync the folder of", path);
+  ::unlink(path.c_str());  // Nobody knows whether the name would survive a crash: it was never promised.
+  return error;
 }
 
 Signature SecretKey::sign(ByteSpan message) const {

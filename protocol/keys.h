@@ -26,7 +26,8 @@ class SecretKey {
   /// Reads a key file: 64 hexadecimal digits of the seed and a line feed.
   /// @return permission if group or others may touch it; not_found; corrupt.
   static Result<SecretKey> load(const std::filesystem::path& file);
-  /// Writes a new key file with mode 0600 and syncs it. @return conflict if `file` exists.
+  /// Writes a new key file with mode 0600, durably: after a crash it is whole, or not there. FILE.new beside
+  /// it is used on the way. @return conflict if `file` exists; storage, storage_full.
   Status save(const std::filesystem::path& file) const;
 
   [[nodiscard]] const PublicKey& public_key() const { return public_key_; }
