@@ -29,6 +29,9 @@ struct Architecture {
   [[nodiscard]] std::size_t input_size() const;
 };
 
+/// The kind of a network that the user brings as a TorchScript file; it has input_shape and outputs alone.
+inline constexpr std::string_view user_architecture = "torchscript";
+
 /// The names of all built-in networks: mlp, mcmahan_cnn, cnn, cnn1d, gru, autoencoder, resnet18.
 const std::vector<std::string>& architecture_kinds();
 

@@ -36,6 +36,18 @@ std::vector<CoordinateRange> ranges_of(const ParameterLayout& layout, TensorKind
   return ranges;
 }
 
+std::vector<CoordinateRange> variance_ranges(const ParameterLayout& layout) {
+  std::vector<CoordinateRange> ranges;
+  std::size_t at = 0;
+  for (const TensorSpec& tensor : layout.tensors) {
+    const std::size_t end = at + tensor.size();
+    if (tensor.kind == TensorKind::statistic && tensor.name.ends_with("running_var") && end > at)
+      ranges.push_back({at, end});
+    at = end;
+  }
+  return ranges;
+}
+
 Status check(const ParameterLayout& layout) {
   if (layout.tensors.empty()) return fail(Errc::invalid, "the layout has no tensor");
   if (layout.tensors.size() > tensors_max) {

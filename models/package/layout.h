@@ -14,6 +14,12 @@ enum class TensorKind : std::uint8_t {
   statistic,  ///< Running statistics of batch norm: averaged, outside the norm bound.
 };
 
+/// Where batch norm's running statistics come from.
+enum class BatchNorm : std::uint8_t {
+  averaged,  ///< The nodes', averaged by the coordinator.
+  local,     ///< Each node measures its own on its own samples; those in the layout stay as published.
+};
+
 struct TensorSpec {
   std::string name;
   std::vector<std::int64_t> shape;  ///< Empty for a scalar.
@@ -37,6 +43,10 @@ struct ParameterLayout {
 /// The coordinates of the layout's tensors of one kind, in rising order with neighbours joined: which entries
 /// norms and distances count, and which are averaged outside of them.
 std::vector<CoordinateRange> ranges_of(const ParameterLayout& layout, TensorKind kind);
+
+/// The coordinates of batch norm's variances, which stay at 0 or above: statistics named "…running_var", as
+/// torch.nn names them. In rising order.
+std::vector<CoordinateRange> variance_ranges(const ParameterLayout& layout);
 
 /// More than any model of ours has; bounds what a foreign layout can claim.
 inline constexpr std::size_t tensors_max = 1 << 16;

@@ -11,8 +11,12 @@ constexpr std::int64_t size_max = 1 << 20;
 
 }  // namespace
 
-Architecture read_architecture(TomlReader& model) {
-  const Architecture usual = default_architecture(model.choice("architecture", "mlp", architecture_kinds()));
+Architecture read_architecture(TomlReader& model, bool user) {
+  std::vector<std::string> choices = architecture_kinds();
+  if (user) choices.emplace_back(user_architecture);
+  const std::string kind = model.choice("architecture", "mlp", choices);
+  if (kind == user_architecture) return {.kind = kind};
+  const Architecture usual = default_architecture(kind);
   Architecture architecture = usual;
   architecture.hidden = model.integers("hidden", usual.hidden, 1, size_max);
   architecture.channels = model.integers("channels", usual.channels, 1, size_max);

@@ -9,6 +9,7 @@ $Cxx.namespace("rivulet::schema");
 
 enum TaskKind { classification @0; regression @1; anomaly @2; }
 enum TensorKind { parameter @0; statistic @1; }
+enum BatchNorm { averaged @0; local @1; }
 enum SnapshotForm { fp32 @0; int8 @1; }
 
 struct Architecture {
@@ -48,6 +49,8 @@ struct Release {
   expires @15 :Int64;
   created @16 :Int64;
   epoch @17 :UInt64;
+  graph @18 :Data;                  # TorchScript without weights, of an architecture "torchscript"
+  batchNorm @19 :BatchNorm;
 }
 
 struct Variant {

@@ -94,6 +94,22 @@ Status check_known_inputs(const Release& release) {
   return {};
 }
 
+Status check_graph(const Release& release) {
+  const bool wanted = release.architecture.kind == user_architecture;
+  if (wanted == release.graph.empty()) {
+    return fail(Errc::invalid, fmt::format("an architecture {} {} a TorchScript file",
+                                           release.architecture.kind, wanted ? "needs" : "has no"));
+  }
+  if (release.graph.size() > graph_bytes_max) {
+    return fail(
+        Errc::invalid,
+        fmt::format("the network has {} KiB without its weights; {} are allowed: keep large tables as "
+                    "float32 buffers or parameters, not as constants",
+                    release.graph.size() >> 10, graph_bytes_max >> 10));
+  }
+  return {};
+}
+
 Status check_limits(const Release& release) {
   const ReleaseLimits& limits = release.limits;
   if (!std::isfinite(limits.max_distance) || limits.max_distance <= 0.0) {
@@ -123,7 +139,8 @@ Result<Release> read_release(schema::Release::Reader reader) {
       .id(reader.getInitialWeights(), release.initial_weights, "initialWeights")
       .id(reader.getInitialWeightsHash(), release.initial_weights_hash, "initialWeightsHash")
       .keep(read_enum(reader.getTask(), TaskKind::anomaly, release.task, "task"))
-      .keep(read_enum(reader.getSnapshot(), SnapshotForm::int8, release.snapshot, "snapshot"));
+      .keep(read_enum(reader.getSnapshot(), SnapshotForm::int8, release.snapshot, "snapshot"))
+      .keep(read_enum(reader.getBatchNorm(), BatchNorm::local, release.batch_norm, "batchNorm"));
   release.architecture.hidden = read_list<std::int64_t>(architecture.getHidden());
   release.architecture.input_shape = read_list<std::int64_t>(architecture.getInputShape());
   release.architecture.outputs = architecture.getOutputs();
@@ -147,6 +164,7 @@ Result<Release> read_release(schema::Release::Reader reader) {
   release.limits.expires = utc(reader.getExpires());
   release.created = utc(reader.getCreated());
   release.epoch = reader.getEpoch();
+  release.graph = copy_of(payload::span(reader.getGraph()));
   if (!reads.status()) return std::unexpected(reads.status().error());
   if (const Status sound = as_corrupt(check(release)); !sound) return std::unexpected(sound.error());
   return release;
@@ -200,6 +218,7 @@ Status check(const Release& release) {
     return status;
   if (const Status status = check_recipes(release.recipes); !status) return status;
   if (const Status status = check_known_inputs(release); !status) return status;
+  if (const Status status = check_graph(release); !status) return status;
   return check_limits(release);
 }
 
@@ -242,6 +261,8 @@ Bytes encode(const Release& release) {
   out.setExpires(milliseconds(release.limits.expires));
   out.setCreated(milliseconds(release.created));
   out.setEpoch(release.epoch);
+  out.setBatchNorm(static_cast<schema::BatchNorm>(release.batch_norm));
+  if (!release.graph.empty()) out.setGraph(payload::data(release.graph));
   return payload::to_bytes(message);
 }
 

@@ -44,12 +44,18 @@ struct Release {
   ReleaseLimits limits;
   UtcTime created{};
   std::uint64_t epoch = 0;  ///< Nodes refuse manifests of a lower one.
+  /// The TorchScript file of an architecture "torchscript", else empty: the user's network without its
+  /// weights, which travel as those of every version do.
+  Bytes graph;
+  BatchNorm batch_norm = BatchNorm::averaged;
 
   bool operator==(const Release&) const = default;
 };
 
 /// No release or manifest is larger; checked before anything is allocated.
 inline constexpr std::size_t document_bytes_max = 16 << 20;
+/// No graph is larger: with it the document stays below document_bytes_max.
+inline constexpr std::size_t graph_bytes_max = 8 << 20;
 /// The variants that this runtime can derive.
 inline const std::vector<std::string> known_recipes = {"fp32", "int8"};
 

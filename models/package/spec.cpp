@@ -16,6 +16,21 @@ namespace {
 constexpr std::int64_t dimension_max = 1 << 20;
 constexpr double float_max = std::numeric_limits<float>::max();
 
+/// A network that the user brings has a file in place of the keys that the built-in ones have.
+void read_model(TomlReader model, ModelSpec& spec) {
+  spec.architecture = read_architecture(model, /*user=*/true);
+  if (spec.architecture.kind != user_architecture) {
+    for (const char* key : {"path", "batch_norm"}) {
+      if (model.has(key)) model.reject(key, "belongs to architecture = \"torchscript\"");
+    }
+    return;
+  }
+  model.require("path");
+  spec.graph = model.path("path", "");
+  const bool local = model.choice("batch_norm", "averaged", {"averaged", "local"}) == "local";
+  spec.batch_norm = local ? BatchNorm::local : BatchNorm::averaged;
+}
+
 void read_input(TomlReader input, ModelSpec& spec) {
   const bool is_mcmahan = spec.architecture.kind == "mcmahan_cnn";
   if (!is_mcmahan) input.require("shape");
@@ -107,11 +122,13 @@ Result<ModelSpec> load_model_spec(const std::filesystem::path& file) {
   }
   TomlReader model = toml->table("model");
   TomlReader input = toml->table("input");
-  spec.architecture = read_architecture(model);
+  read_model(model, spec);
   read_input(input, spec);
   read_task(toml->table("task"), spec);
   const bool has_shape = input.has("shape") || spec.architecture.kind == "mcmahan_cnn";
-  if (const auto fault = find_shape_fault(spec.architecture); has_shape && fault)
+  // What a user's network takes, its file alone knows.
+  const bool is_built_in = spec.architecture.kind != user_architecture;
+  if (const auto fault = is_built_in ? find_shape_fault(spec.architecture) : std::nullopt; has_shape && fault)
     (fault->section == "input" ? input : model).reject(fault->key, fault->why);
   spec.holdout = read_labelled(*toml, "holdout");
   spec.test = read_labelled(*toml, "test");

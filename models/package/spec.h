@@ -32,6 +32,8 @@ struct ModelSpec {
 
   std::string name;
   Architecture architecture;
+  std::filesystem::path graph;  ///< Of an architecture "torchscript": the user's file.
+  BatchNorm batch_norm = BatchNorm::averaged;
   TaskKind task = TaskKind::classification;
   std::vector<std::string> classes;
   Preprocessing preprocessing;
@@ -49,6 +51,8 @@ struct ModelSpec {
 ///   [model]   architecture = "mlp"          or another of architecture_kinds()
 ///             hidden, channels, kernel, pool, width, groups
 ///                                           as the kind has them, see default_architecture
+///             path = "m.pt"                 of "torchscript": the file, whose weights are the first ones
+///             batch_norm = "averaged"       of "torchscript"; or "local"
 ///   [input]   shape                         required, except for mcmahan_cnn: [1, 28, 28]
 ///             mean = [0.0]  scale = [1.0]   one value, or one a feature or channel
 ///   [task]    kind = "classification"       or "regression", "anomaly"

@@ -5,12 +5,18 @@
 #include "models/runtime/architectures.h"
 #include "models/runtime/int8/module_int8.h"
 #include "models/runtime/model_impl.h"
+#include "models/runtime/torchscript/user_model.h"
 #include "protocol/assert.h"
 
 namespace rivulet {
 
 torch::jit::Module make_float_module(const InferenceSpec& spec, std::span<const float> weights) {
   const at::NoGradGuard no_grad;
+  if (spec.architecture.kind == user_architecture) {
+    auto module = torchscript::build_module(spec.architecture, spec.layout, spec.graph, weights);
+    if (!module) throw std::runtime_error(module.error().detail);
+    return std::move(*module);
+  }
   const Result<Network> network = network_of(spec.architecture);
   RIVULET_ASSERT(network.has_value());
   std::vector<at::Tensor> tensors;

@@ -46,10 +46,12 @@ Prediction make_prediction(TaskKind task, std::span<const float> input, std::spa
 }  // namespace
 
 Status check(const InferenceSpec& spec, std::span<const float> weights) {
-  const Result<Network> network = network_of(spec.architecture);
-  if (!network) return std::unexpected(network.error());
-  if (network->layout() != spec.layout)
-    return fail(Errc::invalid, "the layout is not that of the architecture: the release contradicts itself");
+  if (spec.architecture.kind != user_architecture) {  // Whose layout is known once its graph is loaded.
+    const Result<Network> network = network_of(spec.architecture);
+    if (!network) return std::unexpected(network.error());
+    if (network->layout() != spec.layout)
+      return fail(Errc::invalid, "the layout is not that of the architecture: the release contradicts itself");
+  }
   if (weights.size() != spec.layout.size())
     return fail(Errc::invalid, fmt::format("the model has {} weights, but {} were given", spec.layout.size(),
                                            weights.size()));

@@ -11,6 +11,7 @@
 #include "models/package/preprocessing.h"
 #include "models/quantization/engine.h"
 #include "models/quantization/ranges.h"
+#include "protocol/bytes.h"
 #include "protocol/result.h"
 
 namespace rivulet {
@@ -21,6 +22,7 @@ struct InferenceSpec {
   TaskKind task = TaskKind::classification;
   Preprocessing preprocessing;
   std::vector<std::string> classes;  ///< Names of a classification's outputs, or empty.
+  Bytes graph = {};                  ///< The TorchScript file of an architecture "torchscript", else empty.
 };
 
 /// Whether specification and weights make a model. @param weights [spec.layout.size()].

@@ -5,12 +5,19 @@
 
 #include "models/runtime/architectures.h"
 #include "models/runtime/model_impl.h"
+#include "models/runtime/torchscript/user_model.h"
 #include "protocol/assert.h"
 
 namespace rivulet {
 namespace {
 
-/// Tensors of the layout's shapes whose memory is that of `flat`, which they keep alive.
+Status check_length(std::size_t expected, std::size_t given) {
+  if (expected == given) return {};
+  return fail(Errc::invalid, fmt::format("the model has {} weights, but {} were given", expected, given));
+}
+
+}  // namespace
+
 std::vector<at::Tensor> tensors_within(const at::Tensor& flat, const ParameterLayout& layout) {
   std::vector<at::Tensor> tensors;
   float* next = flat.data_ptr<float>();
@@ -21,13 +28,6 @@ std::vector<at::Tensor> tensors_within(const at::Tensor& flat, const ParameterLa
   }
   return tensors;
 }
-
-Status check_length(std::size_t expected, std::size_t given) {
-  if (expected == given) return {};
-  return fail(Errc::invalid, fmt::format("the model has {} weights, but {} were given", expected, given));
-}
-
-}  // namespace
 
 torch::jit::Module make_script_module(const Network& network, const std::vector<at::Tensor>& tensors) {
   const auto unit = std::make_shared<torch::jit::CompilationUnit>();
@@ -51,7 +51,8 @@ Model::Model(Model&&) noexcept = default;
 Model& Model::operator=(Model&&) noexcept = default;
 Model::~Model() = default;
 
-Result<Model> Model::build(const Architecture& architecture) {
+Result<Model> Model::build(const Architecture& architecture, ByteSpan graph) {
+  if (architecture.kind == user_architecture) return torchscript::build_model(architecture, graph);
   const Result<Network> network = network_of(architecture);
   if (!network) return std::unexpected(network.error());
   return catch_torch("building the network", [&]() -> Result<Model> {
@@ -63,17 +64,20 @@ Result<Model> Model::build(const Architecture& architecture) {
     std::vector<at::Tensor> parameters = tensors_within(weights, layout);
     const std::vector<at::Tensor> gradients = tensors_within(gradient, layout);
     for (std::size_t i = 0; i < parameters.size(); ++i) {
+      if (layout.tensors[i].kind == TensorKind::statistic) continue;
       parameters[i].set_requires_grad(true);
       parameters[i].mutable_grad() = gradients[i];
     }
+    std::vector<CoordinateRange> held = ranges_of(layout, TensorKind::statistic);
     torch::jit::Module module = make_script_module(*network, parameters);
     return Model(
-        std::make_unique<Impl>(Impl{architecture, std::move(layout), weights, gradient, std::move(module)}));
+        std::make_unique<Impl>(Impl{architecture, std::move(layout), weights, gradient, std::move(module), nullptr, std::move(held)}));
   });
 }
 
 const Architecture& Model::architecture() const { return impl_->architecture; }
 const ParameterLayout& Model::layout() const { return impl_->layout; }
+const Digest& Model::graph_hash() const { return impl_->graph_hash; }
 std::size_t Model::size() const { return impl_->weights_span().size(); }
 
 Status Model::set_weights(std::span<const float> weights) {
@@ -116,12 +120,14 @@ Result<std::vector<float>> Model::forward(std::span<const float> inputs, std::si
 }
 
 Result<Model> Model::clone() const {
+  if (impl_->user) return torchscript::clone_model(*impl_);
   Result<Model> copy = build(impl_->architecture);
   if (copy) std::ranges::copy(impl_->weights_span(), copy->impl_->weights_span().begin());
   return copy;
 }
 
 Result<Bytes> Model::to_torchscript() const {
+  if (impl_->user) return torchscript::write_model(*impl_);
   const Result<Network> network = network_of(impl_->architecture);
   if (!network) return std::unexpected(network.error());
   return catch_torch("writing TorchScript", [&]() -> Result<Bytes> {

@@ -8,6 +8,7 @@
 #include "models/package/architecture.h"
 #include "models/package/layout.h"
 #include "protocol/bytes.h"
+#include "protocol/ids.h"
 #include "protocol/result.h"
 
 namespace rivulet {
@@ -19,8 +20,11 @@ class Model {
  public:
   struct Impl;
 
-  /// All weights are zero at first. @return the errors of layout_of, internal if LibTorch fails.
-  static Result<Model> build(const Architecture& architecture);
+  /// All weights are zero at first; those of a user's network are what its file holds.
+  /// @param graph the TorchScript file of a "torchscript" architecture, else empty. Who takes it from elsewhere
+  /// has verified its signature and hash; its code is checked again here.
+  /// @return the errors of layout_of; those of torchscript/network.h for a graph; internal if LibTorch fails.
+  static Result<Model> build(const Architecture& architecture, ByteSpan graph = {});
 
   explicit Model(std::unique_ptr<Impl> impl);
   Model(Model&&) noexcept;
@@ -29,6 +33,8 @@ class Model {
 
   [[nodiscard]] const Architecture& architecture() const;
   [[nodiscard]] const ParameterLayout& layout() const;
+  /// SHA-256 of the graph that it was built of; zero for a built-in network.
+  [[nodiscard]] const Digest& graph_hash() const;
   /// The length of the flat vector of weights.
   [[nodiscard]] std::size_t size() const;
 

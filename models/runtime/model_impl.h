@@ -14,12 +14,22 @@
 
 namespace rivulet {
 
+namespace torchscript {
+struct UserNetwork;
+}
+
 struct Model::Impl {
   Architecture architecture;
   ParameterLayout layout;
   at::Tensor weights;   ///< [size]; the module's parameters lie in its memory.
   at::Tensor gradient;  ///< [size]; the parameters' .grad lie in its memory, which backward adds to.
   torch::jit::Module module;
+  /// What `module` wraps, of a "torchscript" architecture; shared with nobody, but of a type that only
+  /// models/runtime/torchscript knows.
+  std::shared_ptr<const torchscript::UserNetwork> user = nullptr;
+  /// Entries that no optimizer may touch: running statistics, and parameters that the user froze.
+  std::vector<CoordinateRange> held = {};
+  Digest graph_hash = {};
 
   [[nodiscard]] std::span<float> weights_span() {
     return {weights.data_ptr<float>(), static_cast<std::size_t>(weights.numel())};
@@ -28,6 +38,9 @@ struct Model::Impl {
     return {gradient.data_ptr<float>(), static_cast<std::size_t>(gradient.numel())};
   }
 };
+
+/// Tensors of the layout's shapes whose memory is that of `flat`, which they keep alive.
+std::vector<at::Tensor> tensors_within(const at::Tensor& flat, const ParameterLayout& layout);
 
 /// The network as a TorchScript module.
 /// @param tensors one for each of its layout, in its order; the module holds these very tensors.

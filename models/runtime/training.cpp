@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "models/runtime/model_impl.h"
+#include "models/runtime/torchscript/user_model.h"
 #include "models/runtime/training_checks.h"
 #include "protocol/rng.h"
 
@@ -78,6 +79,31 @@ class BatchTensors {
   at::Tensor targets_;
 };
 
+/// Entries that the optimizer leaves alone: statistics that the forward pass has moved, frozen parameters.
+class HeldEntries {
+ public:
+  explicit HeldEntries(std::span<const CoordinateRange> ranges) : ranges_(ranges) {}
+
+  void save(std::span<const float> weights) {
+    saved_.clear();
+    for (const auto [begin, end] : ranges_)
+      saved_.insert(saved_.end(), weights.begin() + static_cast<std::ptrdiff_t>(begin),
+                    weights.begin() + static_cast<std::ptrdiff_t>(end));
+  }
+  void restore(std::span<float> weights) const {
+    auto next = saved_.begin();
+    for (const auto [begin, end] : ranges_) {
+      const auto length = static_cast<std::ptrdiff_t>(end - begin);
+      std::copy_n(next, length, weights.begin() + static_cast<std::ptrdiff_t>(begin));
+      next += length;
+    }
+  }
+
+ private:
+  std::span<const CoordinateRange> ranges_;
+  std::vector<float> saved_;
+};
+
 TrainingOutcome& diverge(TrainingOutcome& outcome, std::string what, double learning_rate) {
   outcome.end = TrainingEnd::diverged;
   outcome.detail = fmt::format("training diverged: {} after {} steps; lower training.learning_rate ({})",
@@ -87,7 +113,7 @@ TrainingOutcome& diverge(TrainingOutcome& outcome, std::string what, double lear
 
 /// @return false when the loss was not finite; no step is taken then.
 bool take_step(Model::Impl& model, BatchTensors& batch, std::span<const std::size_t> rows,
-               Optimizer& optimizer, std::span<const float> base, Tally& tally) {
+               Optimizer& optimizer, HeldEntries& held, std::span<const float> base, Tally& tally) {
   batch.gather(rows);
   const at::Tensor outputs = model.module.forward({batch.inputs()}).toTensor();
   const at::Tensor loss = batch.loss(outputs);
@@ -97,26 +123,36 @@ bool take_step(Model::Impl& model, BatchTensors& batch, std::span<const std::siz
   tally.correct += batch.correct(outputs);
   tally.samples += rows.size();
   loss.backward();
+  held.save(model.weights_span());
   optimizer.step(model.weights_span(), base, model.gradient_span());
+  held.restore(model.weights_span());
   return true;
 }
 
 /// Fills delta and delta_norm from the trained weights, or says that they diverged.
 void finish(TrainingOutcome& outcome, std::span<const float> trained, std::span<const float> base,
-            const TrainingParameters& parameters) {
+            const ParameterLayout& layout, const TrainingParameters& parameters) {
   outcome.delta.resize(trained.size());
+  for (std::size_t i = 0; i < trained.size(); ++i) outcome.delta[i] = trained[i] - base[i];
+  const auto normed = ranges_of(layout, TensorKind::parameter);
   double squares = 0;
-  for (std::size_t i = 0; i < trained.size(); ++i) {
-    outcome.delta[i] = trained[i] - base[i];
-    squares += static_cast<double>(outcome.delta[i]) * outcome.delta[i];
+  for (const auto [begin, end] : normed) {
+    for (std::size_t i = begin; i < end; ++i)
+      squares += static_cast<double>(outcome.delta[i]) * outcome.delta[i];
   }
   outcome.delta_norm = std::sqrt(squares);
-  if (!std::isfinite(outcome.delta_norm)) {  // A single entry that is not finite makes the sum so.
+  // A single entry that is not finite makes the sum so; statistics are not in it.
+  const bool finite = std::isfinite(outcome.delta_norm) &&
+                      std::ranges::all_of(outcome.delta, [](float entry) { return std::isfinite(entry); });
+  if (!finite) {
     outcome.delta.clear();
     diverge(outcome, "a weight is not finite", parameters.learning_rate);
   } else if (parameters.clip_norm > 0 && outcome.delta_norm > parameters.clip_norm) {
     const double factor = parameters.clip_norm / outcome.delta_norm;
-    for (float& entry : outcome.delta) entry = static_cast<float>(entry * factor);
+    for (const auto [begin, end] : normed) {
+      for (std::size_t i = begin; i < end; ++i)
+        outcome.delta[i] = static_cast<float>(outcome.delta[i] * factor);
+    }
   }
 }
 
@@ -128,6 +164,9 @@ TrainingOutcome run_epochs(Model::Impl& model, std::span<const float> base, cons
   Optimizer optimizer({parameters.optimizer, parameters.learning_rate, parameters.momentum,
                        parameters.weight_decay, parameters.proximal_mu},
                       base.size());
+  HeldEntries held(model.held);
+  // Batch norm has no variance of one sample: the odd one at an epoch's end waits for the next order.
+  const bool needs_two = batch_size > 1 && !ranges_of(model.layout, TensorKind::statistic).empty();
   TrainingOutcome outcome;
   outcome.samples = samples;
   std::vector<std::size_t> order(samples);
@@ -143,7 +182,8 @@ TrainingOutcome run_epochs(Model::Impl& model, std::span<const float> base, cons
       }
       const auto rows =
           std::span<const std::size_t>(order).subspan(begin, std::min(batch_size, samples - begin));
-      if (!take_step(model, batch, rows, optimizer, base, tally))
+      if (needs_two && rows.size() == 1) break;
+      if (!take_step(model, batch, rows, optimizer, held, base, tally))
         return diverge(outcome, "the loss is not finite", parameters.learning_rate);
       if (outcome.steps++ == 0) outcome.loss_first = tally.loss_sum / static_cast<double>(tally.samples);
     }
@@ -151,7 +191,7 @@ TrainingOutcome run_epochs(Model::Impl& model, std::span<const float> base, cons
     outcome.loss_last = tally.loss_sum / static_cast<double>(tally.samples);
     outcome.accuracy = static_cast<double>(tally.correct) / static_cast<double>(tally.samples);
   }
-  finish(outcome, model.weights_span(), base, parameters);
+  finish(outcome, model.weights_span(), base, model.layout, parameters);
   return outcome;
 }
 
@@ -165,6 +205,7 @@ Result<TrainingOutcome> train(Model& model, std::span<const float> base_weights,
     const at::AutoGradMode with_gradients(true);
     const PlainExecution plain;
     if (Status status = model.set_weights(base_weights); !status) return std::unexpected(status.error());
+    const torchscript::TrainingMode mode(model.impl(), parameters.seed);
     std::ranges::fill(model.impl().gradient_span(), 0.0F);  // What an exception in an earlier call left.
     return run_epochs(model.impl(), base_weights, data, *samples, parameters, stop);
   });

@@ -5,7 +5,9 @@
 #include "models/dataset/csv.h"
 #include "models/dataset/dataset.h"
 #include "models/runtime/evaluation.h"
+#include "models/runtime/local_statistics.h"
 #include "models/runtime/preprocessing.h"
+#include "models/runtime/release_model.h"
 #include "models/runtime/training.h"
 
 namespace rivulet::node {
@@ -63,14 +65,11 @@ Result<TorchEngine::Data> TorchEngine::load(const Release& release, Split split)
 }
 
 Result<Model*> TorchEngine::model_of(const Release& release) {
-  if (!model_ || model_->architecture() != release.architecture) {
+  if (!model_ || !is_model_of(*model_, release)) {
     model_.reset();
-    auto built = Model::build(release.architecture);
+    auto built = build_model(release);
     if (!built) return std::unexpected(built.error());
     model_.emplace(std::move(*built));
-  }
-  if (model_->layout() != release.layout) {
-    return fail(Errc::invalid, "the layout is not that of the architecture: the release contradicts itself");
   }
   return &*model_;
 }
@@ -133,6 +132,14 @@ Result<HoldoutScore> TorchEngine::score(const Release& release, std::span<const 
   HoldoutScore score{.right = std::move(evaluation->right), .loss_sum = evaluation->loss_sum};
   score.right.resize(data.count, 0);  // Values are near or far, not right; their losses tell.
   return score;
+}
+
+Result<std::vector<float>> TorchEngine::localize(const Release& release, std::span<const float> weights) {
+  const auto data = load(release, Split::training);
+  if (!data) return std::unexpected(with_reason(data.error(), Reason::not_loadable));
+  const auto model = model_of(release);
+  if (!model) return std::unexpected(with_reason(model.error(), Reason::not_loadable));
+  return with_local_statistics(**model, weights, data->inputs);
 }
 
 Result<std::vector<float>> TorchEngine::answers(const Release& release, std::span<const float> weights,

@@ -25,6 +25,7 @@ class TorchEngine final : public Engine {
                                const message::TrainingPlan& plan, const std::atomic<bool>& stop) override;
   Result<HoldoutScore> score(const Release& release, std::span<const float> weights) override;
   /// Probabilities of a classification, else the network's values.
+  Result<std::vector<float>> localize(const Release& release, std::span<const float> weights) override;
   Result<std::vector<float>> answers(const Release& release, std::span<const float> weights,
                                      std::span<const float> inputs) override;
 

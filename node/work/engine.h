@@ -37,6 +37,12 @@ class Engine {
   /// What inference answers to raw samples. @param inputs [n * input_size] @return [n * outputs]
   virtual Result<std::vector<float>> answers(const Release& release, std::span<const float> weights,
                                              std::span<const float> inputs) = 0;
+  /// The weights with batch norm's running statistics as the stored training samples give them; the same
+  /// weights where no model has such.
+  virtual Result<std::vector<float>> localize(const Release& release, std::span<const float> weights) {
+    static_cast<void>(release);
+    return std::vector<float>(weights.begin(), weights.end());
+  }
 };
 
 }  // namespace rivulet::node

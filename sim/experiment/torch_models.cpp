@@ -3,6 +3,7 @@
 #include "models/package/snapshot.h"
 #include "models/runtime/evaluation.h"
 #include "models/runtime/preprocessing.h"
+#include "models/runtime/release_model.h"
 #include "models/runtime/training.h"
 
 namespace rivulet::sim {
@@ -27,13 +28,10 @@ Result<ModelShelf::Lease> ModelShelf::take(const Release& release) {
       free_.pop_back();
     }
   }
-  if (!model || model->architecture() != release.architecture) {
-    auto built = Model::build(release.architecture);
+  if (!model || !is_model_of(*model, release)) {
+    auto built = build_model(release);
     if (!built) return std::unexpected(built.error());
     model = std::make_unique<Model>(std::move(*built));
-  }
-  if (model->layout() != release.layout) {
-    return fail(Errc::invalid, "the release's layout is not that of its architecture");
   }
   return Lease(*this, std::move(model));
 }

@@ -1,5 +1,4 @@
 #include "models/package/layout.h"
-
 #include "tests/catch.h"
 
 using namespace rivulet;
@@ -16,4 +15,13 @@ TEST_CASE("the ranges of a kind are its tensors' coordinates, with neighbours jo
   CHECK(ranges_of(layout, TensorKind::parameter) == Ranges{{0, 8}, {12, 13}});
   CHECK(ranges_of(layout, TensorKind::statistic) == Ranges{{8, 12}, {13, 18}});
   CHECK(ranges_of({{{"weight", {7}, TensorKind::parameter}}}, TensorKind::statistic).empty());
+}
+
+TEST_CASE("variances are the statistics that batch norm names so", "[models][layout]") {
+  const ParameterLayout layout{{{"bn.weight", {2}, TensorKind::parameter},
+                                {"bn.running_mean", {2}, TensorKind::statistic},
+                                {"bn.running_var", {2}, TensorKind::statistic},
+                                {"odd.running_var", {3}, TensorKind::parameter},
+                                {"running_var", {}, TensorKind::statistic}}};
+  CHECK(variance_ranges(layout) == std::vector<CoordinateRange>{{4, 6}, {9, 10}});
 }

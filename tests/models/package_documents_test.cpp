@@ -120,6 +120,23 @@ TEST_CASE("a release keeps every field of its architecture", "[models][release]"
   CHECK(decode_release(encode(release)) == release);
 }
 
+TEST_CASE("a release carries the graph of a user's network, and of no other", "[models][release]") {
+  Release release = small_release();
+  release.architecture = {"torchscript", {}, {4}, 2};
+  CHECK(decode_release(encode(release)).error().detail.find("needs a TorchScript file") != std::string::npos);
+  release.graph = Bytes(100'000, std::byte{7});
+  release.batch_norm = BatchNorm::local;
+  CHECK(decode_release(encode(release)).value() == release);
+  Release other = release;
+  other.graph.back() = std::byte{8};
+  CHECK(release_id(encode(other)) != release_id(encode(release)));
+  release.graph.resize(graph_bytes_max + 1);
+  CHECK_FALSE(check(release));
+  release = small_release();
+  release.graph = Bytes(10);
+  CHECK_FALSE(check(release));
+}
+
 TEST_CASE("a release outgrows the first segment and is still one", "[models][release]") {
   Release release = small_release();
   release.known_inputs.assign(4 * 5000, 0.5F);

@@ -115,6 +115,27 @@ TEST_CASE("each kind of network reads its own keys, and has defaults for them", 
       Architecture{.kind = "resnet18", .input_shape = {3, 32, 32}, .outputs = 2, .width = 0.5, .groups = 8});
 }
 
+TEST_CASE("a user's network has a file in place of sizes", "[models][spec]") {
+  TemporaryFolder folder;
+  const std::string rest = "\n[input]\nshape = [1, 28, 28]\n[task]\nclasses = ['x', 'y']\n";
+  const auto with = [&](const std::string& model) {
+    return load(folder, "name = 'a'\n[model]\n" + model + rest);
+  };
+  const auto spec = with("architecture = 'torchscript'\npath = 'nets/m.pt'");
+  REQUIRE(spec.has_value());
+  CHECK(spec->architecture ==
+        Architecture{.kind = "torchscript", .hidden = {}, .input_shape = {1, 28, 28}, .outputs = 2});
+  CHECK(spec->graph == folder.path / "nets/m.pt");
+  CHECK(spec->batch_norm == BatchNorm::averaged);
+  CHECK(with("architecture = 'torchscript'\npath = 'm.pt'\nbatch_norm = 'local'")->batch_norm ==
+        BatchNorm::local);
+  CHECK_FALSE(with("architecture = 'torchscript'\npath = 'm.pt'\nbatch_norm = 'global'"));
+  CHECK(with("architecture = 'torchscript'").error().detail.find("path") != std::string::npos);
+  CHECK(with("architecture = 'torchscript'\npath = 'm.pt'\nhidden = [3]").error().detail.find("hidden") !=
+        std::string::npos);
+  CHECK(with("architecture = 'mlp'\npath = 'm.pt'").error().detail.find("torchscript") != std::string::npos);
+}
+
 TEST_CASE("regressions and anomaly models have outputs instead of classes", "[models][spec]") {
   TemporaryFolder folder;
   const auto regression = load(folder, "name = 'a'\n[input]\nshape = [4]\n[task]\nkind = 'regression'\n");

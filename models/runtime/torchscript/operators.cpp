@@ -1,0 +1,219 @@
+#include "models/runtime/torchscript/operators.h"
+
+#include <torch/csrc/jit/api/function_impl.h>
+#include <torch/csrc/jit/ir/ir.h>
+#include <torch/csrc/jit/passes/inliner.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "models/runtime/model_impl.h"
+#include "models/runtime/torchscript/allowed_operators.h"
+
+namespace rivulet::torchscript {
+namespace {
+
+using torch::jit::Block;
+using torch::jit::Function;
+using torch::jit::Graph;
+using torch::jit::Module;
+using torch::jit::Node;
+using torch::jit::Value;
+
+constexpr double turns_max = 1 << 24;  // Of loops within each other together.
+constexpr double size_nominal = 1024;
+constexpr int depth_max = 64;  // Of an expression, and of blocks within each other.
+
+/// Where the user wrote it, if the file says so.
+std::string place_of(const Node& node) {
+  const auto written = node.sourceRange().findSourceRangeThatGenerated();
+  const auto place = written ? written->file_line_col() : node.sourceRange().file_line_col();
+  if (!place) return "";
+  const std::string& path = std::get<0>(*place);
+  return fmt::format(" ({}:{})", path.substr(path.rfind('/') + 1), std::get<1>(*place));
+}
+
+std::unexpected<Error> refuse(const Node& node, std::string_view why) {
+  return fail(Errc::refused,
+              fmt::format("it uses {}{}, {}", node.kind().toQualString(), place_of(node), why));
+}
+
+/// The greatest that a number can be, if it follows from constants, from what the module holds, and from the
+/// sizes of tensors and lists. Those are what the samples and the memory make them, and count as
+/// size_nominal.
+class Bounds {
+ public:
+  Bounds(const Module& module, const Value* self) : module_(module), self_(self) {}
+
+  [[nodiscard]] std::optional<double> of(const Value* value, int depth = 0) const {
+    if (depth > depth_max) return std::nullopt;
+    if (const auto constant = known(value, depth)) return greatest(*constant);
+    const Node* node = value->node();
+    const std::string_view kind = node->kind().toQualString();
+    for (const char* size : {"aten::len", "aten::size", "aten::dim"}) {
+      if (kind == size) return size_nominal;
+    }
+    if (kind == "prim::If") return of_branches(value, depth);
+    for (const char* first : {"aten::__getitem__", "aten::floordiv", "aten::remainder", "aten::neg",
+                              "aten::Int", "prim::ListUnpack", "prim::unchecked_cast", "prim::NumToTensor"}) {
+      if (kind == first) return of(node->input(0), depth + 1);
+    }
+    const bool sum = kind == "aten::add" || kind == "aten::sub" || kind == "aten::__range_length";
+    const bool most = kind == "prim::min" || kind == "prim::max" || kind == "prim::ListConstruct";
+    if (!sum && !most && kind != "aten::mul") return std::nullopt;
+    double total = kind == "aten::mul" ? 1 : 0;
+    for (const Value* input : node->inputs()) {
+      const auto bound = of(input, depth + 1);
+      if (!bound) return std::nullopt;
+      total = sum ? total + *bound : most ? std::max(total, *bound) : total * *bound;
+    }
+    return total;
+  }
+
+ private:
+  static std::optional<double> greatest(const c10::IValue& value) {
+    if (value.isInt()) return std::abs(static_cast<double>(value.toInt()));
+    if (!value.isIntList()) return std::nullopt;
+    double most = 0;
+    for (const std::int64_t entry : value.toIntVector())
+      most = std::max(most, std::abs(static_cast<double>(entry)));
+    return most;
+  }
+
+  /// The value of a constant, or of an attribute: nothing may set one that is no tensor.
+  [[nodiscard]] std::optional<c10::IValue> known(const Value* value, int depth) const {
+    if (depth > depth_max) return std::nullopt;
+    if (value == self_) return c10::IValue(module_._ivalue());
+    if (const auto constant = torch::jit::toIValue(value)) return *constant;
+    const Node* node = value->node();
+    if (node->kind() != c10::prim::GetAttr) return std::nullopt;
+    const auto owner = known(node->input(0), depth + 1);
+    if (!owner || !owner->isObject()) return std::nullopt;
+    return owner->toObject()->getAttr(node->s(c10::attr::name));
+  }
+
+  [[nodiscard]] std::optional<double> of_branches(const Value* value, int depth) const {
+    double most = 0;
+    for (const Block* block : value->node()->blocks()) {
+      const auto bound = of(block->outputs()[value->offset()], depth + 1);
+      if (!bound) return std::nullopt;
+      most = std::max(most, *bound);
+    }
+    return most;
+  }
+
+  const Module& module_;
+  const Value* self_;
+};
+
+class Inspection {
+ public:
+  Status visit(Function& function) {
+    if (!seen_.insert(&function).second) return {};
+    if (!function.isGraphFunction())
+      return fail(Errc::refused,
+                  fmt::format("it calls {}, which is no TorchScript", function.qualname().qualifiedName()));
+    function.ensure_defined();
+    return visit(*torch::jit::toGraphFunction(function).graph()->block(), 0);
+  }
+
+ private:
+  Status visit(const Block& block, int depth) {
+    if (depth > depth_max) return fail(Errc::refused, "its code nests too deeply");
+    for (const Node* node : block.nodes()) {
+      if (Status status = visit(*node); !status) return status;
+      for (const Block* inner : node->blocks()) {
+        if (Status status = visit(*inner, depth + 1); !status) return status;
+      }
+    }
+    return {};
+  }
+
+  Status visit(const Node& node) {
+    if (!is_allowed_operator(node.kind().toQualString()))
+      return refuse(node, "which is not among the operators that a model may use (docs/security.md)");
+    if (node.kind() == c10::prim::SetAttr && !node.input(1)->type()->isSubtypeOf(*c10::TensorType::get()))
+      return refuse(node, "to keep a number between calls: keep it in a tensor, as a buffer");
+    if (node.kind() == c10::prim::CallFunction) {
+      const auto type = node.input(0)->type()->cast<c10::FunctionType>();
+      if (!type) return refuse(node, "on a function that is not known beforehand");
+      return visit(*type->function());
+    }
+    if (node.kind() == c10::prim::CallMethod) {
+      const auto type = node.input(0)->type()->cast<c10::ClassType>();
+      Function* method = type && type->is_module() ? type->findMethod(node.s(c10::attr::name)) : nullptr;
+      if (method == nullptr) return refuse(node, "on something else than a submodule");
+      return visit(*method);
+    }
+    return {};
+  }
+
+  std::set<const Function*> seen_;
+};
+
+/// @param turns of the loops around the block.
+Status check_loops(const Block& block, const Bounds& bounds, double turns) {
+  for (const Node* node : block.nodes()) {
+    if (node->kind() == c10::prim::CallMethod || node->kind() == c10::prim::CallFunction)
+      return refuse(*node, "on something that is not known beforehand");
+    double inner_turns = turns;
+    if (node->kind() == c10::prim::Loop) {
+      const auto bound = bounds.of(node->input(0));
+      inner_turns *= std::max(1.0, bound.value_or(turns_max + 1));
+      if (inner_turns > turns_max) {
+        return refuse(
+            *node,
+            "and how often it turns follows neither from a small constant nor from the sizes of tensors: "
+            "write 'for i in range(n)' over such a number, not 'while'");
+      }
+    }
+    for (const Block* inner : node->blocks()) {
+      if (Status status = check_loops(*inner, bounds, inner_turns); !status) return status;
+    }
+  }
+  return {};
+}
+
+Status check_forward(const Module& module) {
+  const auto method = module.find_method("forward");
+  if (!method) return fail(Errc::invalid, "it has no method 'forward'");
+  const c10::FunctionSchema& schema = method->function().getSchema();
+  const auto& arguments = schema.arguments();  // The first one is self.
+  bool good = arguments.size() >= 2 && arguments[1].type()->isSubtypeOf(*c10::TensorType::get());
+  for (std::size_t i = 2; i < arguments.size(); ++i) good = good && arguments[i].default_value().has_value();
+  if (!good)
+    return fail(Errc::invalid, "its forward must take one tensor, and nothing else without a default");
+  if (schema.returns().size() != 1 || !schema.returns()[0].type()->isSubtypeOf(*c10::TensorType::get())) {
+    return fail(Errc::invalid,
+                fmt::format("its forward returns {}; it must return one tensor",
+                            schema.returns().empty() ? "nothing" : schema.returns()[0].type()->str()));
+  }
+  return {};
+}
+
+Status check_all(const Module& module) {
+  if (Status status = check_forward(module); !status) return status;
+  Inspection inspection;
+  for (const Module& part : module.modules()) {
+    const auto type = part.type();
+    if (!type->getForwardHooks().empty() || !type->getForwardPreHooks().empty())
+      return fail(Errc::refused, "it has forward hooks: put what they do into forward");
+    for (Function* method : type->methods()) {
+      if (Status status = inspection.visit(*method); !status) return status;
+    }
+  }
+  const std::shared_ptr<Graph> graph = module.get_method("forward").graph()->copy();
+  torch::jit::Inline(*graph);
+  return check_loops(*graph->block(), Bounds(module, graph->inputs()[0]), 1);
+}
+
+}  // namespace
+
+Status check_operators(const Module& module) {
+  return catch_torch("reading the code", [&]() -> Status { return check_all(module); });
+}
+
+}  // namespace rivulet::torchscript

@@ -1,0 +1,273 @@
+#!/usr/bin/env python3
+"""Writes TorchScript files with PyTorch, as users do: write_torchscript.py FOLDER.
+
+Beside the good ones (their first outputs in NAME.inputs.f32 and NAME.outputs.f32) each file is one that an
+import has to refuse for one reason, or that a mutation starts from.
+"""
+import os
+import sys
+import zipfile
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+IMAGE = (1, 12, 12)
+CLASSES = 5
+
+
+class Block(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(x + self.bn2(self.conv2(y)))
+
+
+class Residual(nn.Module):
+    """An ordinary small CNN: batch norm, dropout, a residual connection."""
+
+    def __init__(self, dropout=0.3):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 6, 3, padding=1)
+        self.bn = nn.BatchNorm2d(6)
+        self.block = Block(6)
+        self.drop = nn.Dropout(dropout)
+        self.fc = nn.Linear(6 * 3 * 3, CLASSES)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.bn(self.stem(x))), 2)
+        x = F.max_pool2d(self.block(x), 2)
+        return self.fc(self.drop(torch.flatten(x, 1)))
+
+
+class Sequence(nn.Module):
+    """A loop over time, and one layer used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(12, 12)
+        self.head = nn.Linear(12, CLASSES)
+
+    def forward(self, x):
+        x = x.reshape(x.size(0), 12, 12)
+        h = torch.zeros(x.size(0), 12)
+        for t in range(x.size(1)):
+            h = self.cell(x[:, t], h)
+        return self.head(h)
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(144, 144)
+        self.again = self.first
+        self.head = nn.Linear(144, CLASSES)
+        self.head.bias.requires_grad_(False)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.again(torch.tanh(self.first(torch.flatten(x, 1))))))
+
+
+class Linear(nn.Module):
+    """The base of the bad ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(144, CLASSES)
+
+    def forward(self, x):
+        return self.fc(torch.flatten(x, 1))
+
+
+class Weightless(nn.Module):
+    def forward(self, x):
+        return torch.flatten(x, 1)[:, :5]
+
+
+class Integers(Linear):
+    def __init__(self):
+        super().__init__()
+        self.counts = nn.Parameter(torch.ones(5, dtype=torch.int64), requires_grad=False)
+
+    def forward(self, x):
+        return self.fc(torch.flatten(x, 1)) * self.counts
+
+
+class Pair(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        return y, y
+
+
+class TwoInputs(Linear):
+    def forward(self, x, y):
+        return self.fc(torch.flatten(x + y, 1))
+
+
+class Flat(Linear):
+    def forward(self, x):
+        return self.fc(torch.flatten(x, 1)).sum(1)
+
+
+class Classes(Linear):
+    def forward(self, x):
+        return self.fc(torch.flatten(x, 1)).argmax(1, keepdim=True).expand(-1, 5)
+
+
+class FixedBatch(Linear):
+    def forward(self, x):
+        return self.fc(x.reshape(4, 144))
+
+
+class Detached(Linear):
+    def forward(self, x):
+        return self.fc(torch.flatten(x, 1)).detach()
+
+
+class Endless(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        while bool(torch.isfinite(y).all()):
+            y = y + 1.0
+        return y
+
+
+class Long(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        for _ in range(1 << 40):
+            y = y + 1.0
+        return y
+
+
+class Writes(Linear):
+    def forward(self, x):
+        torch.save(x, "WRITTEN")
+        return self.fc(torch.flatten(x, 1))
+
+
+class WritesUnreached(Linear):
+    @torch.jit.export
+    def other(self, x):
+        torch.save(x, "WRITTEN")
+        return x
+
+
+class Reads(Linear):
+    def forward(self, x):
+        secret = torch.from_file("/etc/hostname", False, 1)
+        return self.fc(torch.flatten(x, 1)) + secret
+
+
+class Prints(Linear):
+    def forward(self, x):
+        print(x)
+        return self.fc(torch.flatten(x, 1))
+
+
+class Memory(Linear):
+    def forward(self, x):
+        return self.fc(torch.flatten(x, 1)) + torch.empty(5)
+
+
+class Forks(Linear):
+    def forward(self, x):
+        future = torch.jit.fork(self.fc, torch.flatten(x, 1))
+        return torch.jit.wait(future)
+
+
+class AtLoad(Linear):
+    @torch.jit.export
+    def __getstate__(self):
+        return self.fc.weight
+
+    @torch.jit.export
+    def __setstate__(self, state: torch.Tensor):
+        torch.save(state, "WRITTEN")
+        self.training = False
+
+
+class Random(Linear):
+    def forward(self, x):
+        return self.fc(torch.flatten(x, 1)) + torch.rand(5)
+
+
+class Counting(Linear):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1, dtype=torch.int64))
+
+    def forward(self, x):
+        self.calls.add_(1)
+        return self.fc(torch.flatten(x, 1))
+
+
+class Infinite(Linear):
+    def __init__(self):
+        super().__init__()
+        with torch.no_grad():
+            self.fc.bias[2] = float("inf")
+
+
+def rewrite(source, target, change):
+    """Copies an archive with change(name, bytes) for each part; None leaves it out."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
+        for part in old.namelist():
+            data = change(part.split("/", 1)[1], old.read(part))
+            if data is not None:
+                new.writestr(part, data)
+
+
+def write_good(folder):
+    torch.manual_seed(7)
+    inputs = torch.rand(6, *IMAGE)
+    models = {"residual": Residual(), "sequence": Sequence(), "tied": Tied()}
+    for name, model in models.items():
+        if name == "residual":  # Statistics that are not those of a new layer.
+            model.train()
+            for _ in range(3):
+                model(torch.rand(8, *IMAGE))
+        torch.jit.script(model).save(f"{folder}/{name}.pt")
+        model.eval()
+        inputs.numpy().tofile(f"{folder}/{name}.inputs.f32")
+        model(inputs).detach().numpy().tofile(f"{folder}/{name}.outputs.f32")
+    calm = Residual(dropout=0.0)
+    torch.jit.script(calm).save(f"{folder}/calm.pt")
+    torch.jit.trace(calm.eval(), inputs).save(f"{folder}/traced.pt")
+
+
+def write_bad(folder):
+    for kind in (Weightless, Integers, Pair, TwoInputs, Flat, Classes, FixedBatch, Detached, Endless, Long, Writes,
+                 WritesUnreached, Reads, Prints, Memory, Forks, AtLoad, Random, Counting, Infinite):
+        torch.jit.script(kind()).save(f"{folder}/bad_{kind.__name__}.pt")
+    torch.jit.script(Linear().half()).save(f"{folder}/bad_half.pt")
+    torch.jit.script(Linear().double()).save(f"{folder}/bad_double.pt")
+    frozen = torch.jit.script(Linear().eval())
+    torch.jit.freeze(frozen).save(f"{folder}/bad_frozen.pt")
+    torch.jit.script(Linear().requires_grad_(False)).save(f"{folder}/bad_untrained.pt")
+    torch.save(Linear().state_dict(), f"{folder}/bad_pickle.pt")
+    torch.jit.trace(Residual().train(), torch.rand(4, *IMAGE), check_trace=False).save(f"{folder}/bad_traced.pt")
+    source = f"{folder}/residual.pt"
+    rewrite(source, f"{folder}/bad_new.pt", lambda name, data: b"99\n" if name == "version" else data)
+    rewrite(source, f"{folder}/bad_operator.pt",
+            lambda name, data: data.replace(b"torch.max_pool2d", b"torch.max_pool_of_2031"))
+    rewrite(source, f"{folder}/bad_part.pt", lambda name, data: None if name == "data.pkl" else data)
+    with open(source, "rb") as file:
+        whole = file.read()
+    for name, data in (("empty", b""), ("short", whole[: len(whole) // 2]), ("text", b"a model\n" * 200)):
+        with open(f"{folder}/bad_{name}.pt", "wb") as file:
+            file.write(data)
+
+
+if __name__ == "__main__":
+    target = sys.argv[1]
+    os.makedirs(target, exist_ok=True)
+    torch.set_num_threads(1)
+    write_good(target)
+    write_bad(target)
