@@ -2,15 +2,12 @@
 
 #include <functional>
 #include <memory>
-#include <set>
 #include <string>
-#include <utility>
+#include <unordered_set>
 
+#include "protocol/assert.h"
 #include "protocol/limits.h"
-#include "sim/world/event_loop.h"
-#include "sim/world/faults.h"
-#include "storage/commit_queue.h"
-#include "storage/memory_disk.h"
+#include "sim/world/durable_steps.h"
 
 namespace rivulet::sim {
 
@@ -70,6 +67,30 @@ class Machine {
   }
   [[nodiscard]] MonotonicTime loop_time(MonotonicTime own) const { return booted_at_ + own; }
 
+  /// Visits the records of one family, from which a program recovers its state.
+  static Status visit_records(const Store& store, std::string_view family,
+                              const std::function<void(ByteSpan key, ByteSpan value)>& visit) {
+    return store.scan(family, {}, [&](ByteSpan key, ByteSpan value) {
+      visit(key, value);
+      return true;
+    });
+  }
+  /// What a program does once it has recovered: content that its state does not refer to goes, and from now
+  /// on its steps are committed.
+  template <typename Effect, typename Contents>
+  std::unique_ptr<DurableSteps<Effect>> start_steps(Store& store, BlobStore& blobs,
+                                                    const Contents& referenced,
+                                                    typename DurableSteps<Effect>::Hooks hooks) {
+    const auto swept =
+        sweep(blobs, std::unordered_set<ContentId>(referenced.begin(), referenced.end()), UtcTime{});
+    RIVULET_ASSERT(swept);
+    typename DurableSteps<Effect>::Process process{
+        .guard = [this](std::function<void()> action) { return guarded(std::move(action)); },
+        .crash = [this] { crash_soon(); }};
+    return std::make_unique<DurableSteps<Effect>>(loop_, faults_, name_, disk_, store, std::move(process),
+                                                  std::move(hooks));
+  }
+
   EventLoop& loop_;
   Faults& faults_;
   std::string name_;
@@ -80,97 +101,6 @@ class Machine {
   bool up_ = false;
   MonotonicTime booted_at_{};
   std::chrono::milliseconds clock_error_{};
-};
-
-/// The storage thread of a virtual machine: commits what a core wants written, one synced batch at a
-/// time, and releases its effects after. Crashes and disk faults strike here.
-template <typename Effect>
-class DurableSteps {
- public:
-  struct Hooks {
-    std::function<EventLoop::Action(std::function<void()>)> guard;
-    std::function<void(Effect&)> carry_out;
-    std::function<void()> crash;  ///< Takes effect once the current action is over.
-    std::function<void(bool full)> on_full;
-    std::function<void(WriteBatch&)> before_commit;       ///< May change what is written: seeded bugs.
-    std::function<void(const WriteBatch&)> after_commit;  ///< The batch is durable.
-  };
-
-  DurableSteps(EventLoop& loop, Faults& faults, std::string name, MemoryDisk& disk, Store& store, Hooks hooks)
-      : loop_(loop),
-        faults_(faults),
-        name_(std::move(name)),
-        disk_(disk),
-        store_(store),
-        hooks_(std::move(hooks)) {}
-
-  void push(WriteBatch writes, std::vector<Effect> effects) {
-    queue_.push(std::move(writes), std::move(effects));
-    pump();
-  }
-
- private:
-  void pump() {
-    if (releasing_ || !queue_.ready()) return;
-    batch_ = queue_.start();
-    if (batch_.empty()) return release();
-    if (hooks_.before_commit) hooks_.before_commit(batch_);
-    schedule_commit(faults_.delay(std::chrono::milliseconds(20)));
-  }
-
-  void schedule_commit(MonotonicTime delay) {
-    loop_.after(delay, hooks_.guard([this] { commit(); }));
-  }
-
-  void commit() {
-    if (crash_at_families("before")) return;
-    if (faults_.fire("disk full", faults_.rates().disk_full)) disk_.fail_next_commit(Errc::storage_full);
-    if (faults_.fire("disk error", faults_.rates().disk_error)) disk_.fail_next_commit(Errc::storage);
-    const Status status = store_.commit(batch_, Durability::synced);
-    if (!status && status.error().code == Errc::storage_full) {
-      if (!full_ && hooks_.on_full) hooks_.on_full(true);
-      full_ = true;
-      return schedule_commit(std::chrono::seconds(1));
-    }
-    // A disk that failed leaves nobody knowing what it kept: the process ends, and reads it anew.
-    if (!status) return hooks_.crash();
-    if (hooks_.after_commit) hooks_.after_commit(batch_);
-    if (crash_at_families("after")) return;
-    if (std::exchange(full_, false) && hooks_.on_full) hooks_.on_full(false);
-    release();
-  }
-
-  bool crash_at_families(const char* when) {
-    std::set<std::string> families;
-    for (const Write& write : batch_) {
-      families.insert(std::visit([](const auto& value) { return value.family; }, write));
-    }
-    for (const std::string& family : families) {
-      if (faults_.crash_at(name_ + " " + when + " " + family)) {
-        hooks_.crash();
-        return true;
-      }
-    }
-    return false;
-  }
-
-  void release() {
-    releasing_ = true;  // What effects push in the meantime comes after all of them.
-    for (Effect& effect : queue_.finish()) hooks_.carry_out(effect);
-    releasing_ = false;
-    pump();
-  }
-
-  EventLoop& loop_;
-  Faults& faults_;
-  std::string name_;
-  MemoryDisk& disk_;
-  Store& store_;
-  Hooks hooks_;
-  CommitQueue<Effect> queue_;
-  WriteBatch batch_;
-  bool full_ = false;
-  bool releasing_ = false;
 };
 
 }  // namespace rivulet::sim

@@ -1,7 +1,5 @@
 #include "sim/world/virtual_coordinator.h"
 
-#include <unordered_set>
-
 #include "coordinator/work/served_content.h"
 #include "coordinator/work/update_inspection.h"
 #include "protocol/documents.h"
@@ -129,33 +127,23 @@ void VirtualCoordinator::start() {
   blobs_ = make_memory_blob_store(disk_);
   credit_ = std::make_unique<core::CreditPool>(limits_.transfer_memory);
   const coordinator::Scan scan = [this](std::string_view family, const auto& visit) {
-    return store_->scan(family, {}, [&](ByteSpan key, ByteSpan value) {
-      visit(key, value);
-      return true;
-    });
+    return visit_records(*store_, family, visit);
   };
   auto state = coordinator::recover(config_, scan, now());
   RIVULET_ASSERT(state);
   state_ = std::move(*state);
-  const auto referenced = coordinator::referenced_content(*state_);
-  const auto swept = sweep(*blobs_, {referenced.begin(), referenced.end()}, UtcTime{});
-  RIVULET_ASSERT(swept);
-  steps_ = std::make_unique<DurableSteps<coordinator::Effect>>(
-      loop_, faults_, name_, disk_, *store_,
-      DurableSteps<coordinator::Effect>::Hooks{
-          .guard = [this](std::function<void()> action) { return guarded(std::move(action)); },
-          .carry_out =
-              [this](coordinator::Effect& effect) {
-                std::visit([this](auto& value) { carry_out(value); }, effect);
-              },
-          .crash = [this] { crash_soon(); },
-          .on_full = [this](bool full) { handle(event::StorageState{full, false}); },
-          .before_commit =
-              [this](WriteBatch& batch) {
-                if (witness_.on_commit) witness_.on_commit(*store_, batch);
-                plant_bug(batch);
-              },
-          .after_commit = {}});
+  steps_ = start_steps<coordinator::Effect>(
+      *store_, *blobs_, coordinator::referenced_content(*state_),
+      {.carry_out =
+           [this](coordinator::Effect& effect) {
+             std::visit([this](auto& value) { carry_out(value); }, effect);
+           },
+       .on_full = [this](bool full) { handle(event::StorageState{full, false}); },
+       .before_commit =
+           [this](WriteBatch& batch) {
+             if (witness_.on_commit) witness_.on_commit(*store_, batch);
+             plant_bug(batch);
+           }});
   auto transition = coordinator::resume(*state_, now());
   steps_->push(std::move(transition.writes), std::move(transition.effects));
   wake_at_deadline();

@@ -59,9 +59,8 @@ void VirtualNode::start() {
 void VirtualNode::run_agent() {
   std::vector<Put> records;
   for (const std::string& family : node_families()) {
-    const auto status = store_->scan(family, {}, [&](ByteSpan key, ByteSpan value) {
+    const auto status = visit_records(*store_, family, [&](ByteSpan key, ByteSpan value) {
       records.push_back({family, copy_of(key), copy_of(value)});
-      return true;
     });
     RIVULET_ASSERT(status);
   }
@@ -69,19 +68,12 @@ void VirtualNode::run_agent() {
   auto state = node::recover(config, derive_seed(seed_, generation_), records);
   RIVULET_ASSERT(state);
   state_ = std::move(*state);
-  const auto referenced = node::referenced_contents(*state_);
-  const auto swept = sweep(*blobs_, {referenced.begin(), referenced.end()}, UtcTime{});
-  RIVULET_ASSERT(swept);
-  steps_ = std::make_unique<DurableSteps<node::Effect>>(
-      loop_, faults_, name_, disk_, *store_,
-      DurableSteps<node::Effect>::Hooks{
-          .guard = [this](std::function<void()> action) { return guarded(std::move(action)); },
-          .carry_out =
-              [this](node::Effect& effect) { std::visit([this](auto& value) { carry_out(value); }, effect); },
-          .crash = [this] { crash_soon(); },
-          .on_full = {},
-          .before_commit = {},
-          .after_commit = {}});
+  steps_ = start_steps<node::Effect>(
+      *store_, *blobs_, node::referenced_contents(*state_),
+      {.carry_out =
+           [this](node::Effect& effect) { std::visit([this](auto& value) { carry_out(value); }, effect); },
+       .on_full = {},
+       .before_commit = {}});
   auto transition = node::start(*state_, now());
   steps_->push(std::move(transition.writes), std::move(transition.effects));
   handle(counts_);
