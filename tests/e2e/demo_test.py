@@ -1,12 +1,15 @@
 """The demonstration with --keep: NumPy computes the accuracy that it tells, and what it leaves running can be stopped."""
 
 import json
+import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+import tempfile
 
-from fleet import ROOT, arguments_of, run_program
+from fleet import ROOT, arguments_of, run_program, wait_for
 
 
 def said(pattern, text):
@@ -54,11 +57,32 @@ def daemons_of(folder):
     return found
 
 
+def check_early_end(programs, number):
+    """A demonstration that is hung up, or killed so that it can do nothing more, leaves no daemon."""
+    with tempfile.TemporaryDirectory(prefix="rivulet-demo-test-") as folder:
+        demo = subprocess.Popen([sys.executable, ROOT / "scripts/demo.py", "--programs", programs],
+                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                                env={**os.environ, "TMPDIR": folder})
+        try:
+            while "training" not in (line := demo.stdout.readline()) and "participants" not in line:
+                assert line, "it ended before its first round"
+            assert len(daemons_of(pathlib.Path(folder))) == 6
+            demo.send_signal(number)
+            assert demo.wait(60) != 0
+            wait_for("its daemons end", lambda: not daemons_of(pathlib.Path(folder)), patience=30)
+        finally:
+            demo.kill()
+            demo.wait()
+            demo.stdout.close()
+
+
 def main():
     [programs] = arguments_of(__doc__, ["PROGRAMS"])
     if subprocess.run([sys.executable, "-c", "import numpy"], capture_output=True, check=False).returncode != 0:
         print("skipped: this Python has no numpy; install python3-numpy")
         return 77  # What ctest takes for a skipped test.
+    for number in (signal.SIGHUP, signal.SIGKILL):
+        check_early_end(programs, number)
     out = run_python(ROOT / "scripts/demo.py", "--programs", programs, "--keep")
     folder = pathlib.Path(said(r"^logs, data and keys are in (/\S+)$", out))
     stop = said(r"^stop everything: (.+)$", out)
