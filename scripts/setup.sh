@@ -39,8 +39,13 @@ if [ "$(id -u)" -ne 0 ]; then
   fi
   as_root=(sudo)
 fi
+# sudo drops the environment, and with it the proxies that apt may need.
+settings=(DEBIAN_FRONTEND=noninteractive)
+for name in http_proxy https_proxy no_proxy; do
+  [ -z "${!name-}" ] || settings+=("$name=${!name}")
+done
 apt() {
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@" </dev/null
+  "${as_root[@]}" env "${settings[@]}" apt-get -q -y -o DPkg::Lock::Timeout=300 "$@" </dev/null
 }
 
 echo "setup: installing ${missing[*]}"

@@ -62,7 +62,11 @@ mkdir "$root/root/rivulet"
 (cd "$checkout" && git ls-files -z --cached --others --exclude-standard |
   tar --null --files-from=- --ignore-failed-read -cf - 2>/dev/null) | tar -xf - -C "$root/root/rivulet"
 
+proxies=()
+for name in http_proxy https_proxy no_proxy; do
+  [ -z "${!name-}" ] || proxies+=("$name=${!name}")
+done
 status=0
-env -i HOME=/root LANG=C.UTF-8 TERM="${TERM-dumb}" PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+env -i "${proxies[@]}" HOME=/root LANG=C.UTF-8 TERM="${TERM-dumb}" PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
   chroot "$root" /bin/sh -c 'cd /root/rivulet && exec "$@"' sh "$@" || status=$?
 exit "$status"
