@@ -112,4 +112,13 @@ int main() {
       activation_bits_of_cpu() == ActivationBits::eight ? "it" : "none");
   compare({.kind = "mcmahan_cnn", .input_shape = {1, 28, 28}, .outputs = 10});
   compare({.kind = "mlp", .hidden = {200, 200}, .input_shape = {784}, .outputs = 10});
+  Architecture windows = default_architecture("cnn1d");
+  windows.input_shape = {6, 128};
+  windows.outputs = 6;
+  compare(windows);
+  Architecture deep = default_architecture("resnet18");
+  deep.input_shape = {3, 32, 32};
+  deep.outputs = 10;
+  deep.width = 0.5;
+  compare(deep);
 }

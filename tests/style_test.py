@@ -33,7 +33,8 @@ def in_tests(path):
 
 
 def away_from_torch(path):
-    at_home = {("models", "runtime"), ("tests", "models_runtime"), ("bench", "training_bench.cpp")}
+    at_home = {("models", "runtime"), ("tests", "models_runtime"), ("tests", "models_quantization"),
+               ("bench", "training_bench.cpp"), ("bench", "inference_bench.cpp")}
     return path.suffix in CPP and path.parts[:2] not in at_home
 
 
