@@ -179,6 +179,14 @@ struct Activation {
   bool operator==(const Activation&) const = default;
 };
 
+/// A node gives a task up: neither update nor report will come.
+struct Declined {
+  TaskId task;
+  Reason reason = Reason::none;
+  std::string detail;
+  bool operator==(const Declined&) const = default;
+};
+
 }  // namespace rivulet::message
 
 namespace rivulet {
@@ -189,7 +197,7 @@ using Message =
                  message::Assignment, message::Task, message::TaskCancelled, message::Fetch,
                  message::ContentList, message::Chunk, message::Credit, message::NoContent, message::Offer,
                  message::Receipt, message::Verdicts, message::Evaluation, message::Heartbeat,
-                 message::Telemetry, message::Activation>;
+                 message::Telemetry, message::Activation, message::Declined>;
 
 /// One frame's body, without the length before it.
 Bytes encode(const Message& message);

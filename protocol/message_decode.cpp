@@ -208,6 +208,15 @@ Result<Message> read(wire::Activation::Reader in) {
   return fields.give(std::move(out));
 }
 
+Result<Message> read(wire::Declined::Reader in) {
+  message::Declined out;
+  Fields fields;
+  fields(read_id(in.getTask(), out.task, "task"));
+  out.reason = static_cast<Reason>(in.getReason());
+  fields(read_text(in.getDetail(), out.detail, "detail"));
+  return fields.give(std::move(out));
+}
+
 template <typename T>
 Result<Message> read_envelope(wire::Envelope::Reader in) {
   Envelope envelope;
@@ -264,6 +273,7 @@ Result<Message> read_root(wire::Message::Reader in) {
     case wire::Message::HEARTBEAT: return Message(message::Heartbeat{});
     case wire::Message::TELEMETRY: return read(in.getTelemetry());
     case wire::Message::ACTIVATION: return read(in.getActivation());
+    case wire::Message::DECLINED: return read(in.getDeclined());
   }
   return fail(Errc::unsupported, "a message of unknown type " + std::to_string(static_cast<int>(in.which())));
 }

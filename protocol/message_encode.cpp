@@ -192,6 +192,13 @@ void write(wire::Message::Builder out, const message::Activation& in) {
   activation.setDetail(in.detail);
 }
 
+void write(wire::Message::Builder out, const message::Declined& in) {
+  auto declined = out.initDeclined();
+  declined.setTask(data(in.task));
+  declined.setReason(static_cast<std::uint16_t>(in.reason));
+  declined.setDetail(in.detail);
+}
+
 /// A first segment that nearly always suffices, as a second one costs a copy.
 std::size_t words_for(const Message& message) {
   std::size_t bytes = 1024;
@@ -216,10 +223,10 @@ Bytes encode(const Message& message) {
 
 std::string_view name(const Message& message) {
   constexpr std::string_view names[] = {
-      "trust_chain", "trust_request", "hello",      "enrol",      "enrolled",   "welcome",
-      "refused",     "backoff",       "ready",      "assignment", "task",       "cancelled",
-      "fetch",       "chunk_list",    "chunk",      "credit",     "no_content", "offer",
-      "receipt",     "verdicts",      "evaluation", "heartbeat",  "telemetry",  "activation"};
+      "trust_chain", "trust_request", "hello",      "enrol",   "enrolled",  "welcome",  "refused",
+      "backoff",     "ready",         "assignment", "task",    "cancelled", "fetch",    "chunk_list",
+      "chunk",       "credit",        "no_content", "offer",   "receipt",   "verdicts", "evaluation",
+      "heartbeat",   "telemetry",     "activation", "declined"};
   static_assert(std::size(names) == std::variant_size_v<Message>);
   return names[message.index()];
 }

@@ -1,26 +1,11 @@
 #include "protocol/payload.h"
 
+#include "protocol/text.h"
+
 namespace rivulet::payload {
 namespace {
 
 constexpr std::size_t table_bytes = 8;  // segment count - 1, size of the one segment in words
-
-/// The length of the well-formed UTF-8 sequence at `at` (RFC 3629), 0 if there is none.
-std::size_t utf8_length(std::string_view text, std::size_t at) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = byte(at);
-  if (lead < 0x80) return lead >= 0x20 && lead != 0x7f ? 1 : 0;
-  const std::size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-  if (lead < 0xc2 || lead > 0xf4 || at + length > text.size()) return 0;
-  for (std::size_t i = 1; i < length; ++i) {
-    if ((byte(at + i) & 0xc0) != 0x80) return 0;
-  }
-  const unsigned char second = byte(at + 1);
-  const bool overlong = (lead == 0xe0 && second < 0xa0) || (lead == 0xf0 && second < 0x90);
-  const bool surrogate = lead == 0xed && second > 0x9f;
-  const bool beyond = lead == 0xf4 && second > 0x8f;
-  return overlong || surrogate || beyond ? 0 : length;
-}
 
 }  // namespace
 
@@ -67,12 +52,8 @@ Result<std::unique_ptr<Reader>> Reader::open(ByteSpan bytes) {
 
 Status read_text(capnp::Text::Reader source, std::string& out, const char* field) {
   const std::string_view text(source.cStr(), source.size());
-  if (text.size() > text_bytes_max) return fail(Errc::corrupt, std::string(field) + " is too long");
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t length = utf8_length(text, at);
-    if (length == 0) return fail(Errc::corrupt, std::string(field) + " is not printable UTF-8");
-    at += length;
-  }
+  if (text.size() > wire_text_bytes_max) return fail(Errc::corrupt, std::string(field) + " is too long");
+  if (!is_printable(text)) return fail(Errc::corrupt, std::string(field) + " is not printable UTF-8");
   out = text;
   return {};
 }

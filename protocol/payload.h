@@ -72,9 +72,7 @@ Status read_id(capnp::Data::Reader source, Id& out, const char* field) {
   return {};
 }
 
-inline constexpr std::size_t text_bytes_max = 1024;
-
-/// Short text: at most text_bytes_max bytes of valid UTF-8 without control characters, as it ends in logs.
+/// Short text: at most wire_text_bytes_max, and is_printable() (protocol/text.h).
 Status read_text(capnp::Text::Reader source, std::string& out, const char* field);
 
 }  // namespace rivulet::payload

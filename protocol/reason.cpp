@@ -51,6 +51,8 @@ std::string_view name(Reason reason) {
     case Reason::training_diverged: return "training_diverged";
     case Reason::training_failed: return "training_failed";
     case Reason::too_few_samples: return "too_few_samples";
+    case Reason::bad_plan: return "bad_plan";
+    case Reason::too_late: return "too_late";
   }
   return "unknown";
 }

@@ -61,6 +61,8 @@ enum class Reason : std::uint16_t {
   training_diverged = 70,
   training_failed = 71,
   too_few_samples = 72,
+  bad_plan = 73,
+  too_late = 74,
 };
 
 /// The word for `reason` in logs, metrics and JSON, e.g. "norm_too_large"; "unknown" for numbers that

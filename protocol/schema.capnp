@@ -37,6 +37,7 @@ struct Message {
     heartbeat @21 :Void;            # either
     telemetry @22 :Telemetry;       # N>C
     activation @23 :Activation;     # N>C  how the switch to an assigned version ended
+    declined @24 :Declined;         # N>C  a task will bring no update, or no report
   }
 }
 
@@ -179,6 +180,13 @@ struct TrainingPlan {
 struct TaskCancelled {
   id @0 :Data;
   reason @1 :UInt16;
+}
+
+# The coordinator gives the task up. One that it sends again is declined again.
+struct Declined {
+  task @0 :Data;
+  reason @1 :UInt16;
+  detail @2 :Text;
 }
 
 struct UpdateHeader {

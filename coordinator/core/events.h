@@ -74,6 +74,10 @@ struct EvaluationReceived {
   SessionId session = 0;
   Envelope report;
 };
+struct DeclinedReceived {
+  SessionId session = 0;
+  message::Declined declined;
+};
 struct TelemetryReceived {
   SessionId session = 0;
   message::Telemetry telemetry;
@@ -209,12 +213,12 @@ struct ShuttingDown {};
 
 using Event =
     std::variant<event::HelloReceived, event::EnrolReceived, event::ReadyReceived, event::OfferReceived,
-                 event::EvaluationReceived, event::TelemetryReceived, event::ActivationReceived,
-                 event::SessionClosed, event::ContentServed, event::UpdateStored, event::UpdateRejected,
-                 event::UpdateTransferFailed, event::Aggregated, event::AggregationFailed,
-                 event::CandidateScored, event::VersionSealed, event::PublicationFailed, event::CreateToken,
-                 event::RevokeNode, event::QuarantineNode, event::ReleaseNode, event::TagNode,
-                 event::ImportRelease, event::StartRounds, event::TrustChanged, event::Tick,
-                 event::StorageState, event::ShuttingDown>;
+                 event::EvaluationReceived, event::DeclinedReceived, event::TelemetryReceived,
+                 event::ActivationReceived, event::SessionClosed, event::ContentServed, event::UpdateStored,
+                 event::UpdateRejected, event::UpdateTransferFailed, event::Aggregated,
+                 event::AggregationFailed, event::CandidateScored, event::VersionSealed,
+                 event::PublicationFailed, event::CreateToken, event::RevokeNode, event::QuarantineNode,
+                 event::ReleaseNode, event::TagNode, event::ImportRelease, event::StartRounds,
+                 event::TrustChanged, event::Tick, event::StorageState, event::ShuttingDown>;
 
 }  // namespace rivulet::coordinator

@@ -37,6 +37,11 @@ std::set<PublicKey> trainers_of(const Gating& phase) {
   return keys;
 }
 
+std::size_t declined_count(const Gating& phase) {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(phase.evaluators, [](const auto& entry) { return bool(entry.second.declined); }));
+}
+
 bool may_evaluate(const Node& node) {
   return node.record.state == NodeState::active && node.ready && !node.task && node.holdout_samples > 0;
 }
@@ -46,25 +51,28 @@ void invite(Step& step, Gating& phase, Node& node) {
   const TaskRecord task{task_id(state.trust.fleet, state.round.plan.round, node.record.key,
                                 TaskType::evaluate, phase.sealed.attempt),
                         node.record.key, state.round.plan.round, TaskType::evaluate, std::nullopt};
-  if (phase.evaluators.contains(task.id)) return;
+  if (phase.evaluators.contains(task.id)) return;  // One that declined is not asked again.
   phase.evaluators[task.id] = task;
   node.task = task.id;
   step.put("tasks", task.id.span(), to_json(task));
   if (auto message = task_message(state, node, step.now)) step.send(node, std::move(*message));
 }
 
-void invite_evaluators(Step& step, Gating& phase) {
+/// Asks `wanted` nodes that were not asked before, or as many as there are.
+void invite_evaluators(Step& step, Gating& phase, std::size_t wanted) {
   State& state = step.state;
   const RoundPlan& plan = state.round.plan;
   const std::set<PublicKey> trainers = trainers_of(phase);
+  std::set<PublicKey> asked;
+  for (const auto& [task, record] : phase.evaluators) asked.insert(record.node);
   std::vector<PublicKey> apart;
   std::vector<PublicKey> trained;
   for (const auto& [key, node] : state.fleet.nodes) {
-    if (may_evaluate(node)) (trainers.contains(key) ? trained : apart).push_back(key);
+    if (!may_evaluate(node) || asked.contains(key)) continue;
+    (trainers.contains(key) ? trained : apart).push_back(key);
   }
   const std::uint64_t seed =
       derive_seed(derive_seed(state.seed, plan.round), evaluators_label + phase.sealed.attempt);
-  const std::size_t wanted = evaluators_asked(plan);
   std::vector<PublicKey> chosen = draw(std::move(apart), wanted, seed);
   if (chosen.size() < wanted && state.fleet.active < state.config.limits.overlap_below) {
     // A small fleet has too few nodes to keep the two apart.
@@ -118,7 +126,10 @@ std::vector<PairedCounts> reports_of(const Gating& phase) {
 bool nodes_done(const State& state, const Gating& phase) {
   const RoundPlan& plan = state.round.plan;
   if (!asks_nodes(plan)) return true;
-  const bool all_reported = phase.reports == phase.evaluators.size();
+  const std::size_t declined = declined_count(phase);
+  const bool all_reported = phase.reports + declined == phase.evaluators.size();
+  // Who declined was replaced, if anybody could be asked: what is missing now does not come by waiting.
+  if (all_reported && declined > 0) return true;
   if (phase.reports < plan.validation.evaluators && !all_reported) return false;
   if (phase.reports < plan.validation.evaluators_min) return false;
   // Few reports, or small ones: more may come as long as somebody was not asked.
@@ -148,7 +159,9 @@ void enter_gating(Step& step, SealedSet sealed, CandidateBuilt candidate) {
                        std::nullopt,
                        false};
   put_round(step);
-  if (asks_nodes(round.plan)) invite_evaluators(step, std::get<Gating>(round.phase));
+  if (asks_nodes(round.plan)) {
+    invite_evaluators(step, std::get<Gating>(round.phase), evaluators_asked(round.plan));
+  }
 }
 
 void consider_evaluator(Step& step, Node& node) {
@@ -156,13 +169,20 @@ void consider_evaluator(Step& step, Node& node) {
   auto* phase = std::get_if<Gating>(&state.round.phase);
   if (phase == nullptr || !asks_nodes(state.round.plan) || !may_evaluate(node)) return;
   if (state.storage_full || state.storage_failed) return;
-  if (phase->evaluators.size() >= evaluators_asked(state.round.plan)) return;
+  if (phase->evaluators.size() - declined_count(*phase) >= evaluators_asked(state.round.plan)) return;
   const bool apart = state.fleet.active >= state.config.limits.overlap_below;
   if (apart && std::ranges::find(phase->sealed.updates, node.record.key, &UpdateRecord::node) !=
                    phase->sealed.updates.end()) {
     return;
   }
   invite(step, *phase, node);
+}
+
+void replace_evaluator(Step& step, Gating& phase) {
+  const RoundPlan& plan = step.state.round.plan;
+  if (phase.reports >= plan.validation.evaluators) return;
+  const std::size_t hoped_for = phase.evaluators.size() - declined_count(phase);
+  if (hoped_for < evaluators_asked(plan)) invite_evaluators(step, phase, evaluators_asked(plan) - hoped_for);
 }
 
 void on_evaluation(Step& step, Node& node, const Envelope& envelope) {
@@ -189,6 +209,7 @@ void on_evaluation(Step& step, Node& node, const Envelope& envelope) {
     return refuse(report->task,
                   {Reason::duplicate_content, "the task has a report already: a task takes one"});
   }
+  if (task.declined) return refuse(report->task, {Reason::round_closed, "the node declined the task"});
   if (!task.report) {
     task.report = counts;
     ++phase->reports;
@@ -231,7 +252,8 @@ bool advance(Step& step, Gating& phase) {
     return true;
   }
   step.state.round.summary.metrics = decision.metrics;
-  end_round(step, decision.outcome == GateOutcome::refuse ? Ending::refused : Ending::failed, decision.why);
+  end_round(step, decision.outcome == GateOutcome::refuse ? Ending::refused : Ending::failed,
+            decision.why + declined_words(step.state.round.phase));
   return true;
 }
 

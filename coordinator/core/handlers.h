@@ -10,6 +10,7 @@ void on(Step& step, const event::EnrolReceived& event);
 void on(Step& step, const event::ReadyReceived& event);
 void on(Step& step, const event::OfferReceived& event);
 void on(Step& step, const event::EvaluationReceived& event);
+void on(Step& step, const event::DeclinedReceived& event);
 void on(Step& step, const event::TelemetryReceived& event);
 void on(Step& step, const event::ActivationReceived& event);
 void on(Step& step, const event::SessionClosed& event);

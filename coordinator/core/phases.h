@@ -41,11 +41,18 @@ void on(Step& step, const event::UpdateTransferFailed& event);
 void on(Step& step, const event::Aggregated& event);
 void on(Step& step, const event::AggregationFailed& event);
 void on_evaluation(Step& step, Node& node, const Envelope& report);
+void on_declined(Step& step, Node& node, const message::Declined& declined);
 void on(Step& step, const event::CandidateScored& event);
 void on(Step& step, const event::VersionSealed& event);
 void on(Step& step, const event::PublicationFailed& event);
 /// A node that became ready, or told of new samples, may be wanted as an evaluator.
 void consider_evaluator(Step& step, Node& node);
+/// Asks another node in the place of an evaluator that declined, if there is one.
+void replace_evaluator(Step& step, Gating& phase);
+/// Whose tasks were declined and why, as the end of a sentence: "; declined: 2 training_failed"; or empty.
+std::string declined_words(const RoundPhase& phase);
+/// Whether a task that no open round has was this node's in one of the last rounds.
+bool is_of_past_round(const State& state, const TaskId& task, const PublicKey& node);
 /// Takes its open task from a node, which gets no other for it.
 void withdraw_task(Step& step, Node& node, Reason reason);
 /// Takes what a revoked node brought out of the round in progress.

@@ -66,7 +66,7 @@ json to_json(const TaskRecord& record) {
   json out = {{"id", hex(record.id)},
               {"node", hex(record.node)},
               {"round", record.round},
-              {"type", record.type == message::TaskType::train ? "train" : "evaluate"}};
+              {"type", std::string(name(record.type))}};
   if (record.report) {
     const PairedCounts& report = *record.report;
     out["report"] = {{"both_right", report.both_right},
@@ -75,6 +75,10 @@ json to_json(const TaskRecord& record) {
                      {"both_wrong", report.both_wrong},
                      {"parent_loss_sum", number(report.parent_loss_sum)},
                      {"candidate_loss_sum", number(report.candidate_loss_sum)}};
+  }
+  if (record.declined) {
+    out["declined"] = {{"reason", static_cast<std::uint16_t>(record.declined->reason)},
+                       {"detail", record.declined->detail}};
   }
   return out;
 }
@@ -97,6 +101,10 @@ Result<TaskRecord> parse_record(ByteSpan text) {
       counts.parent_loss_sum = get_number(*report, "parent_loss_sum");
       counts.candidate_loss_sum = get_number(*report, "candidate_loss_sum");
       record.report = counts;
+    }
+    if (const auto declined = in.find("declined"); declined != in.end()) {
+      record.declined = Refusal{static_cast<Reason>(get<std::uint16_t>(*declined, "reason")),
+                                get<std::string>(*declined, "detail")};
     }
     return record;
   });

@@ -182,7 +182,13 @@ void restore_training(State& state, const Pieces& pieces, Now now) {
   Round& round = state.round;
   training.deadline = Deadline::restored(pieces.last->deadline, round.plan.config.deadline, now);
   for (const TaskRecord& task : pieces.tasks) {
-    if (task.type == message::TaskType::train) training.tasks[task.id].node = task.node;
+    if (task.type != message::TaskType::train) continue;
+    Training::Invited& invited = training.tasks[task.id];
+    invited.node = task.node;
+    if (!task.declined) continue;
+    invited.state = Training::TaskState::declined;
+    invited.refusal = *task.declined;
+    ++round.summary.declined;
   }
   // The order of acceptance goes on behind everything that was accepted, with or without a verdict.
   std::uint64_t accepted = 0;
@@ -220,6 +226,8 @@ void restore_gating(State& state, const Pieces& pieces, SealedSet sealed, Now no
     gating.evaluators[task.id] = task;
     if (task.report) {
       ++gating.reports;
+    } else if (task.declined) {
+      ++state.round.summary.declined;
     } else if (Node* node = state.fleet.find(task.node)) {
       node->task = task.id;
     }

@@ -41,6 +41,10 @@ TaskId task_id(const FleetId& fleet, RoundNumber round, const PublicKey& node, m
   return *TaskId::from_bytes(sha256(text).span().first(TaskId::size));
 }
 
+std::string_view name(message::TaskType type) {
+  return type == message::TaskType::train ? "train" : "evaluate";
+}
+
 std::expected<UpdateHeader, Refusal> open_offer(const Envelope& envelope, const PublicKey& node) {
   if (!verify_payload(node, Context::update, envelope.payload, envelope.signature)) {
     return std::unexpected(
@@ -67,11 +71,12 @@ std::optional<Refusal> judge(const UpdateHeader& header, const OfferContext& con
   if (context.task->node != context.node) {
     return Refusal{Reason::not_your_task, "the task " + header.task.hex() + " was given to another node"};
   }
-  if (!context.open || context.task->state == Training::TaskState::withdrawn) {
+  const Training::TaskState task = context.task->state;
+  if (!context.open || task == Training::TaskState::withdrawn || task == Training::TaskState::declined) {
     return Refusal{Reason::round_closed,
                    "round " + std::to_string(plan.round) + " takes no more of this node's updates"};
   }
-  if (context.task->state == Training::TaskState::refused) return context.task->refusal;
+  if (task == Training::TaskState::refused) return context.task->refusal;
   if (header.base_version != plan.base || header.base_hash != plan.base_hash) {
     return Refusal{Reason::stale_base, "it starts from version " + std::to_string(header.base_version) +
                                            " (" + short_id(header.base_hash.span()) + "), the round from " +

@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -63,6 +64,7 @@ struct RoundSummary {
   std::uint64_t invited = 0;
   std::uint64_t accepted = 0;
   std::uint64_t refused = 0;
+  std::uint64_t declined = 0;        ///< Tasks that their nodes gave up, to train or to evaluate.
   std::uint64_t upload_bytes = 0;    ///< Of accepted updates.
   std::uint64_t download_bytes = 0;  ///< That the driver counted; not stored before the phase ends.
   VersionNumber version = 0;         ///< That it published.
@@ -109,6 +111,7 @@ struct TaskRecord {
   RoundNumber round = 0;
   message::TaskType type = message::TaskType::train;
   std::optional<PairedCounts> report;  ///< The answer to an evaluate task.
+  std::optional<Refusal> declined{};   ///< Why the node gave it up.
 
   bool operator==(const TaskRecord&) const = default;
 };
@@ -118,6 +121,8 @@ struct TaskRecord {
 /// round's set was sealed anew, since another candidate is another task.
 TaskId task_id(const FleetId& fleet, RoundNumber round, const PublicKey& node, message::TaskType type,
                std::uint32_t attempt);
+/// "train" or "evaluate".
+std::string_view name(message::TaskType type);
 
 // ---- One type per phase.
 
@@ -127,11 +132,11 @@ struct Selecting {
   Deadline deadline;
 };
 struct Training {
-  enum class TaskState { open, accepted, refused, withdrawn };
+  enum class TaskState { open, accepted, refused, declined, withdrawn };
   struct Invited {
     PublicKey node;
     TaskState state = TaskState::open;
-    Refusal refusal;  ///< While `refused`: the content was no good, and the answer stays.
+    Refusal refusal;  ///< `refused`: the content was no good, and the answer stays. `declined`: why.
   };
   struct Incoming {
     SessionId session = 0;

@@ -140,6 +140,7 @@ json put(const RoundSummary& summary) {
               {"invited", summary.invited},
               {"accepted", summary.accepted},
               {"refused", summary.refused},
+              {"declined", summary.declined},
               {"upload_bytes", summary.upload_bytes},
               {"download_bytes", summary.download_bytes},
               {"version", summary.version}};
@@ -157,6 +158,7 @@ RoundSummary get_summary(const json& in) {
   summary.invited = get<std::uint64_t>(in, "invited");
   summary.accepted = get<std::uint64_t>(in, "accepted");
   summary.refused = get<std::uint64_t>(in, "refused");
+  summary.declined = get<std::uint64_t>(in, "declined", 0);
   summary.upload_bytes = get<std::uint64_t>(in, "upload_bytes");
   summary.download_bytes = get<std::uint64_t>(in, "download_bytes");
   summary.version = get<VersionNumber>(in, "version");

@@ -178,6 +178,12 @@ void on(Step& step, const event::EvaluationReceived& event) {
   on_evaluation(step, *node, event.report);
 }
 
+void on(Step& step, const event::DeclinedReceived& event) {
+  Node* node = step.state.fleet.of_session(event.session);
+  if (node == nullptr || shed(step, event.session)) return;
+  on_declined(step, *node, event.declined);
+}
+
 void on(Step& step, const event::TelemetryReceived& event) {
   Node* node = step.state.fleet.of_session(event.session);
   if (node == nullptr) return;

@@ -11,18 +11,6 @@ namespace {
 using effect::Level;
 using message::ReceiptOutcome;
 
-/// How many rounds back a task is told from one that never was.
-constexpr RoundNumber rounds_remembered = 20;
-
-/// Whether a task that no open round has was this node's in one of the last rounds.
-bool is_of_past_round(const State& state, const TaskId& task, const PublicKey& node) {
-  const RoundNumber last = state.schedule.last_started;
-  for (RoundNumber round = last; round > 0 && round + rounds_remembered > last; --round) {
-    if (task == task_id(state.trust.fleet, round, node, message::TaskType::train, 0)) return true;
-  }
-  return false;
-}
-
 void refuse(Step& step, const Node& node, const TaskId& task, const Refusal& refusal) {
   const RoundPhase& phase = step.state.round.phase;
   if (!std::holds_alternative<Idle>(phase) && !std::holds_alternative<Failed>(phase))
@@ -175,7 +163,7 @@ bool advance(Step& step, Training& phase) {
     end_round(step, Ending::failed,
               std::to_string(phase.accepted.size()) + " of " + std::to_string(round.summary.invited) +
                   " nodes brought an update that counts, " + std::to_string(round.plan.config.updates_min) +
-                  " are needed");
+                  " are needed" + declined_words(round.phase));
     return true;
   }
   const Training left = std::move(phase);

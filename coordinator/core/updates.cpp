@@ -8,6 +8,11 @@
 namespace rivulet::coordinator {
 namespace {
 
+/// How many rounds back a task is told from one that never was …
+constexpr RoundNumber rounds_remembered = 20;
+/// … and how often a round's candidate may have been made anew.
+constexpr std::uint32_t attempts_remembered = 4;
+
 const SealedSet* sealed_of(const RoundPhase& phase) {
   if (const auto* aggregating = std::get_if<Aggregating>(&phase)) return &aggregating->sealed;
   if (const auto* gating = std::get_if<Gating>(&phase)) return &gating->sealed;
@@ -88,6 +93,18 @@ const UpdateRecord* find_update(const RoundPhase& phase, const TaskId& task) {
   if (sealed == nullptr) return nullptr;
   const auto at = std::ranges::lower_bound(sealed->updates, task, {}, &UpdateRecord::task);
   return at == sealed->updates.end() || at->task != task ? nullptr : &*at;
+}
+
+bool is_of_past_round(const State& state, const TaskId& task, const PublicKey& node) {
+  const FleetId& fleet = state.trust.fleet;
+  const RoundNumber last = state.schedule.last_started;
+  for (RoundNumber round = last; round > 0 && round + rounds_remembered > last; --round) {
+    if (task == task_id(fleet, round, node, message::TaskType::train, 0)) return true;
+    for (std::uint32_t attempt = 0; attempt < attempts_remembered; ++attempt) {
+      if (task == task_id(fleet, round, node, message::TaskType::evaluate, attempt)) return true;
+    }
+  }
+  return false;
 }
 
 std::optional<Message> task_message(const State& state, const Node& node, const Now& now) {

@@ -83,6 +83,7 @@ json round_json(const RoundSummary& summary) {
               {"invited", summary.invited},
               {"accepted", summary.accepted},
               {"refused", summary.refused},
+              {"declined", summary.declined},
               {"upload_bytes", summary.upload_bytes},
               {"download_bytes", summary.download_bytes},
               {"version", summary.version},

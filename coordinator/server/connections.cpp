@@ -51,6 +51,9 @@ class Connections::Peer final : public ConnectionUser {
   void take(message::Evaluation& evaluation) {
     driver_.handle(event::EvaluationReceived{id_, std::move(evaluation.report)});
   }
+  void take(message::Declined& declined) {
+    driver_.handle(event::DeclinedReceived{id_, std::move(declined)});
+  }
   void take(message::Telemetry& telemetry) { driver_.handle(event::TelemetryReceived{id_, telemetry}); }
   void take(message::Activation& activation) {
     driver_.handle(event::ActivationReceived{id_, std::move(activation)});

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "coordinator/server/driver.h"
@@ -25,6 +27,12 @@ std::string_view name(message::ReceiptOutcome outcome) {
     case message::ReceiptOutcome::refused: return "refused";
   }
   return "refused";
+}
+
+std::string_view field(const effect::Notice& notice, std::string_view key) {
+  const auto at =
+      std::ranges::find(notice.fields, key, [](const auto& field) { return std::string_view(field.first); });
+  return at == notice.fields.end() ? std::string_view() : at->second;
 }
 
 }  // namespace
@@ -138,6 +146,7 @@ void Driver::carry_out(effect::Reply& effect) {
 
 void Driver::carry_out(effect::Notice& effect) {
   parts_.metrics.count_event(effect.event, effect.reason);
+  if (effect.event == "task_declined") parts_.metrics.count_declined(field(effect, "type"), effect.reason);
   LogFields fields;
   if (!effect.reason.empty()) fields.emplace_back("reason", effect.reason);
   fields.insert(fields.end(), effect.fields.begin(), effect.fields.end());

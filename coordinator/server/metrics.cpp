@@ -31,6 +31,8 @@ struct ServerMetrics::Impl {
   Family<Counter>& events =
       counter("rivulet_events_total", "What happened, by event and reason, as in the log.");
   Family<Counter>& updates = counter("rivulet_updates_total", "Receipts for updates, by receipt and reason.");
+  Family<Counter>& declined =
+      counter("rivulet_tasks_declined_total", "Tasks that nodes gave up, by type and reason.");
   Family<Counter>& refusals =
       counter("rivulet_refusals_total", "Connections that were turned away or cut off, by reason.");
   Family<Counter>& rounds = counter("rivulet_rounds_total", "Rounds that are over, by result.");
@@ -84,6 +86,10 @@ void ServerMetrics::count_event(std::string_view event, std::string_view reason)
 
 void ServerMetrics::count_receipt(std::string_view receipt, std::string_view reason) {
   impl_->updates.Add({{"receipt", std::string(receipt)}, {"reason", std::string(reason)}}).Increment();
+}
+
+void ServerMetrics::count_declined(std::string_view type, std::string_view reason) {
+  impl_->declined.Add({{"type", std::string(type)}, {"reason", std::string(reason)}}).Increment();
 }
 
 void ServerMetrics::count_refusal(std::string_view reason) {

@@ -8,6 +8,7 @@
 #include "node/core/serving.h"
 #include "node/core/transfers.h"
 #include "protocol/assert.h"
+#include "protocol/text.h"
 
 namespace rivulet::node {
 namespace {
@@ -109,6 +110,7 @@ void on_offer_cancelled(Turn& turn, const message::TaskCancelled& cancelled) {
 void record_end(Turn& turn, Ended ended, const std::string& detail) {
   State& state = turn.state;
   ended.time = turn.now.utc;
+  ended.detail = to_printable(detail, detail_bytes_max);
   const bool good = ended.outcome == "aggregated" || ended.outcome == "reported";
   Fields fields = {{"task", ended.task.hex()}, {"outcome", ended.outcome}};
   if (ended.reason != Reason::none) fields.emplace_back("reason", name(ended.reason));
@@ -124,9 +126,10 @@ void record_end(Turn& turn, Ended ended, const std::string& detail) {
   }
 }
 
-bool has_ended(const State& state, const TaskId& task) {
-  return std::any_of(state.ended.begin(), state.ended.end(),
-                     [&](const auto& entry) { return entry.second.task == task; });
+const Ended* find_ended(const State& state, const TaskId& task) {
+  const auto found = std::find_if(state.ended.begin(), state.ended.end(),
+                                  [&](const auto& entry) { return entry.second.task == task; });
+  return found == state.ended.end() ? nullptr : &found->second;
 }
 
 void greet(Turn& turn) {

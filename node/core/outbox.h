@@ -18,7 +18,8 @@ void on_offer_cancelled(Turn& turn, const message::TaskCancelled& cancelled);
 
 /// Remembers how a task ended and says so; forgets the oldest.
 void record_end(Turn& turn, Ended ended, const std::string& detail);
-bool has_ended(const State& state, const TaskId& task);
+/// How it ended, or null if that is not known (any more).
+const Ended* find_ended(const State& state, const TaskId& task);
 
 /// Ready, and reports without a receipt: to be said first in each session.
 void greet(Turn& turn);

@@ -152,7 +152,8 @@ void read_record(State& state, const Put& record) {
                                    .outcome = json.at("outcome").get<std::string>(),
                                    .reason = static_cast<Reason>(json.at("reason").get<std::uint16_t>()),
                                    .version = json.at("version").get<std::uint64_t>(),
-                                   .time = time_at(json, "time_ms")};
+                                   .time = time_at(json, "time_ms"),
+                                   .detail = json.value("detail", std::string())};
   } else {
     throw std::runtime_error("unknown family");
   }
@@ -246,7 +247,8 @@ Put ended_record(std::uint64_t sequence, const Ended& ended) {
               {"outcome", ended.outcome},
               {"reason", static_cast<std::uint16_t>(ended.reason)},
               {"version", ended.version},
-              {"time_ms", milliseconds(ended.time)}});
+              {"time_ms", milliseconds(ended.time)},
+              {"detail", ended.detail}});
 }
 
 Erase manifest_erasure(std::string_view key) { return erasure("manifests", text_key(key)); }

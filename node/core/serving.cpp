@@ -5,6 +5,7 @@
 #include "node/core/judging.h"
 #include "node/core/link.h"
 #include "node/core/records.h"
+#include "protocol/text.h"
 
 namespace rivulet::node {
 namespace {
@@ -24,7 +25,7 @@ void set_outcome(Turn& turn, const VersionManifest& manifest, Reason outcome, co
   turn.state.serving.outcome = message::Activation{.version = manifest.version,
                                                    .manifest_version = manifest.manifest_version,
                                                    .outcome = outcome,
-                                                   .detail = detail.substr(0, 500)};
+                                                   .detail = to_printable(detail, detail_bytes_max)};
   if (auto* session = std::get_if<Online>(&turn.state.link.phase)) session->outcome_told.reset();
 }
 

@@ -99,7 +99,10 @@ struct Ended {
   Reason reason = Reason::none;
   VersionNumber version = 0;
   UtcTime time{};
+  std::string detail{};  ///< In words; at most detail_bytes_max.
 };
+/// How much of an explanation is kept and sent.
+inline constexpr std::size_t detail_bytes_max = 500;
 
 /// A version that this node holds whole.
 struct Held {

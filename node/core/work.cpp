@@ -11,6 +11,7 @@
 #include "node/core/records.h"
 #include "node/core/serving.h"
 #include "protocol/codec/codec.h"
+#include "protocol/text.h"
 
 namespace rivulet::node {
 namespace {
@@ -18,45 +19,68 @@ namespace {
 constexpr std::uint32_t epochs_max = 10'000;
 constexpr std::uint32_t batch_size_max = 1 << 20;
 
-Status check_plan(const message::TrainingPlan& plan) {
+struct Refusal {
+  Reason reason;
+  std::string detail;
+};
+
+/// Nothing, or what is wrong with it.
+std::optional<std::string> check_plan(const message::TrainingPlan& plan) {
   const auto in_range = [](double value, double most) {
     return std::isfinite(value) && value >= 0 && value <= most;
   };
-  if (plan.epochs == 0 || plan.epochs > epochs_max)
-    return fail(Errc::refused, fmt::format("{} epochs", plan.epochs));
+  if (plan.epochs == 0 || plan.epochs > epochs_max) return fmt::format("{} epochs", plan.epochs);
   if (plan.batch_size == 0 || plan.batch_size > batch_size_max) {
-    return fail(Errc::refused, fmt::format("a batch size of {}", plan.batch_size));
+    return fmt::format("a batch size of {}", plan.batch_size);
   }
   if (!in_range(plan.learning_rate, 1e6) || plan.learning_rate == 0) {
-    return fail(Errc::refused, fmt::format("a learning rate of {}", plan.learning_rate));
+    return fmt::format("a learning rate of {}", plan.learning_rate);
   }
   if (!in_range(plan.momentum, 1) || !in_range(plan.weight_decay, 1e6) || !in_range(plan.proximal_mu, 1e6) ||
       !in_range(plan.norm_bound, 1e30)) {
-    return fail(Errc::refused, "momentum, weight decay, proximal term or norm bound is out of range");
+    return "momentum, weight decay, proximal term or norm bound is out of range";
   }
-  if (plan.optimizer > 1)
-    return fail(Errc::unsupported, fmt::format("optimizer {} is unknown", plan.optimizer));
+  if (plan.optimizer > 1) return fmt::format("optimizer {} is unknown", plan.optimizer);
   const auto codec = codec_from_number(plan.codec);
-  return codec ? Status() : std::unexpected(codec.error());
+  return codec ? std::nullopt : std::optional(codec.error().detail);
 }
 
-/// Signatures, fleet, epoch and sizes; its release is judged when it is there.
-Status check_task(const State& state, const message::Task& message, UtcTime utc, Task& task) {
-  if (state.tasks.size() >= state.config.tasks_max)
-    return fail(Errc::busy, "as many tasks as tasks_max allows wait");
-  if (message.remaining_ms == 0) return fail(Errc::timeout, "its deadline has passed");
-  if (trust_expired(state, utc))
-    return fail(Errc::refused, "trust has expired: renew it with 'rivulet trust renew'");
+/// Signatures, fleet, epoch and sizes.
+Status check_manifests(const State& state, const message::Task& message, Task& task) {
   auto base = open_version(state, message.base);
   if (!base) return std::unexpected(base.error());
   task.base = std::move(*base);
   if (auto status = check_manifest(state, task.base); !status) return status;
-  if (message.type == message::TaskType::train) return check_plan(message.training);
+  if (message.type == message::TaskType::train) return {};
   auto candidate = open_candidate(state, message.candidate);
   if (!candidate) return std::unexpected(candidate.error());
   task.candidate = std::move(*candidate);
   return check_candidate(state, *task.candidate, task.base, message.round);
 }
+
+/// All that can be said of a task before its release is there. @return nothing, or why not.
+std::optional<Refusal> check_task(const State& state, const message::Task& message, UtcTime utc, Task& task) {
+  if (state.tasks.size() >= state.config.tasks_max)
+    return Refusal{Reason::overloaded, "as many tasks as tasks_max allows wait"};
+  if (message.remaining_ms == 0) return Refusal{Reason::too_late, "its deadline has passed"};
+  if (trust_expired(state, utc))
+    return Refusal{Reason::untrusted, "trust has expired: renew it with 'rivulet trust renew'"};
+  if (auto status = check_manifests(state, message, task); !status)
+    return Refusal{Reason::bad_manifest, status.error().detail};
+  if (message.type != message::TaskType::train) return std::nullopt;
+  if (auto wrong = check_plan(message.training)) return Refusal{Reason::bad_plan, std::move(*wrong)};
+  return std::nullopt;
+}
+
+/// Says that neither update nor report will come, for which the round would else wait. What is lost, or
+/// happens offline, is said again when the coordinator sends the task in the next session.
+void decline(Turn& turn, const TaskId& task, Reason reason, const std::string& detail) {
+  if (!online(turn.state)) return;
+  turn.send(message::Declined{task, reason, to_printable(detail, detail_bytes_max)});
+}
+
+/// Whether it ended here, and not by the coordinator's word.
+bool given_up(const Ended& ended) { return ended.outcome == "failed" || ended.outcome == "expired"; }
 
 void drop_task(Turn& turn, const Task& task) {
   const TaskId id = task.task.id;
@@ -72,6 +96,7 @@ void end_task(Turn& turn, const TaskId& id, Ended ended, const std::string& deta
   const auto task = turn.state.tasks.find(id);
   if (task == turn.state.tasks.end()) return;
   drop_task(turn, task->second);
+  if (given_up(ended)) decline(turn, id, ended.reason, detail);
   record_end(turn, std::move(ended), detail);
 }
 
@@ -129,11 +154,17 @@ void fail_task(Turn& turn, const TaskId& id, Reason reason, const std::string& d
 void on_task(Turn& turn, message::Task message) {
   State& state = turn.state;
   const TaskId id = message.id;
-  if (state.tasks.contains(id) || state.outbox.contains(id) || has_ended(state, id)) return;
-  Task task;
-  if (auto status = check_task(state, message, turn.now.utc, task); !status) {
-    turn.notice(Level::warning, "task_refused", {{"task", id.hex()}, {"detail", status.error().detail}});
+  if (state.tasks.contains(id) || state.outbox.contains(id)) return;
+  if (const Ended* ended = find_ended(state, id)) {
+    if (given_up(*ended)) decline(turn, id, ended->reason, ended->detail);
     return;
+  }
+  Task task;
+  if (const auto refusal = check_task(state, message, turn.now.utc, task)) {
+    const auto& [reason, detail] = *refusal;
+    turn.notice(Level::warning, "task_refused",
+                {{"task", id.hex()}, {"reason", std::string(name(reason))}, {"detail", detail}});
+    return decline(turn, id, reason, detail);
   }
   const auto length_max = static_cast<std::uint64_t>(state.config.task_length_max.count());
   message.remaining_ms = std::min(message.remaining_ms, length_max);
@@ -257,7 +288,8 @@ void settle_work(Turn& turn) {
   for (const TaskId& id : by_arrival(state)) {
     Task& task = state.tasks.at(id);
     if (task.deadline <= turn.now.monotonic) {
-      end_task(turn, id, {.task = id, .outcome = "expired"}, "its deadline passed");
+      end_task(turn, id, {.task = id, .outcome = "expired", .reason = Reason::too_late},
+               "its deadline passed");
       continue;
     }
     if (task.step != Step::preparing) continue;

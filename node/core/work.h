@@ -10,6 +10,7 @@
 /// Tasks: taken, prepared, trained or evaluated, signed.
 namespace rivulet::node {
 
+/// Takes it, or declines it; one that this node gave up before is declined again.
 void on_task(Turn& turn, message::Task task);
 /// Ends what has no receipt yet, offered or not; an accepted update has its verdict to come.
 void on_task_cancelled(Turn& turn, const message::TaskCancelled& cancelled);

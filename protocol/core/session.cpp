@@ -31,8 +31,8 @@ bool is_for(const Message& message, Role receiver) {
   return std::visit(
       [&]<typename T>(const T&) {
         if (receiver == Role::coordinator) {
-          return is_one_of<T, message::Ready, message::Offer, message::Evaluation, message::Telemetry,
-                           message::Activation>;
+          return is_one_of<T, message::Ready, message::Offer, message::Evaluation, message::Declined,
+                           message::Telemetry, message::Activation>;
         }
         return is_one_of<T, message::Assignment, message::Task, message::TaskCancelled, message::Receipt,
                          message::Verdicts, message::Refused, message::Backoff, message::TrustChain>;

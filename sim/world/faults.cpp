@@ -17,6 +17,7 @@ FaultRates FaultRates::draw(Rng& rng) {
   maybe(rates.node_crashes_per_hour, 6);
   maybe(rates.coordinator_crashes_per_hour, 20);
   maybe(rates.clock_jumps_per_hour, 6);
+  maybe(rates.task_failure, 0.3);
   return rates;
 }
 

@@ -19,6 +19,7 @@ struct FaultRates {
   double durable_crash = 0;  ///< A crash right before or after a durable step.
   double disk_full = 0;      ///< A commit that fails for want of room.
   double disk_error = 0;     ///< A commit that fails for good (EIO).
+  double task_failure = 0;   ///< A training or evaluation that gives nothing.
   double node_crashes_per_hour = 0;
   double coordinator_crashes_per_hour = 0;
   double clock_jumps_per_hour = 0;

@@ -67,6 +67,8 @@ void VirtualCoordinator::Connection::deliver(Message message) {
         }
         if constexpr (std::is_same_v<T, message::Evaluation>)
           owner_.handle(event::EvaluationReceived{id_, value.report});
+        if constexpr (std::is_same_v<T, message::Declined>)
+          owner_.handle(event::DeclinedReceived{id_, value});
         if constexpr (std::is_same_v<T, message::Telemetry>)
           owner_.handle(event::TelemetryReceived{id_, value});
         if constexpr (std::is_same_v<T, message::Activation>)

@@ -315,6 +315,10 @@ void VirtualNode::finish_training(Training& training) {
     if (done != nullptr) std::ignore = blobs_->erase(done->content);  // Best effort: nothing refers to it.
     return;
   }
+  if (faults_.fire("training fails", faults_.rates().task_failure)) {
+    if (done != nullptr) std::ignore = blobs_->erase(done->content);  // Best effort: nothing refers to it.
+    return fail_task(training.task.task);
+  }
   if (done != nullptr && witness_.on_trained) {
     const auto wire = blobs_->read_all(done->content);
     RIVULET_ASSERT(wire);
@@ -323,6 +327,10 @@ void VirtualNode::finish_training(Training& training) {
   }
   if (faults_.crash_at(name_ + " after training")) return crash_soon();
   handle(std::move(*training.answer));
+}
+
+void VirtualNode::fail_task(const TaskId& task) {
+  handle(node::event::TaskFailed{task, Reason::training_failed, "the virtual device failed"});
 }
 
 void VirtualNode::carry_out(node::effect::Evaluate& effect) {
@@ -339,6 +347,9 @@ void VirtualNode::carry_out(node::effect::Evaluate& effect) {
   loop_.after(length, guarded([this, evaluation, end] {
                 if (faults_.crash_at(name_ + " after evaluation")) return crash_soon();
                 end();
+                if (faults_.fire("evaluation fails", faults_.rates().task_failure)) {
+                  return fail_task(evaluation->task.task);
+                }
                 handle(std::move(*evaluation->answer));
               }));
 }

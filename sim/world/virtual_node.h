@@ -60,6 +60,7 @@ class VirtualNode final : public Machine, private SessionOwner {
   void meet_network_faults();
   void fetch_done(const ContentId& content);
   void finish_training(Training& training);
+  void fail_task(const TaskId& task);
 
   void carry_out(node::effect::Connect& effect);
   void carry_out(node::effect::Disconnect& effect);

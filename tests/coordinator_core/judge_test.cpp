@@ -62,6 +62,7 @@ TEST_CASE("each fault of an offer has its reason", "[coordinator][judge]") {
       {Reason::not_your_task, [](Case& c) { c.task.node = node_id(2); }},
       {Reason::round_closed, [](Case& c) { c.context.open = false; }},
       {Reason::round_closed, [](Case& c) { c.task.state = Training::TaskState::withdrawn; }},
+      {Reason::round_closed, [](Case& c) { c.task.state = Training::TaskState::declined; }},
       {Reason::norm_too_large,
        [](Case& c) {
          c.task.state = Training::TaskState::refused, c.task.refusal = {Reason::norm_too_large, "9"};

@@ -281,8 +281,8 @@ TEST_CASE("the views have the agreed keys", "[coordinator][views]") {
   const auto rounds = rounds_view(bench.state);
   REQUIRE(rounds.size() == 2);
   for (const auto& round : rounds) {
-    REQUIRE(has(round, {"round", "state", "reason", "invited", "accepted", "refused", "upload_bytes",
-                        "download_bytes", "version"}));
+    REQUIRE(has(round, {"round", "state", "reason", "invited", "accepted", "refused", "declined",
+                        "upload_bytes", "download_bytes", "version"}));
   }
   REQUIRE(rounds[1]["state"] == "training");
   REQUIRE(round_view(bench.state, 1)->at("state") == "published");

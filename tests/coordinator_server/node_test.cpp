@@ -363,3 +363,35 @@ TEST_CASE("content that is no good is refused, and its round goes on without it"
   CHECK(summary.at("accepted") == 1);
   CHECK(summary.at("refused") == 1);
 }
+
+TEST_CASE("a round whose nodes all decline is over at once, and says why", "[coordinator][server]") {
+  const FoundedFleet fleet;
+  RunningServer server(fleet);
+  asio::io_context io;
+  const FleetId id = fleet_of(server);
+  server.post_json("/v1/releases", ToyRelease(id, fleet.key("offline/release.key")).body);
+  const JoinSecret secret = new_secret(server, 2);
+  TestNode one(io, 1);
+  TestNode other(io, 2);
+  join(one, server, secret);
+  join(other, server, secret);
+  auto round =
+      std::async(std::launch::async, [&] { return server.post_json("/v1/rounds", {{"wait", true}}); });
+  one.send(message::Declined{one.await<message::Task>().id, Reason::training_failed, "out of memory"});
+  // Not even a node whose text would forge a log line holds the round up: it is cut off, and declines anew.
+  const TaskId task = other.await<message::Task>().id;
+  other.send(message::Declined{task, Reason::too_few_samples, "none\nlevel=error"});
+  run_until(io, [&] { return other.ended; });
+  CHECK(other.await<message::Refused>().reason == Reason::malformed_frame);
+  other.hello(server.listen, id);
+  CHECK(other.await<message::Task>().id == task);
+  other.send(message::Declined{task, Reason::too_few_samples, "none"});
+  run_until(io, [&] { return round.wait_for(std::chrono::seconds(0)) == std::future_status::ready; });
+  const json summary = round.get().at("rounds").at(0);
+  CHECK(summary.at("state") == "failed");
+  CHECK(summary.at("declined") == 2);
+  CHECK(
+      summary.at("reason").get<std::string>().ends_with("; declined: 1 training_failed, 1 too_few_samples"));
+  CHECK(server.metric("rivulet_tasks_declined_total{reason=\"training_failed\",type=\"train\"}") == 1);
+  CHECK(server.metric("rivulet_tasks_declined_total{reason=\"too_few_samples\",type=\"train\"}") == 1);
+}

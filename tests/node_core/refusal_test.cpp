@@ -192,6 +192,8 @@ TEST_CASE("no task is done from a bad manifest, whichever way it is bad", "[node
       CHECK(rig.done_of<effect::Evaluate>().empty());
       CHECK(rig.state.tasks.empty());
       CHECK((rig.noticed("task_refused", attack.words) || rig.noticed("task_ended", attack.words)));
+      REQUIRE(rig.sent_of<message::Declined>().size() == 1);
+      CHECK(rig.sent_of<message::Declined>()[0].task == task_id(1));
       CHECK(rig.in_service == 1);
       CHECK(rig.blobs == referenced_contents(rig.state));
     }
@@ -247,6 +249,8 @@ TEST_CASE("no candidate is scored that is not this round's, of this parent", "[n
   rig.hear(task);
   CHECK(rig.done_of<effect::Evaluate>().empty());
   CHECK((rig.noticed("task_refused", words) || rig.noticed("task_ended", words)));
+  REQUIRE(rig.sent_of<message::Declined>().size() == 1);
+  CHECK(rig.sent_of<message::Declined>()[0].reason == Reason::bad_manifest);
   CHECK_FALSE(rig.blobs.contains(candidate.snapshot));
 }
 
@@ -255,6 +259,7 @@ TEST_CASE("a training plan out of its mind is refused", "[node][refusal]") {
   Settled rig(fleet);
   message::Task task = fleet.training(1, rig.first);
   message::TrainingPlan& plan = task.training;
+  Reason reason = Reason::bad_plan;
   SECTION("no epoch") { plan.epochs = 0; }
   SECTION("a million epochs") { plan.epochs = 1'000'000; }
   SECTION("no batch") { plan.batch_size = 0; }
@@ -265,9 +270,14 @@ TEST_CASE("a training plan out of its mind is refused", "[node][refusal]") {
   }
   SECTION("an unknown codec") { plan.codec = 77; }
   SECTION("an unknown optimizer") { plan.optimizer = 9; }
-  SECTION("a deadline that has passed") { task.remaining_ms = 0; }
+  SECTION("a deadline that has passed") {
+    task.remaining_ms = 0;
+    reason = Reason::too_late;
+  }
   rig.hear(task);
   CHECK(rig.noticed("task_refused"));
+  REQUIRE(rig.sent_of<message::Declined>().size() == 1);
+  CHECK(rig.sent_of<message::Declined>()[0].reason == reason);
   CHECK(rig.done_of<effect::Train>().empty());
 }
 
@@ -317,6 +327,7 @@ TEST_CASE("expired trust stops new versions and tasks with an alarm, and inferen
   rig.hear(fleet.training(1, rig.first));
   CHECK(rig.noticed("trust_expired"));
   CHECK(rig.noticed("task_refused", "trust has expired"));
+  CHECK(rig.sent_of<message::Declined>().at(0).reason == Reason::untrusted);
   CHECK(rig.in_service == 1);
   rig.crash();
   rig.boot();

@@ -7,6 +7,7 @@
 #include "protocol/now.h"
 #include "protocol/rng.h"
 #include "protocol/sha256.h"
+#include "protocol/text.h"
 #include "tests/catch.h"
 #include "tests/temporary_folder.h"
 
@@ -142,4 +143,25 @@ TEST_CASE("uniform_below reaches every value equally often", "[protocol][rng]") 
   for (int i = 0; i < 60000; ++i) ++counts[uniform_below(rng, 6)];
   // Each count is binomial(60000, 1/6): five standard deviations are 456.
   for (const int count : counts) CHECK(std::abs(count - 10000) < 456);
+}
+
+TEST_CASE("any text becomes one that a peer takes, and printable text stays as it is", "[protocol][text]") {
+  // Well-formed UTF-8 by RFC 3629, and what is not: a continuation alone, one that is missing, overlong
+  // forms, a surrogate, a number beyond U+10FFFF.
+  for (const std::string_view text : {"", "plain words", "Grüße, 河, 🌊", "\xf4\x8f\xbf\xbf"}) {
+    CHECK(is_printable(text));
+    CHECK(to_printable(text) == text);
+  }
+  for (const std::string_view text : {"two\nlines", "\x1b[31m", "\x7f", "\x80", "\xc3", "\xc0\xaf",
+                                      "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xff"}) {
+    CHECK_FALSE(is_printable(text));
+    CHECK(is_printable(to_printable(text)));
+    CHECK(to_printable(text).size() == text.size());
+  }
+  CHECK(to_printable("one\ttwo\xc3 three") == "one two  three");
+  // Cut between characters: "ü" has two bytes, and only one of them would fit.
+  CHECK(to_printable("Grüße", 3) == "Gr");
+  CHECK(to_printable("Grüße", 4) == "Grü");
+  CHECK(to_printable(std::string(5000, 'x')).size() == 1024);
+  CHECK(is_printable(std::string_view("\0", 1)) == false);
 }

@@ -5,65 +5,10 @@
 #include "protocol/rng.h"
 #include "protocol/schema.capnp.h"
 #include "tests/catch.h"
+#include "tests/protocol/values.h"
 
 using namespace rivulet;
-
-namespace {
-
-template <typename Id>
-Id id_of(int seed) {
-  Id id;
-  for (std::size_t i = 0; i < Id::size; ++i)
-    id.bytes[i] = static_cast<std::byte>(seed * 31 + static_cast<int>(i));
-  return id;
-}
-
-Envelope some_envelope(int seed) {
-  return {copy_of(bytes_of("payload " + std::to_string(seed))), id_of<Signature>(seed)};
-}
-
-/// One of each kind, with no field at its default.
-std::vector<Message> one_of_each() {
-  const TaskId task = id_of<TaskId>(1);
-  const ContentId content = id_of<ContentId>(2);
-  SignedTrust trust{copy_of(bytes_of("doc")), {{id_of<PublicKey>(3), id_of<Signature>(4)}}};
-  return {
-      message::TrustChain{{trust, trust}},
-      message::TrustRequest{7},
-      message::Hello{1, 2, id_of<FleetId>(5), "rivulet 0.1"},
-      message::Enrol{1, 2, id_of<FleetId>(5), "rivulet 0.1", id_of<JoinSecret>(6)},
-      message::Enrolled{"river"},
-      message::Welcome{1, some_envelope(1), 60},
-      message::Refused{Reason::revoked, "revoked by the operator"},
-      message::Backoff{Reason::overloaded, 1500},
-      message::Ready{3, 9, 120, 30, {task}, {task, id_of<TaskId>(8)}},
-      message::Assignment{some_envelope(2)},
-      message::Task{task,
-                    message::TaskType::evaluate,
-                    4,
-                    60000,
-                    some_envelope(3),
-                    {5, 10, 0.05, 0.9, 1e-4, 0.01, 2.5, 99, 1, 1},
-                    some_envelope(4)},
-      message::TaskCancelled{task, Reason::round_closed},
-      message::Fetch{content, 1 << 20, 65536, true},
-      message::ContentList{content, {3 << 20, {id_of<Digest>(1), id_of<Digest>(2), id_of<Digest>(3)}}},
-      message::Chunk{content, 65536, Bytes(65536, std::byte{42})},
-      message::Credit{content, 131072},
-      message::NoContent{content},
-      message::Offer{some_envelope(5)},
-      message::Receipt{task, message::ReceiptOutcome::refused, Reason::norm_too_large,
-                       "norm 9 over 4 times 2"},
-      message::Verdicts{{{task, message::VerdictOutcome::aggregated, Reason::none, 12},
-                         {id_of<TaskId>(9), message::VerdictOutcome::discarded, Reason::round_failed, 0}}},
-      message::Evaluation{some_envelope(6)},
-      message::Heartbeat{},
-      message::Telemetry{3, 120, 30, 1000, 2},
-      message::Activation{4, 10, Reason::worse_on_holdout, "0.81 after 0.93"},
-  };
-}
-
-}  // namespace
+using namespace rivulet::testing;
 
 TEST_CASE("every message comes back as it was sent", "[protocol][message]") {
   const auto messages = one_of_each();
@@ -76,6 +21,8 @@ TEST_CASE("every message comes back as it was sent", "[protocol][message]") {
     REQUIRE(decoded);
     CHECK((*decoded == messages[i]));
   }
+  const Message large = message::Chunk{id_of<ContentId>(2), 65536, Bytes(65536, std::byte{42})};
+  CHECK((decode_message(encode(large)).value() == large));
 }
 
 TEST_CASE("a frame that is cut, extended or damaged is refused or read as a message, never worse",
@@ -129,41 +76,27 @@ TEST_CASE("messages made to exhaust a reader are refused", "[protocol][message]"
     CHECK(decode_message(frame).error().code == Errc::unsupported);
   }
   SECTION("text that would forge a log line") {
-    const Bytes frame = encode(Message(message::Hello{1, 1, {}, "a\nlevel=error"}));
-    CHECK(decode_message(frame).error().code == Errc::corrupt);
+    for (const Message& message : {Message(message::Hello{1, 1, {}, "a\nlevel=error"}),
+                                   Message(message::Declined{{}, Reason::none, "a\x1b[2J"})}) {
+      CHECK(decode_message(encode(message)).error().code == Errc::corrupt);
+    }
+  }
+  SECTION("text that would fill a log") {
+    const auto declined = [](std::size_t bytes) {
+      return decode_message(encode(Message(message::Declined{{}, Reason::none, std::string(bytes, 'x')})));
+    };
+    CHECK(declined(1024));
+    CHECK(declined(1025).error().code == Errc::corrupt);
   }
 }
 
 TEST_CASE("signed documents come back as they were, and only in their own context", "[protocol][documents]") {
-  const UpdateHeader header{id_of<FleetId>(1),
-                            id_of<TaskId>(2),
-                            id_of<PublicKey>(3),
-                            4,
-                            id_of<Digest>(5),
-                            1,
-                            1000,
-                            50,
-                            2.5,
-                            0.5,
-                            id_of<ContentId>(6),
-                            1234,
-                            UtcTime(std::chrono::milliseconds(1700000000123))};
+  const UpdateHeader header = some_header();
   CHECK(decode_update_header(encode(header)).value() == header);
-  const EvaluationReport report{id_of<FleetId>(1),
-                                id_of<TaskId>(2),
-                                id_of<PublicKey>(3),
-                                id_of<Digest>(4),
-                                id_of<Digest>(5),
-                                10,
-                                2,
-                                3,
-                                4,
-                                1.5,
-                                1.25,
-                                UtcTime(std::chrono::milliseconds(7))};
+  const EvaluationReport report = some_report();
   CHECK(decode_evaluation_report(encode(report)).value() == report);
   CHECK(report.samples() == 19);
-  const SignedTime time{id_of<FleetId>(1), UtcTime(std::chrono::milliseconds(1700000000123))};
+  const SignedTime time = some_time();
   CHECK(decode_signed_time(encode(time)).value() == time);
 
   CHECK(decode_envelope(encode(some_envelope(1))).value() == some_envelope(1));
