@@ -1,8 +1,7 @@
 #include "protocol/core/session.h"
 
 #include <algorithm>
-
-#include "protocol/assert.h"
+#include <utility>
 
 namespace rivulet::core {
 namespace {
@@ -135,25 +134,19 @@ void Session::accept_open(Message message, Now now) {
   if (const auto* fetch = std::get_if<message::Fetch>(&message)) return on_fetch(*fetch);
   if (auto* list = std::get_if<message::ContentList>(&message)) return on_list(std::move(*list));
   if (auto* chunk = std::get_if<message::Chunk>(&message)) return on_chunk(std::move(*chunk), now);
-  if (const auto* credit = std::get_if<message::Credit>(&message)) {
-    if (outgoing_ && outgoing_->content == credit->content) {
-      outgoing_->credit = std::min<std::uint64_t>(outgoing_->credit + credit->bytes, limits_.transfer_memory);
-      pump();
-    }
-    return;
-  }
-  if (const auto* missing = std::get_if<message::NoContent>(&message)) {
-    if (incoming_ && incoming_->content == missing->content) {
-      fail_fetch({Errc::not_found, "the peer does not have the content"});
-    }
-    return;
-  }
+  if (const auto* credit = std::get_if<message::Credit>(&message)) return on_credit(*credit);
+  if (const auto* missing = std::get_if<message::NoContent>(&message)) return on_missing(*missing);
   if (std::holds_alternative<message::Heartbeat>(message)) return;
   if (!is_for(message, role_)) {
     end(Reason::unexpected_message, "'" + std::string(name(message)) + "' in an open session", true);
     return;
   }
   emit(Deliver{std::move(message)});
+}
+
+std::uint32_t Session::frame_bytes_max() const {
+  const bool stranger = phase_ == Phase::greeting && role_ == Role::coordinator;
+  return stranger ? limits_.hello_frame_bytes_max : limits_.frame_bytes_max;
 }
 
 // ---- Time ------------------------------------------------------------------------------------------
@@ -190,224 +183,6 @@ SessionEffects Session::on_time(Now now) {
   if (incoming_ && incoming_->step == Incoming::Step::waiting_for_credit) begin_receiving(now);
   check_progress(now);
   return take();
-}
-
-void Session::check_progress(Now now) {
-  if (!incoming_ || incoming_->step == Incoming::Step::finished) return;
-  // While we ourselves withhold credit or read our own part, the peer is not to blame.
-  if (incoming_->step == Incoming::Step::waiting_for_credit || incoming_->step == Incoming::Step::opening) {
-    incoming_->window_start = now.monotonic;
-    return;
-  }
-  if (now.monotonic < incoming_->window_start + limits_.progress_window) return;
-  if (incoming_->window_received < limits_.progress_bytes_min) {
-    end(Reason::too_slow,
-        "a transfer moved " + std::to_string(incoming_->window_received) + " bytes in its window", true);
-    return;
-  }
-  incoming_->window_start = now.monotonic;
-  incoming_->window_received = 0;
-}
-
-// ---- Receiving content -----------------------------------------------------------------------------
-
-SessionEffects Session::fetch(const ContentId& content, std::uint64_t bytes_max, Now now) {
-  if (phase_ != Phase::open) {
-    emit(FetchFailed{content, {Errc::disconnected, "the session is not open"}});
-    return take();
-  }
-  release_window();
-  incoming_.emplace(Incoming{.content = content,
-                             .bytes_max = std::min(bytes_max, limits_.content_bytes_max),
-                             .receiver = std::nullopt});
-  incoming_->window_start = now.monotonic;
-  transmit(message::Fetch{content, 0, 0, true}, now);
-  return take();
-}
-
-void Session::on_list(message::ContentList message) {
-  if (!incoming_ || incoming_->content != message.content || incoming_->step != Incoming::Step::listing)
-    return;
-  if (message.list.length > incoming_->bytes_max) {
-    fail_fetch({Errc::too_large, "the content has " + std::to_string(message.list.length) +
-                                     " bytes; at most " + std::to_string(incoming_->bytes_max) +
-                                     " were announced"});
-    return;
-  }
-  if (const auto status = check(message.list, message.content); !status) {
-    end(Reason::corrupt_content, status.error().detail, true);
-    return;
-  }
-  incoming_->step = Incoming::Step::opening;
-  incoming_->receiver.emplace(message.list);
-  emit(OpenPart{message.content, std::move(message.list)});
-}
-
-SessionEffects Session::part_read(ByteSpan bytes) {
-  if (!incoming_ || incoming_->step != Incoming::Step::opening) return take();
-  ContentReceiver& receiver = *incoming_->receiver;
-  if (!receiver.take(bytes)) emit(TruncatePart{incoming_->content, receiver.received()});
-  return take();
-}
-
-SessionEffects Session::part_ready(Now now) {
-  if (incoming_ && incoming_->step == Incoming::Step::opening) {
-    incoming_->step = Incoming::Step::waiting_for_credit;
-    begin_receiving(now);
-  }
-  return take();
-}
-
-void Session::begin_receiving(Now now) {
-  Incoming& in = *incoming_;
-  if (in.receiver->complete()) {
-    in.step = Incoming::Step::finished;
-    emit(FinishPart{in.content});
-    return;
-  }
-  const std::uint64_t rest = in.receiver->list().length - in.receiver->received();
-  const std::uint64_t wanted = std::min<std::uint64_t>(limits_.transfer_window, rest);
-  in.window = credit_.acquire(wanted, std::min<std::uint64_t>(wanted, limits_.chunk_data_bytes_max));
-  in.credit_asked = now.monotonic;
-  if (in.window == 0) return;
-  in.step = Incoming::Step::receiving;
-  in.in_flight = in.window;
-  in.window_start = now.monotonic;
-  in.window_received = 0;
-  transmit(message::Fetch{in.content, in.receiver->received(), static_cast<std::uint32_t>(in.window), false},
-           now);
-}
-
-void Session::on_chunk(message::Chunk chunk, Now) {
-  // A chunk of a fetch that was replaced in the meantime is no fault.
-  if (!incoming_ || incoming_->content != chunk.content || incoming_->step != Incoming::Step::receiving)
-    return;
-  Incoming& in = *incoming_;
-  const std::uint64_t offset = in.receiver->received();
-  if (chunk.offset != offset || chunk.data.empty() || chunk.data.size() > in.in_flight) {
-    end(Reason::corrupt_content,
-        "a chunk at " + std::to_string(chunk.offset) + " of " + std::to_string(chunk.data.size()) +
-            " bytes, expected at " + std::to_string(offset) + " within a credit of " +
-            std::to_string(in.in_flight),
-        true);
-    return;
-  }
-  in.in_flight -= chunk.data.size();
-  in.window_received += chunk.data.size();
-  if (const auto status = in.receiver->take(chunk.data); !status) {
-    if (in.receiver->received() < offset) emit(TruncatePart{in.content, in.receiver->received()});
-    end(Reason::corrupt_content, status.error().detail, true);
-    return;
-  }
-  in.unwritten += chunk.data.size();
-  emit(AppendPart{in.content, offset, std::move(chunk.data)});
-}
-
-SessionEffects Session::part_written(std::uint32_t bytes, Now now) {
-  if (!incoming_ || incoming_->step != Incoming::Step::receiving) return take();
-  Incoming& in = *incoming_;
-  in.unwritten -= std::min<std::uint64_t>(bytes, in.unwritten);
-  if (in.receiver->complete()) {
-    // Not before the last byte is kept, which a full disk may refuse.
-    if (in.unwritten > 0) return take();
-    in.step = Incoming::Step::finished;
-    release_window();
-    emit(FinishPart{in.content});
-    return take();
-  }
-  in.written += bytes;
-  const std::uint64_t rest = in.receiver->list().length - in.receiver->received();
-  const std::uint64_t grant = std::min(in.written, rest > in.in_flight ? rest - in.in_flight : 0);
-  // Half a window at a time: fewer frames, and the peer never stands still.
-  if (grant > 0 && in.written * 2 >= in.window) {
-    in.in_flight += grant;
-    in.written -= grant;
-    transmit(message::Credit{in.content, static_cast<std::uint32_t>(grant)}, now);
-  }
-  return take();
-}
-
-SessionEffects Session::part_failed(Error error) {
-  if (incoming_) fail_fetch(std::move(error));
-  return take();
-}
-
-void Session::fail_fetch(Error error) {
-  const ContentId content = incoming_->content;
-  const bool finished = incoming_->step == Incoming::Step::finished;
-  release_window();
-  incoming_.reset();
-  if (!finished) emit(FetchFailed{content, std::move(error)});
-}
-
-void Session::release_window() {
-  if (!incoming_) return;
-  credit_.release(incoming_->window);
-  incoming_->window = 0;
-}
-
-// ---- Sending content -------------------------------------------------------------------------------
-
-void Session::on_fetch(const message::Fetch& fetch) {
-  outgoing_.emplace(Outgoing{.content = fetch.content,
-                             .list = std::nullopt,
-                             .offset = fetch.offset,
-                             .credit = std::min<std::uint64_t>(fetch.credit, limits_.transfer_memory),
-                             .list_wanted = fetch.want_list});
-  emit(OpenContent{fetch.content});
-}
-
-SessionEffects Session::content_opened(const ContentId& content, const ChunkList& list) {
-  if (!outgoing_ || outgoing_->content != content || phase_ != Phase::open) return take();
-  outgoing_->list = list;
-  if (outgoing_->list_wanted) emit(SendFrame{encode(message::ContentList{content, list})});
-  outgoing_->list_wanted = false;
-  pump();
-  return take();
-}
-
-SessionEffects Session::content_missing(const ContentId& content) {
-  if (outgoing_ && outgoing_->content == content) {
-    outgoing_.reset();
-    if (phase_ == Phase::open) emit(SendFrame{encode(message::NoContent{content})});
-  }
-  return take();
-}
-
-void Session::pump() {
-  if (!outgoing_ || !outgoing_->list || outgoing_->reading || !writable_) return;
-  const Outgoing& out = *outgoing_;
-  if (out.offset >= out.list->length || out.credit == 0) return;
-  const std::uint64_t chunk_end = (out.offset / chunk_bytes + 1) * chunk_bytes;
-  const std::uint64_t size = std::min({std::uint64_t{limits_.chunk_data_bytes_max}, out.credit,
-                                       out.list->length - out.offset, chunk_end - out.offset});
-  outgoing_->reading = true;
-  emit(ReadContent{out.content, out.offset, static_cast<std::uint32_t>(size)});
-}
-
-SessionEffects Session::content_read(const ContentId& content, std::uint64_t offset, Bytes data) {
-  if (!outgoing_ || phase_ != Phase::open) return take();
-  outgoing_->reading = false;
-  // An answer to a read of before the peer fetched anew is of no use.
-  if (outgoing_->content == content && outgoing_->offset == offset && data.size() <= outgoing_->credit) {
-    outgoing_->offset += data.size();
-    outgoing_->credit -= data.size();
-    writable_ = false;
-    emit(SendFrame{encode(message::Chunk{content, offset, std::move(data)})});
-  }
-  pump();
-  return take();
-}
-
-SessionEffects Session::on_writable(Now) {
-  writable_ = true;
-  pump();
-  return take();
-}
-
-std::uint32_t Session::frame_bytes_max() const {
-  const bool stranger = phase_ == Phase::greeting && role_ == Role::coordinator;
-  return stranger ? limits_.hello_frame_bytes_max : limits_.frame_bytes_max;
 }
 
 }  // namespace rivulet::core

@@ -149,15 +149,19 @@ class Session {
   void end(Reason reason, std::string detail, bool tell_peer);
   void accept_greeting(Message message, Now now);
   void accept_open(Message message, Now now);
-  void on_fetch(const message::Fetch& fetch);
+  // receiving.cpp
   void on_list(message::ContentList list);
   void on_chunk(message::Chunk chunk, Now now);
   void begin_receiving(Now now);
   void fail_fetch(Error error);
+  void on_missing(const message::NoContent& missing);
   void release_window();
   void check_progress(Now now);
   void pump();
 
+  // sending.cpp
+  void on_fetch(const message::Fetch& fetch);
+  void on_credit(const message::Credit& credit);
   const Role role_;
   const Limits& limits_;
   CreditPool& credit_;
