@@ -19,27 +19,35 @@ constexpr std::int64_t kernel_max = 1023;
 constexpr std::int64_t resnet_channels = 64;  // Of the first stage, at width 1.
 constexpr double width_max = 16;
 
-/// A kind with its usual sizes. A field that is empty or 0 here does not belong to the kind.
-std::vector<Architecture> make_defaults() {
-  return {
-      {.kind = "mlp", .hidden = {200, 200}},
-      {.kind = "mcmahan_cnn"},
-      {.kind = "cnn", .hidden = {128}, .channels = {32, 64}, .kernel = 3, .pool = 2},
-      {.kind = "cnn1d", .channels = {64, 64}, .kernel = 5, .pool = 2},
-      {.kind = "gru", .hidden = {64}},
-      {.kind = "autoencoder", .hidden = {64, 16}},
-      {.kind = "resnet18", .width = 1, .groups = 2},
+struct Kind {
+  Architecture usual;  ///< With the kind's defaults.
+  std::vector<std::string_view> keys;
+};
+
+const std::vector<Kind>& kinds() {
+  static const std::vector<Kind> all = {
+      {{.kind = "mlp", .hidden = {200, 200}}, {"hidden"}},
+      {{.kind = "mcmahan_cnn"}, {}},
+      {{.kind = "cnn", .hidden = {128}, .channels = {32, 64}, .kernel = 3, .pool = 2},
+       {"channels", "kernel", "pool", "hidden"}},
+      {{.kind = "cnn1d", .channels = {64, 64}, .kernel = 5, .pool = 2},
+       {"channels", "kernel", "pool", "hidden"}},
+      {{.kind = "gru", .hidden = {64}}, {"hidden"}},
+      {{.kind = "autoencoder", .hidden = {64, 16}}, {"hidden"}},
+      {{.kind = "resnet18", .width = 1, .groups = 2}, {"width", "groups"}},
   };
+  return all;
 }
 
-const std::vector<Architecture>& defaults() {
-  static const std::vector<Architecture> all = make_defaults();
-  return all;
+const Kind& kind_of(std::string_view name) {
+  const auto found = std::ranges::find(kinds(), name, [](const Kind& kind) { return kind.usual.kind; });
+  RIVULET_ASSERT(found != kinds().end());
+  return *found;
 }
 
 /// A field of [model]: its key, and whether an architecture has a value in it.
 struct Field {
-  const char* key;
+  std::string_view key;
   bool (*is_set)(const Architecture&);
 };
 
@@ -52,20 +60,14 @@ constexpr Field fields[] = {
     {"groups", [](const Architecture& a) { return a.groups != 0; }},
 };
 
-/// A convolution's dense layers are a matter of taste, so cnn1d has none by default and yet the key.
-bool has_field(const Architecture& usual, const Field& field) {
-  return field.is_set(usual) || (usual.kind == "cnn1d" && std::string_view(field.key) == "hidden");
+std::string text_of(const std::vector<std::string_view>& keys) {
+  std::string text;
+  for (const std::string_view key : keys) text += (text.empty() ? "" : ", ") + std::string(key);
+  return text.empty() ? "it has no keys" : "its keys are: " + text;
 }
 
-std::string keys_of(const Architecture& usual) {
-  std::string keys;
-  for (const Field& field : fields)
-    if (has_field(usual, field)) keys += (keys.empty() ? "" : ", ") + std::string(field.key);
-  return keys.empty() ? "it has no keys" : "its keys are: " + keys;
-}
-
-Fault model_fault(const char* key, std::string why) {
-  return ArchitectureFault{"model", key, std::move(why)};
+Fault model_fault(std::string_view key, std::string why) {
+  return ArchitectureFault{"model", std::string(key), std::move(why)};
 }
 
 Fault find_size_fault(const char* key, const Shape& sizes, const char* what) {
@@ -140,26 +142,22 @@ std::size_t Architecture::input_size() const {
 }
 
 const std::vector<std::string>& architecture_kinds() {
-  static const std::vector<std::string> kinds = [] {
+  static const std::vector<std::string> all = [] {
     std::vector<std::string> names;
-    for (const Architecture& usual : defaults()) names.push_back(usual.kind);
+    for (const Kind& kind : kinds()) names.push_back(kind.usual.kind);
     return names;
   }();
-  return kinds;
+  return all;
 }
 
-Architecture default_architecture(std::string_view kind) {
-  const auto found = std::ranges::find(defaults(), kind, &Architecture::kind);
-  RIVULET_ASSERT(found != defaults().end());
-  return *found;
-}
+Architecture default_architecture(std::string_view kind) { return kind_of(kind).usual; }
 
 Fault find_model_fault(const Architecture& architecture) {
   const std::string& kind = architecture.kind;
-  const Architecture usual = default_architecture(kind);
+  const auto& keys = kind_of(kind).keys;
   for (const Field& field : fields)
-    if (field.is_set(architecture) && !has_field(usual, field))
-      return model_fault(field.key, fmt::format("does not belong to {}; {}", kind, keys_of(usual)));
+    if (field.is_set(architecture) && std::ranges::find(keys, field.key) == keys.end())
+      return model_fault(field.key, fmt::format("does not belong to {}; {}", kind, text_of(keys)));
   if (Fault fault = find_size_fault("hidden", architecture.hidden, "units")) return fault;
   if (Fault fault = find_size_fault("channels", architecture.channels, "channels")) return fault;
   if (kind == "cnn" || kind == "cnn1d") return find_convolution_fault(architecture);

@@ -130,6 +130,49 @@ TEST_CASE("other tasks and networks are prepared too", "[cli][model]") {
       "[test]");
 }
 
+TEST_CASE("every built-in network is prepared, tried out and scored against its files", "[cli][model]") {
+  struct Network {
+    const char* model;
+    const char* shape;
+    std::size_t parameters;
+  };
+  // Of 8x8 digits: as images, or as windows of eight channels and eight steps.
+  const auto network = GENERATE(values<Network>({
+      {"architecture = \"cnn\"\nchannels = [4]\nhidden = []", "[1, 8, 8]", 4 * 10 + 10 * (4 * 16 + 1)},
+      {"architecture = \"cnn1d\"\nchannels = [4]\nkernel = 3", "[8, 8]", 4 * (8 * 3 + 1) + 10 * 5},
+      {"architecture = \"gru\"\nhidden = [5]", "[8, 8]", 3 * 5 * (8 + 5 + 2) + 10 * 6},
+      // The sum over the layers with 8, 16, 32 and 64 channels, 1 channel in and 10 classes out.
+      {"architecture = \"resnet18\"\nwidth = 0.125", "[1, 8, 8]", 176'402 - 2 * 8 * 9},
+  }));
+  const TemporaryFolder folder;
+  const std::string spec = with(with(digits_spec(), "architecture = \"mlp\"\nhidden = [32]", network.model),
+                                "shape = [64]", std::string("shape = ") + network.shape);
+  const Outcome outcome = prepare(folder, spec);
+  INFO(network.model << ": " << outcome.err);
+  REQUIRE(outcome.status == 0);
+  const auto model = read_prepared(folder.path);
+  REQUIRE(model.has_value());
+  CHECK(model->weights.size() == network.parameters);
+  CHECK(model->holdout->labels.size() == 1797);
+  const auto read = load_model_spec(folder.path / "spec.toml");
+  REQUIRE(read.has_value());
+  CHECK(check_prepared(*model, *read, *FleetId::from_hex(fleet), 0).has_value());
+}
+
+TEST_CASE("an autoencoder is prepared for anomalies, and for nothing else", "[cli][model]") {
+  const TemporaryFolder folder;
+  const std::string spec =
+      "name = \"odd\"\n[model]\narchitecture = \"autoencoder\"\nhidden = [4, 2]\n[input]\nshape = [6]\n";
+  const Outcome outcome = prepare(folder, spec + "[task]\nkind = \"anomaly\"\n");
+  INFO(outcome.err);
+  REQUIRE(outcome.status == 0);
+  const auto model = read_prepared(folder.path);
+  REQUIRE(model.has_value());
+  CHECK(model->weights.size() == 4 * 7 + 2 * 5 + 4 * 3 + 6 * 5);
+  check_refused(prepare(folder, spec + "[task]\nclasses = [\"a\", \"b\"]\n"),
+                "model.architecture is autoencoder, which rebuilds its 6 inputs");
+}
+
 TEST_CASE("the programs of the operator are apart: rivulet has no LibTorch", "[cli]") {
   // What the dynamic loader would load, without running it.
   const Outcome listed = run("/usr/bin/ldd", {program("rivulet")});
