@@ -74,7 +74,7 @@ TrainingData images(const std::vector<float>& inputs, const std::vector<std::int
 TEST_CASE("a network from Python has its weights and answers as Python does", "[runtime][user]") {
   const fs::path& files = written_files();
   if (files.empty()) return;
-  const std::string name = GENERATE("residual", "sequence", "tied");
+  const std::string name = GENERATE("residual", "sequence", "recurrent", "attention", "tied");
   CAPTURE(name);
   const Bytes file = read_all(files / (name + ".pt"));
   Model model = Model::build(image_architecture, file).value();
@@ -97,7 +97,9 @@ TEST_CASE("a network from Python has its weights and answers as Python does", "[
   Model copy = from_graph.clone().value();
   REQUIRE(from_graph.set_weights(std::vector<float>(model.size())));  // The copy shares nothing with it.
   matches(copy);
-  CHECK(import_file(file).has_value());
+  const Status imported = import_file(file);
+  INFO((imported ? std::string() : imported.error().detail));
+  CHECK(imported.has_value());
   CHECK(import_file(graph).error().detail.find("gradient") != std::string::npos);  // All zeros train nothing.
 }
 
@@ -151,6 +153,34 @@ TEST_CASE("a network from Python trains: dropout and statistics work in training
   CHECK(model.weights() == trained);                    // and statistics stand still.
   // Local counters begin anew: the same call gives the same bits.
   CHECK(train(model, base, images(inputs, labels), parameters).value().delta == outcome.delta);
+}
+
+TEST_CASE("every parameter of recurrent layers and of attention trains", "[runtime][user]") {
+  const fs::path& files = written_files();
+  if (files.empty()) return;
+  const std::string name = GENERATE("recurrent", "attention", "sequence");
+  CAPTURE(name);
+  Model built = Model::build(image_architecture, read_all(files / (name + ".pt"))).value();
+  Model copied = built.clone().value();
+  const std::vector<float> base = built.weights();
+  const std::vector<float> inputs = reference::uniform(20 * 144, -1, 1, 5);
+  std::vector<std::int64_t> labels(20);
+  for (std::size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<std::int64_t>(i % 5);
+  for (Model* model : {&built, &copied}) {
+    const auto outcome =
+        train(*model, base, images(inputs, labels),
+              {.epochs = 30, .batch_size = 10, .learning_rate = 0.02, .optimizer = OptimizerKind::adam})
+            .value();
+    CHECK(outcome.loss_last < outcome.loss_first);
+    std::size_t at = 0;
+    for (const TensorSpec& tensor : model->layout().tensors) {
+      double moved = 0;
+      for (std::size_t i = 0; i < tensor.size(); ++i) moved += std::abs(outcome.delta[at + i]);
+      at += tensor.size();
+      CAPTURE(tensor.name);
+      CHECK((moved > 0) == (tensor.kind == TensorKind::parameter));
+    }
+  }
 }
 
 TEST_CASE("running statistics are moved by the forward pass alone, and count in no norm", "[runtime][user]") {

@@ -62,6 +62,30 @@ class Sequence(nn.Module):
         return self.head(h)
 
 
+class Recurrent(nn.Module):
+    """Its layer computes with a list that holds the parameters a second time."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.LSTM(12, 8, num_layers=2, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(16, CLASSES)
+
+    def forward(self, x):
+        y, _ = self.layer(x.squeeze(1))
+        return self.head(y.mean(1))
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(12, 2, 16, batch_first=True), 1)
+        self.register_buffer("places", torch.rand(12, 12))
+        self.head = nn.Linear(12, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.encoder(x.squeeze(1) + self.places).mean(1))
+
+
 class Tied(nn.Module):
     def __init__(self):
         super().__init__()
@@ -227,7 +251,8 @@ def rewrite(source, target, change):
 def write_good(folder):
     torch.manual_seed(7)
     inputs = torch.rand(6, *IMAGE)
-    models = {"residual": Residual(), "sequence": Sequence(), "tied": Tied()}
+    models = {"residual": Residual(), "sequence": Sequence(), "recurrent": Recurrent(), "attention": Attention(),
+              "tied": Tied()}
     for name, model in models.items():
         if name == "residual":  # Statistics that are not those of a new layer.
             model.train()

@@ -69,9 +69,13 @@ constexpr std::string_view language_operators =
     "mathremainder percentFormat pop radians remove reverse sorted str startswith endswith strip upper "
     "update "
     "values warn "
-    // What autocast and tracing leave behind.
+    // What autocast, tracing and the fast paths of torch.nn leave behind.
     "_autocast_to_full_precision _autocast_to_reduced_precision _shape_as_tensor _size_if_not_equal "
     "_list_to_tensor _tensor_to_list _softmax _log_softmax _unsafe_view _pack_padded_sequence "
+    "_native_multi_head_attention _transformer_encoder_layer_fwd _nested_tensor_from_mask "
+    "_nested_tensor_from_mask_left_aligned to_padded_tensor "
+    "_upsample_bicubic2d_aa _upsample_bilinear2d_aa _upsample_nearest_exact1d _upsample_nearest_exact2d "
+    "_upsample_nearest_exact3d find "
     "_pad_packed_sequence _thnn_fused_gru_cell _thnn_fused_lstm_cell __interpolate";
 
 constexpr std::string_view primitives =

@@ -68,6 +68,24 @@ class Collector {
     return {};
   }
 
+  /// Lists of tensors hold parameters a second time: recurrent layers compute with those.
+  void visit_lists() {
+    for (const Module& module : network_.module.modules()) {
+      const auto owner = module._ivalue();
+      for (std::size_t i = 0; i < module.type()->numAttributes(); ++i) {
+        if (!owner->getSlot(i).isTensorList()) continue;
+        const c10::List<at::Tensor> list = owner->getSlot(i).toTensorList();
+        for (std::size_t entry = 0; entry < list.size(); ++entry) {
+          const at::Tensor tensor = list.get(entry);
+          const auto found = tensor.defined() && tensor.layout() == at::kStrided
+                                 ? places_.find(identity_of(tensor))
+                                 : places_.end();
+          if (found != places_.end()) network_.shared[found->second].slots.push_back({owner, i, entry});
+        }
+      }
+    }
+  }
+
  private:
   Status add(const at::Tensor& tensor, const std::string& name, Slot slot, bool parameter, bool buffer) {
     if (Status status = check_dense(tensor, name); !status) return status;
@@ -142,6 +160,12 @@ Status check_trainable(const UserNetwork& network) {
 
 }  // namespace
 
+void Slot::set(const at::Tensor& tensor) const {
+  if (!entry) return owner->setSlot(index, tensor);
+  c10::List<at::Tensor> list = owner->getSlot(index).toTensorList();
+  list.set(*entry, tensor);
+}
+
 ParameterLayout UserNetwork::layout() const {
   ParameterLayout layout;
   for (const SharedTensor& tensor : shared) layout.tensors.push_back(tensor.spec);
@@ -165,8 +189,9 @@ Result<UserNetwork> open_network(ByteSpan file) {
   if (Status status = check_operators(*module); !status) return std::unexpected(status.error());
   return catch_torch("reading the tensors", [&]() -> Result<UserNetwork> {
     UserNetwork network{std::move(*module), {}, {}};
-    if (Status status = Collector(network).visit(network.module, ""); !status)
-      return std::unexpected(status.error());
+    Collector collector(network);
+    if (Status status = collector.visit(network.module, ""); !status) return std::unexpected(status.error());
+    collector.visit_lists();
     if (Status status = check_trainable(network); !status) return std::unexpected(status.error());
     network.module.eval();
     return network;
@@ -176,7 +201,9 @@ Result<UserNetwork> open_network(ByteSpan file) {
 UserNetwork duplicate(const UserNetwork& network) {
   const at::NoGradGuard no_grad;
   UserNetwork copy{network.module.deepcopy(), {}, {}};
-  const Status collected = Collector(copy).visit(copy.module, "");
+  Collector collector(copy);
+  const Status collected = collector.visit(copy.module, "");
+  collector.visit_lists();
   RIVULET_ASSERT(collected && copy.shared.size() == network.shared.size());
   for (std::size_t i = 0; i < copy.shared.size(); ++i) copy.shared[i].trains = network.shared[i].trains;
   return copy;

@@ -3,6 +3,7 @@
 // Includes torch: only for the .cpp files of models/runtime.
 #include <torch/script.h>
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,8 +19,10 @@ namespace rivulet::torchscript {
 struct Slot {
   c10::intrusive_ptr<c10::ivalue::Object> owner;
   std::size_t index = 0;
+  std::optional<std::size_t> entry =
+      std::nullopt;  ///< Of the list in that place, as recurrent layers have one.
 
-  void set(const at::Tensor& tensor) const { owner->setSlot(index, tensor); }
+  void set(const at::Tensor& tensor) const;
 };
 
 /// A parameter or buffer that training changes and the fleet shares.
@@ -27,7 +30,7 @@ struct SharedTensor {
   TensorSpec spec;
   at::Tensor value;         ///< As the file has it; undefined once bound elsewhere.
   bool trains = false;      ///< A parameter whose requires_grad is on.
-  std::vector<Slot> slots;  ///< More than one where modules share it.
+  std::vector<Slot> slots;  ///< More than one where modules or lists share it; the first is a module's.
 };
 
 /// A tensor that stays as the file has it, such as a counter of batches: no part of the layout.

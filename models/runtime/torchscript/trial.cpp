@@ -153,10 +153,10 @@ Result<std::vector<std::string>> try_gradients(Model::Impl& model, TaskKind task
 
 using NamedModes = std::vector<std::pair<std::string, bool>>;
 
-/// Layers whose mode is a constant, so that train() and eval() do not change it: tracing leaves such.
+/// Layers whose mode is a constant, so that train() and eval() do not change it: tracing leaves such. Within
+/// an `if` it says nothing: attention has dropout in a branch that eval() does not take.
 void find_fixed_modes(const torch::jit::Block& block, NamedModes& found) {
   for (const torch::jit::Node* node : block.nodes()) {
-    for (const torch::jit::Block* inner : node->blocks()) find_fixed_modes(*inner, found);
     const std::string kind = node->kind().toQualString();
     const bool dropout = kind.find("dropout") != std::string::npos && node->inputs().size() >= 3;
     const bool norm = kind == "aten::batch_norm" && node->inputs().size() >= 6;
