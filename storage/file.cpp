@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <spdlog/fmt/fmt.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -138,23 +137,57 @@ Status make_folder(const fs::path& folder) {
   return make_folder(folder);
 }
 
+namespace {
+
+/// The number in a LOCK file; nothing before its holder has written it.
+std::optional<int> number_in(const FileDescriptor& file, const fs::path& path) {
+  const auto bytes = read_at(file, path, 0, 20);
+  if (!bytes) return std::nullopt;
+  const std::string_view text = text_of(*bytes);
+  int number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  return error == std::errc() ? std::optional(number) : std::nullopt;
+}
+
+/// Of the whole file, as fcntl(2) takes it. "Open file description" locks end with the file that took them,
+/// and can be asked for without being taken.
+struct flock whole_file() {
+  struct flock lock{};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  return lock;
+}
+
+}  // namespace
+
 Result<FolderLock> lock_folder(const fs::path& folder) {
   const fs::path path = folder / "LOCK";
   auto file = open_file(path, O_RDWR | O_CREAT);
   if (!file) return std::unexpected(file.error());
-  if (::flock(file->get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return fail_errno("lock", path, errno);
-    const auto holder = read_at(*file, path, 0, 20);
-    const std::string_view text = holder ? text_of(*holder) : std::string_view();
-    const std::string_view number = text.substr(0, text.find('\n'));
-    return fail(Errc::conflict,
-                fmt::format("{} is in use by another process{}: stop it first", folder.string(),
-                            number.empty() ? "" : fmt::format(" ({})", number)));
+  struct flock lock = whole_file();
+  if (::fcntl(file->get(), F_OFD_SETLK, &lock) != 0) {
+    if (errno != EAGAIN && errno != EACCES) return fail_errno("lock", path, errno);
+    const auto holder = number_in(*file, path);
+    return fail(Errc::conflict, fmt::format("{} is in use by another process{}: stop it first",
+                                            folder.string(), holder ? fmt::format(" ({})", *holder) : ""));
   }
   const std::string number = fmt::format("{}\n", ::getpid());
-  // The number only helps people: a full disk must not keep a program from starting.
-  if (::ftruncate(file->get(), 0) == 0) std::ignore = write_at(*file, path, 0, bytes_of(number));
+  // In place, since it shall be there on a full disk too, where it must not keep a program from starting
+  // either.
+  const bool written = write_at(*file, path, 0, bytes_of(number)).has_value();
+  std::ignore = ::ftruncate(file->get(), written ? static_cast<off_t>(number.size()) : 0);
   return FolderLock(std::move(*file));
+}
+
+Result<std::optional<FolderHolder>> folder_holder(const fs::path& folder) {
+  const fs::path path = folder / "LOCK";
+  const auto file = open_file(path, O_RDONLY);
+  if (!file && file.error().code == Errc::not_found) return std::optional<FolderHolder>();
+  if (!file) return std::unexpected(file.error());
+  struct flock lock = whole_file();
+  if (::fcntl(file->get(), F_OFD_GETLK, &lock) != 0) return fail_errno("look at", path, errno);
+  if (lock.l_type == F_UNLCK) return std::optional<FolderHolder>();
+  return FolderHolder{number_in(*file, path)};
 }
 
 Result<std::uint32_t> open_format(const fs::path& folder, std::string_view kind, std::uint32_t newest) {

@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <filesystem>
+#include <optional>
 #include <string_view>
 
 #include "protocol/bytes.h"
@@ -73,9 +74,17 @@ class FolderLock {
   FileDescriptor file_;
 };
 
-/// Takes the lock FOLDER/LOCK (flock(2)) and writes the process's number into it.
+/// Takes the lock FOLDER/LOCK (fcntl(2), F_OFD_SETLK) and writes the process's number into it.
 /// @return conflict "… is in use by another process (N)".
 Result<FolderLock> lock_folder(const std::filesystem::path& folder);
+
+struct FolderHolder {
+  std::optional<int> process;  ///< Its number; nothing before it has written that.
+
+  bool operator==(const FolderHolder&) const = default;
+};
+/// Who holds a folder, found out without taking the lock. @return nothing if nobody does.
+Result<std::optional<FolderHolder>> folder_holder(const std::filesystem::path& folder);
 
 /// Every folder of a store has a file FORMAT, "rivulet <kind> <number>". A fresh folder gets the newest
 /// format. Call it with the folder locked.

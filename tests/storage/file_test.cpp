@@ -3,8 +3,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <fstream>
+#include <thread>
 
 #include "storage/file.h"
 #include "tests/catch.h"
@@ -84,6 +86,10 @@ TEST_CASE("a folder is held by one process, and who asks in vain is told by whic
   char answer = 'n';
   REQUIRE(::read(ready[0], &answer, 1) == 1);
   REQUIRE(answer == 'y');
+  const auto holder = folder_holder(folder.path);
+  REQUIRE(holder.has_value());
+  REQUIRE(holder->has_value());
+  CHECK((*holder)->process == child);
   const auto refused = lock_folder(folder.path);
   REQUIRE_FALSE(refused);
   CHECK(refused.error().code == Errc::conflict);
@@ -93,7 +99,25 @@ TEST_CASE("a folder is held by one process, and who asks in vain is told by whic
   int status = -1;
   REQUIRE(::waitpid(child, &status, 0) == child);
   CHECK(status == 0);
-  CHECK(lock_folder(folder.path));
+  // The number of who held it last stays in the file, and says nothing.
+  CHECK_FALSE(folder_holder(folder.path).value().has_value());
+  const auto mine = lock_folder(folder.path);
+  REQUIRE(mine);
+  CHECK(folder_holder(folder.path).value()->process == ::getpid());
+}
+
+TEST_CASE("to look who holds a folder keeps nobody from taking it", "[storage][file]") {
+  const TemporaryFolder folder;
+  CHECK_FALSE(folder_holder(folder.path).value().has_value());  // Nobody ever did.
+  std::atomic<bool> stop = false;
+  std::thread watcher([&] {
+    while (!stop) std::ignore = folder_holder(folder.path);
+  });
+  int refused = 0;
+  for (int i = 0; i < 2000; ++i) refused += lock_folder(folder.path) ? 0 : 1;
+  stop = true;
+  watcher.join();
+  CHECK(refused == 0);
 }
 
 TEST_CASE("a folder's format is written once, and newer or foreign ones are refused", "[storage][file]") {
