@@ -9,6 +9,7 @@
 #include "config/toml_reader.h"
 #include "coordinator/config/sections.h"
 #include "models/dataset/partition.h"
+#include "models/package/model_keys.h"
 #include "models/package/release.h"
 #include "sim/experiment/bundled.h"
 
@@ -74,15 +75,8 @@ void read_fleet(TomlReader in, const DataConfig& data, FleetConfig& fleet) {
   fleet.spread = in.number("spread", fleet.spread, 1, 1000);
 }
 
-void read_model(TomlReader in, Experiment& experiment) {
-  experiment.architecture = in.choice("architecture", "mlp", {"mlp", "mcmahan_cnn"});
-  const bool is_mlp = experiment.architecture == "mlp";
-  const std::vector<std::int64_t> otherwise = is_mlp ? experiment.hidden : std::vector<std::int64_t>{};
-  experiment.hidden = in.integers("hidden", otherwise, 1, 1 << 20);
-  if (!is_mlp && !experiment.hidden.empty()) in.reject("hidden", "belongs to an mlp: set it to []");
-}
-
 void read_input(TomlReader in, Experiment& experiment) {
+  experiment.architecture.input_shape = read_shape(in, {});
   const auto floats = [&](const char* key, double otherwise) {
     constexpr double float_max = std::numeric_limits<float>::max();
     std::vector<float> narrow;
@@ -115,7 +109,8 @@ Result<Experiment> read(TomlReader root, const Overrides& overrides) {
   experiment.seed = static_cast<std::uint64_t>(root.integer("seed", 1));
   read_data(root.table("data"), experiment.data);
   read_fleet(root.table("fleet"), experiment.data, experiment.fleet);
-  read_model(root.table("model"), experiment);
+  TomlReader model = root.table("model");
+  experiment.architecture = read_architecture(model);
   read_input(root.table("input"), experiment);
   read_version(root.table("version"), experiment);
 

@@ -52,8 +52,8 @@ struct Experiment {
   std::uint64_t seed = 1;
   DataConfig data;
   FleetConfig fleet;
-  std::string architecture = "mlp";  ///< [model]
-  std::vector<std::int64_t> hidden{200, 200};
+  /// [model], and [input] shape: empty if the samples are flat. The outputs are the data's classes.
+  Architecture architecture = default_architecture("mlp");
   std::optional<Preprocessing> preprocessing;  ///< [input] mean, scale; digits have 0 and 16 by default.
   SnapshotForm snapshot = SnapshotForm::int8;  ///< [version]
   std::vector<std::string> variants{"fp32", "int8"};

@@ -1,5 +1,7 @@
 #include "sim/experiment/fleet_data.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <algorithm>
 #include <numeric>
 #include <span>
@@ -101,8 +103,14 @@ Result<FleetData> load_fleet_data(const Experiment& experiment) {
   data.sample_size = dataset->sample_size();
   data.classes = dataset->classes;
   data.preprocessing = experiment.preprocessing.value_or(Preprocessing{});
-  const std::vector<std::int64_t> shape{static_cast<std::int64_t>(data.sample_size)};
-  const auto preprocessor = Preprocessor::make(data.preprocessing, shape);
+  const Architecture& architecture = experiment.architecture;
+  data.shape = architecture.input_shape;
+  if (data.shape.empty()) data.shape = {static_cast<std::int64_t>(data.sample_size)};
+  if (!architecture.input_shape.empty() && architecture.input_size() != data.sample_size) {
+    return fail(Errc::invalid, fmt::format("input.shape has {} numbers, but {}: a sample has {}",
+                                           architecture.input_size(), config.place, data.sample_size));
+  }
+  const auto preprocessor = Preprocessor::make(data.preprocessing, data.shape);
   if (!preprocessor) return fail_at("[input]", preprocessor.error());
 
   std::vector<std::size_t> order(dataset->size());

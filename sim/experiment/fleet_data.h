@@ -21,6 +21,7 @@ struct NodeSamples {
 /// An experiment's samples, dealt out. Every sample is in one place alone.
 struct FleetData {
   std::size_t sample_size = 0;
+  std::vector<std::int64_t> shape;  ///< Of one sample: the experiment's, or [sample_size].
   std::vector<std::string> classes;
   Preprocessing preprocessing;
   std::vector<NodeSamples> nodes;

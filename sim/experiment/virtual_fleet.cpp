@@ -82,10 +82,10 @@ class TorchDevice final : public Device {
 };
 
 Architecture architecture_of(const Experiment& experiment, const FleetData& data) {
-  return {experiment.architecture,
-          experiment.hidden,
-          {static_cast<std::int64_t>(data.sample_size)},
-          static_cast<std::int64_t>(data.classes.size())};
+  Architecture architecture = experiment.architecture;
+  architecture.input_shape = data.shape;
+  architecture.outputs = static_cast<std::int64_t>(data.classes.size());
+  return architecture;
 }
 
 }  // namespace

@@ -26,6 +26,10 @@ TEST_CASE("an experiment's errors name file, line and key", "[sim]") {
   CHECK(error_of("[data]\npartition = \"natural\"\n").find("a.toml:2: data.partition") == 0);
   CHECK(error_of("[model]\narchitecture = \"mcmahan_cnn\"\nhidden = [3]\n").find("a.toml:3: model.hidden") ==
         0);
+  CHECK(
+      error_of("[model]\narchitecture = \"gru\"\npool = 2\n").find("a.toml:3: model.pool does not belong") ==
+      0);
+  CHECK(error_of("[input]\nshape = [0]\n").find("a.toml:2: input.shape") == 0);
   CHECK(error_of("[round]\ncohort = 4\ncohort_min = 5\n").find("a.toml:3: round.cohort_min") == 0);
   CHECK(error_of("[round]\ncohort = 4\nmode = \"never\"\n").find("a.toml:3: round.mode") == 0);
   CHECK(error_of("[validation]\ntolerance = 2.0\n").find("a.toml:2: validation.tolerance") == 0);

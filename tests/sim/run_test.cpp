@@ -81,6 +81,50 @@ TEST_CASE("evaluations by the nodes and stragglers leave the bytes alone too", "
   CHECK(run(gated, 3).lines == one.lines);
 }
 
+TEST_CASE("a fleet trains every built-in network that classifies", "[sim]") {
+  struct Network {
+    std::string model;
+    std::string shape;
+    double rate;
+  };
+  // The 8x8 digits as images, or as windows of eight channels and eight steps.
+  const auto network = GENERATE(values<Network>({
+      {"architecture = \"cnn\"\nchannels = [8, 16]\nhidden = [32]", "[1, 8, 8]", 0.05},
+      {"architecture = \"cnn1d\"\nchannels = [32, 32]\nkernel = 3\npool = 1", "[8, 8]", 0.1},
+      {"architecture = \"gru\"\nhidden = [24]", "[8, 8]", 0.2},
+      {"architecture = \"resnet18\"\nwidth = 0.0625", "[1, 8, 8]", 0.02},
+  }));
+  CAPTURE(network.model);
+  const std::string text = "[data]\npartition = \"iid\"\n[fleet]\nnodes = 4\n[model]\n" + network.model +
+                           "\n[input]\nshape = " + network.shape +
+                           "\n[round]\ncount = 8\ncohort = 4\n[training]\nepochs = 2\nlearning_rate = " +
+                           std::to_string(network.rate) + "\n";
+  const Outcome outcome = run({}, 2, text);
+  REQUIRE(outcome.rounds.size() == 8);
+  for (const auto& round : outcome.rounds) CHECK(round.at("state") == "published");
+  // Ten classes: chance is 0.1.
+  CHECK(outcome.summary.best_accuracy > 0.6);
+}
+
+TEST_CASE("an experiment whose shape does not fit its samples says so", "[sim]") {
+  const auto refusal = [](const std::string& text) {
+    const auto experiment = parse_experiment(text, "a.toml", {});
+    REQUIRE(experiment.has_value());
+    const auto data = load_fleet_data(*experiment);
+    if (!data) return data.error().detail;
+    const TemporaryFolder folder;
+    const auto summary =
+        run_experiment(*experiment, *data, {.folder = folder.path, .threads = 1, .on_round = {}});
+    REQUIRE_FALSE(summary.has_value());
+    return summary.error().detail;
+  };
+  CHECK(refusal("[input]\nshape = [8, 9]\n").find("input.shape has 72 numbers") == 0);
+  CHECK(refusal("[model]\narchitecture = \"cnn\"\n")
+            .find("input.shape is [64], but the input of cnn is [channels, height, width]") !=
+        std::string::npos);
+  CHECK(refusal("[model]\narchitecture = \"autoencoder\"\n").find("task.kind") != std::string::npos);
+}
+
 TEST_CASE("the lines add up to the summary", "[sim]") {
   const Outcome outcome = run({});
   std::uint64_t up = 0, down = 0;
