@@ -15,9 +15,6 @@
 /// `json`, else text for people; an error is returned, and printed by main().
 namespace rivulet::cli {
 
-/// The exit status for an error: 2 for wrong usage or configuration, else 1.
-int exit_status(Errc code);
-
 /// Prints the token alone.
 Status create_token(const ConnectionOptions& connection, const std::string& expires, std::uint32_t uses);
 Status list_nodes(const ConnectionOptions& connection, bool json);

@@ -67,10 +67,6 @@ std::string schedule_line(const json& schedule) {
 
 }  // namespace
 
-int exit_status(Errc code) {
-  return code == Errc::invalid || code == Errc::unsupported || code == Errc::permission ? 2 : 1;
-}
-
 Status create_token(const ConnectionOptions& connection, const std::string& expires, std::uint32_t uses) {
   const auto lifetime = parse_duration(expires);
   if (!lifetime) return fail_at("--expires", lifetime.error());

@@ -10,6 +10,7 @@
 
 #include "cli/commands.h"
 #include "cli/text.h"
+#include "config/exit_status.h"
 
 using namespace rivulet;
 using namespace rivulet::cli;
@@ -190,10 +191,10 @@ int run(const Arguments& arguments) {
     if (!status) return report(status.error().detail, exit_status(status.error().code));
   } catch (const std::exception& error) {
     // What the coordinator answers is JSON, but perhaps not with the keys that we know.
-    return report(std::string("the coordinator's answer was not understood: ") + error.what(), 1);
+    return report(std::string("the coordinator's answer was not understood: ") + error.what(), exit_failed);
   }
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
-    return report("cannot write to standard output: is the disk full?", 1);
+    return report("cannot write to standard output: is the disk full?", exit_failed);
   return 0;
 }
 
@@ -224,7 +225,7 @@ int main(int argc, char** argv) {
     const auto unknown = app.remaining(true);
     const std::string what =
         unknown.empty() ? error.what() : fmt::format("'{}' is not known here", unknown.front());
-    return report(fmt::format("{}: see '{} --help'", what, command_of(app)), 2);
+    return report(fmt::format("{}: see '{} --help'", what, command_of(app)), exit_wrong_usage);
   }
   arguments.connection.folder = arguments.dir;
   arguments.connection.token_file = arguments.token_file;

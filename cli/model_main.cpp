@@ -8,6 +8,7 @@
 #include <string>
 
 #include "cli/prepare.h"
+#include "config/exit_status.h"
 #include "models/runtime/runtime.h"
 
 using namespace rivulet;
@@ -34,17 +35,10 @@ Status prepare(const Arguments& arguments) {
   return cli::write_prepared(arguments.out, *model);
 }
 
-/// 2 for what the operator wrote and can mend.
-int exit_status(Errc code) {
-  switch (code) {
-    case Errc::invalid:
-    case Errc::corrupt:
-    case Errc::not_found:
-    case Errc::too_large:
-    case Errc::unsupported:
-    case Errc::permission: return 2;
-    default: return 1;
-  }
+/// The specification and its data are the operator's too, so what is wrong with them is wrong usage.
+int status_of(Errc code) {
+  const bool data = code == Errc::corrupt || code == Errc::not_found || code == Errc::too_large;
+  return data ? exit_wrong_usage : exit_status(code);
 }
 
 int report(const std::string& detail, int status) {
@@ -80,13 +74,13 @@ int main(int argc, char** argv) {
     if (error.get_exit_code() == 0) return app.exit(error);
     const auto unknown = app.remaining(true);
     const std::string what = unknown.empty() ? error.what() : "'" + unknown.front() + "' is not known here";
-    return report(what + ": see 'rivulet-model --help'", 2);
+    return report(what + ": see 'rivulet-model --help'", exit_wrong_usage);
   }
   use_one_thread();
   try {
     const Status status = prepare(arguments);
-    return status ? 0 : report(status.error().detail, exit_status(status.error().code));
+    return status ? 0 : report(status.error().detail, status_of(status.error().code));
   } catch (const std::exception& error) {
-    return report(std::string("it failed in a way that was not foreseen: ") + error.what(), 1);
+    return report(std::string("it failed in a way that was not foreseen: ") + error.what(), exit_failed);
   }
 }

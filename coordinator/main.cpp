@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "config/exit_status.h"
 #include "coordinator/server/init.h"
 #include "coordinator/server/server.h"
 #include "coordinator/server/torch_runner.h"
@@ -17,10 +18,6 @@
 namespace {
 
 using namespace rivulet;
-
-constexpr int done = 0;
-constexpr int failed = 1;
-constexpr int wrong_usage = 2;
 
 int complain(const Error& error, int status) {
   std::fprintf(stderr, "rivulet-coordinator: %s\n", error.detail.c_str());
@@ -36,14 +33,15 @@ struct InitArguments {
 
 int init(const InitArguments& arguments) {
   const auto listen = parse_endpoint(arguments.listen);
-  if (!listen) return complain({Errc::invalid, "--listen: " + listen.error().detail}, wrong_usage);
+  if (!listen) return complain({Errc::invalid, "--listen: " + listen.error().detail}, exit_wrong_usage);
   const auto admin = parse_endpoint(arguments.admin);
-  if (!admin) return complain({Errc::invalid, "--admin: " + admin.error().detail}, wrong_usage);
+  if (!admin) return complain({Errc::invalid, "--admin: " + admin.error().detail}, exit_wrong_usage);
   const Status status =
       coordinator::init_folder({arguments.folder, arguments.fleet, *listen, *admin}, system_now());
   if (!status) {
-    const bool usage = status.error().code == Errc::conflict || status.error().code == Errc::invalid;
-    return complain(status.error(), usage ? wrong_usage : failed);
+    // A conflict is a folder that holds something.
+    const bool usage = status.error().code == Errc::conflict;
+    return complain(status.error(), usage ? exit_wrong_usage : exit_status(status.error().code));
   }
   std::printf(
       "Founded the fleet \"%s\" in %s.\n"
@@ -51,7 +49,7 @@ int init(const InitArguments& arguments) {
       "release.key says which models it runs. The coordinator needs neither.\n"
       "Next: rivulet-coordinator run --dir %s\n",
       arguments.fleet.c_str(), arguments.folder.c_str(), arguments.folder.c_str(), arguments.folder.c_str());
-  return done;
+  return exit_done;
 }
 
 struct RunArguments {
@@ -61,20 +59,21 @@ struct RunArguments {
 };
 
 int run(const RunArguments& arguments) {
-  if (const Status status = check_crash_point_env(); !status) return complain(status.error(), wrong_usage);
+  if (const Status status = check_crash_point_env(); !status)
+    return complain(status.error(), exit_wrong_usage);
   const auto format = parse_log_format(arguments.log_format);
-  if (!format) return complain({Errc::invalid, "--log-format: " + format.error().detail}, wrong_usage);
+  if (!format) return complain({Errc::invalid, "--log-format: " + format.error().detail}, exit_wrong_usage);
   if (const Status status = setup_log(arguments.log_level, *format); !status) {
-    return complain({Errc::invalid, "--log-level: " + status.error().detail}, wrong_usage);
+    return complain({Errc::invalid, "--log-level: " + status.error().detail}, exit_wrong_usage);
   }
   const std::filesystem::path folder = arguments.folder;
   const auto config = coordinator::load_config(folder / "coordinator.toml");
   if (!config && config.error().code == Errc::not_found) {
     return complain(
         {Errc::not_found, folder.string() + " is no coordinator's folder: run `rivulet-coordinator init`"},
-        wrong_usage);
+        exit_wrong_usage);
   }
-  if (!config) return complain(config.error(), config.error().code == Errc::invalid ? wrong_usage : failed);
+  if (!config) return complain(config.error(), exit_status(config.error().code));
   // What is as large as a model goes back to the system when it is freed. By default glibc raises this
   // threshold with every large block, and then keeps models' worth of memory for good.
   ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
@@ -86,12 +85,12 @@ int run(const RunArguments& arguments) {
                                            .config = *config,
                                            .runner = coordinator::make_torch_runner(),
                                            .handle_signals = true});
-  if (!server) return complain(server.error(), failed);
+  if (!server) return complain(server.error(), exit_status(server.error().code));
   const Status status = (*server)->run([](const std::string& line) {
     std::printf("%s\n", line.c_str());
     std::fflush(stdout);
   });
-  const int code = status ? done : complain(status.error(), failed);
+  const int code = status ? exit_done : complain(status.error(), exit_failed);
   // An aggregation that goes on is not waited for: nothing of it was promised, and the next start asks again.
   if (!(*server)->quiet()) std::_Exit(code);
   return code;
@@ -124,7 +123,7 @@ int main(int argc, char** argv) {
     // A word that is no subcommand is the better news than that one is missing.
     const auto unknown = app.remaining(true);
     const std::string what = unknown.empty() ? error.what() : "'" + unknown.front() + "' is not known here";
-    return complain({Errc::invalid, what + ": see 'rivulet-coordinator --help'"}, wrong_usage);
+    return complain({Errc::invalid, what + ": see 'rivulet-coordinator --help'"}, exit_wrong_usage);
   }
   return *init_command ? init(init_arguments) : run(run_arguments);
 }

@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <iostream>
 
+#include "config/exit_status.h"
 #include "link/log.h"
 #include "link/system_clock.h"
 #include "node/daemon/api_client.h"
@@ -12,17 +13,13 @@
 #include "node/daemon/run.h"
 #include "node/daemon/status.h"
 
-/// rivulet-node: the daemon of an edge device, and its commands. Exit status: 0 done, 1 failed, 2 wrong
-/// usage or configuration.
+/// rivulet-node: the daemon of an edge device, and its commands.
 namespace rivulet::node {
 namespace {
 
-constexpr int status_failed = 1;
-constexpr int status_usage = 2;
-
 int complain(const Error& error) {
   std::fprintf(stderr, "rivulet-node: %s\n", error.detail.c_str());
-  return error.code == Errc::invalid ? status_usage : status_failed;
+  return exit_status(error.code);
 }
 
 struct Arguments {
@@ -187,6 +184,6 @@ int main(int argc, char** argv) {
     return rivulet::node::run_program(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "rivulet-node: %s\n", error.what());
-    return 1;
+    return rivulet::exit_failed;
   }
 }

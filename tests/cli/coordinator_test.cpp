@@ -172,6 +172,24 @@ TEST_CASE("a wrong token or key gets nowhere, and the trust document changes han
   CHECK(fleet.ask({"audit", "--verify"}).find("intact") != std::string::npos);
 }
 
+TEST_CASE("a secret that others may read is wrong usage, whichever program it is shown to",
+          "[cli][coordinator]") {
+  const Fleet fleet;
+  for (const char* secret : {"coordinator.key", "admin.token"}) {
+    CAPTURE(secret);
+    const auto file = fleet.folder.path / "fleet" / secret;
+    std::filesystem::permissions(file, std::filesystem::perms::group_read,
+                                 std::filesystem::perm_options::add);
+    const Outcome loose = run(program("rivulet-coordinator"), {"run", "--dir", fleet.dir});
+    INFO(loose.err);
+    CHECK(loose.status == 2);
+    CHECK(is_one_line(loose.err, "rivulet-coordinator"));
+    CHECK(loose.err.find(file.string()) != std::string::npos);
+    std::filesystem::permissions(file, std::filesystem::perms::group_read,
+                                 std::filesystem::perm_options::remove);
+  }
+}
+
 TEST_CASE("who waits for a round that fails is told so, and why", "[cli][coordinator]") {
   const Fleet fleet;
   const auto file = fleet.folder.path / "fleet" / "coordinator.toml";

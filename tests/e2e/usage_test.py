@@ -141,7 +141,7 @@ class UsageTest:
         """A secret that others may read is not used."""
         for file in files:
             os.chmod(folder / file, 0o644)
-            self.run_daemon(name, FAILED, f"{file}")
+            self.run_daemon(name, WRONG, f"{file}")
             os.chmod(folder / file, 0o600)
         kept = (folder / files[0]).read_bytes()
         (folder / files[0]).write_bytes(b"rubbish\n")
