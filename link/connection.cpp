@@ -143,6 +143,11 @@ void Connection::fetch(const ContentId& content, std::uint64_t bytes_max) {
   rearm();
 }
 
+void Connection::stop_fetch(const ContentId& content) {
+  host_.stop_fetch(content, system_now());
+  rearm();
+}
+
 void Connection::close(Reason reason, std::string detail) {
   host_.close(reason, std::move(detail), system_now());
 }

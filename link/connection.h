@@ -52,6 +52,8 @@ class Connection final : private SessionOwner {
   void send(Message message);
   /// See Session::fetch.
   void fetch(const ContentId& content, std::uint64_t bytes_max);
+  /// See Session::stop_fetch.
+  void stop_fetch(const ContentId& content);
   /// Tells the peer, if it is known, and ends the connection.
   void close(Reason reason, std::string detail);
 

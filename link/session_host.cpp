@@ -21,6 +21,8 @@ void SessionHost::fetch(const ContentId& content, std::uint64_t bytes_max, Now n
   run(session_.fetch(content, bytes_max, now), now);
 }
 
+void SessionHost::stop_fetch(const ContentId& content, Now now) { run(session_.stop_fetch(content), now); }
+
 void SessionHost::enqueue(core::SessionEffects effects) {
   queue_.insert(queue_.end(), std::make_move_iterator(effects.begin()),
                 std::make_move_iterator(effects.end()));

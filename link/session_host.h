@@ -43,6 +43,7 @@ class SessionHost {
   void close(Reason reason, std::string detail, Now now);
   /// @param bytes_max longer content is refused.
   void fetch(const ContentId& content, std::uint64_t bytes_max, Now now);
+  void stop_fetch(const ContentId& content, Now now);
 
   [[nodiscard]] std::uint32_t frame_bytes_max() const { return session_.frame_bytes_max(); }
   [[nodiscard]] MonotonicTime next_deadline() const { return session_.next_deadline(); }

@@ -58,7 +58,8 @@ struct FetchUpdate {
   std::uint64_t parameter_count = 0;
   ReleaseId release;  ///< Whose layout says which coordinates count in the norm.
 };
-/// The content is not wanted any more; no answer. Nothing happens if it is not being fetched.
+/// The task takes no content any more: it is not fetched, and what came of it goes; no answer. Nothing
+/// happens if there is none.
 struct DropFetch {
   TaskId task;
 };

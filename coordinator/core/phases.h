@@ -72,6 +72,8 @@ void send_receipt(Step& step, const Node& node, const TaskId& task, message::Rec
                   Reason reason, std::string detail);
 /// Takes a task that is over from its node, and from the store.
 void finish_task(Step& step, const TaskId& task, const PublicKey& node);
+/// … and all of a training phase, with what came of their contents.
+void finish_training_tasks(Step& step, const Training& phase);
 SealedSet seal_set(std::uint32_t attempt, std::vector<UpdateRecord> updates, const RoundPlan& plan);
 /// Records a sealed version, assigns it to everybody, and lets old blobs go.
 void publish(Step& step, VersionRecord version);

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -137,6 +138,7 @@ struct Training {
     PublicKey node;
     TaskState state = TaskState::open;
     Refusal refusal;  ///< `refused`: the content was no good, and the answer stays. `declined`: why.
+    std::set<ContentId> offered{};  ///< Fetched, or begun to be, by this process.
   };
   struct Incoming {
     SessionId session = 0;

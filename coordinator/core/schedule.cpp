@@ -96,10 +96,7 @@ const CandidateBuilt* candidate_of(const RoundPhase& phase) {
 }
 
 void finish_tasks(Step& step, const RoundPhase& phase) {
-  if (const auto* training = std::get_if<Training>(&phase)) {
-    for (const auto& [task, incoming] : training->incoming) step.emit(effect::DropFetch{task});
-    for (const auto& [task, invited] : training->tasks) finish_task(step, task, invited.node);
-  }
+  if (const auto* training = std::get_if<Training>(&phase)) finish_training_tasks(step, *training);
   if (const auto* gating = std::get_if<Gating>(&phase)) {
     for (const auto& [task, record] : gating->evaluators) finish_task(step, task, record.node);
   }

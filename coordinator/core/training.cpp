@@ -11,6 +11,10 @@ namespace {
 using effect::Level;
 using message::ReceiptOutcome;
 
+/// A task takes one content. A node that lost its own may train anew; this often, and no more, so that
+/// half-sent contents do not take the room of others.
+constexpr std::size_t contents_per_task = 4;
+
 void refuse(Step& step, const Node& node, const TaskId& task, const Refusal& refusal) {
   const RoundPhase& phase = step.state.round.phase;
   if (!std::holds_alternative<Idle>(phase) && !std::holds_alternative<Failed>(phase))
@@ -124,6 +128,13 @@ void on_offer(Step& step, Node& node, const Envelope& envelope) {
     refusal = Refusal{Reason::round_closed, "the round of this task is over"};
   }
   if (refusal) return refuse(step, node, header->task, *refusal);
+  auto& offered = training->tasks.at(header->task).offered;
+  if (!offered.contains(header->content) && offered.size() >= contents_per_task) {
+    return refuse(step, node, header->task,
+                  {Reason::duplicate_content, "the task was offered " + std::to_string(contents_per_task) +
+                                                  " other contents before: a task takes one"});
+  }
+  offered.insert(header->content);
   training->incoming[header->task] = Training::Incoming{node.session, *header};
   step.emit(effect::FetchUpdate{node.session, header->task, header->content, header->content_bytes,
                                 header->codec, header->parameter_count, state.round.plan.release});
@@ -167,8 +178,7 @@ bool advance(Step& step, Training& phase) {
     return true;
   }
   const Training left = std::move(phase);
-  for (const auto& [task, incoming] : left.incoming) step.emit(effect::DropFetch{task});
-  for (const auto& [task, invited] : left.tasks) finish_task(step, task, invited.node);
+  finish_training_tasks(step, left);
   std::vector<UpdateRecord> updates;
   for (const auto& [task, update] : left.accepted) updates.push_back(update);
   std::ranges::sort(updates, {}, &UpdateRecord::order);

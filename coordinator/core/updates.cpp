@@ -172,6 +172,13 @@ void finish_task(Step& step, const TaskId& task, const PublicKey& key) {
   step.send(*node, message::TaskCancelled{task, Reason::round_closed});
 }
 
+void finish_training_tasks(Step& step, const Training& phase) {
+  for (const auto& [task, invited] : phase.tasks) {
+    if (invited.state == Training::TaskState::open) step.emit(effect::DropFetch{task});
+    finish_task(step, task, invited.node);
+  }
+}
+
 void withdraw_task(Step& step, Node& node, Reason reason) {
   if (!node.task) return;
   const TaskId task = *node.task;
@@ -183,7 +190,8 @@ void withdraw_task(Step& step, Node& node, Reason reason) {
       at->second.state = Training::TaskState::withdrawn;
       --training->open;
     }
-    if (training->incoming.erase(task) > 0) step.emit(effect::DropFetch{task});
+    training->incoming.erase(task);
+    step.emit(effect::DropFetch{task});
   } else if (auto* gating = std::get_if<Gating>(&step.state.round.phase)) {
     gating->evaluators.erase(task);
   }

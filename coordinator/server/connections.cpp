@@ -159,6 +159,10 @@ bool Connections::fetch(SessionId session, const ContentId& content, std::uint64
   return true;
 }
 
+void Connections::stop_fetch(SessionId session, const ContentId& content) {
+  if (Peer* peer = find(session)) peer->connection().stop_fetch(content);
+}
+
 bool Connections::open(SessionId session) const {
   Peer* peer = find(session);
   return peer != nullptr && peer->connection().open();

@@ -30,6 +30,7 @@ class Connections final : public Links {
   void welcome(SessionId session, message::Welcome welcome) override;
   bool close(SessionId session, Reason reason, std::string detail) override;
   bool fetch(SessionId session, const ContentId& content, std::uint64_t bytes_max) override;
+  void stop_fetch(SessionId session, const ContentId& content) override;
   [[nodiscard]] bool open(SessionId session) const override;
   void show(ServerMetrics::Gauges& gauges) const override;
 

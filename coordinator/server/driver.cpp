@@ -16,8 +16,6 @@ using std::chrono_literals::operator""s;
 constexpr auto room_interval = 1s;
 /// Less than this does not count as room, as the store's own files need some.
 constexpr std::uint64_t room_bytes = 8 << 20;
-/// Parts of uploads that nobody has gone on with for so long are dropped at a start.
-constexpr auto part_patience = std::chrono::hours(24);
 
 /// Whether the effect tells of nothing that has yet to become durable.
 bool promises_nothing(const Effect& effect) {
@@ -47,8 +45,12 @@ Status Driver::recover(const Config& config) {
   state_ = std::move(*state);
   if (!state_->rounds.empty()) counted_round_ = state_->rounds.back().round;
   const auto referenced = referenced_content(*state_);
-  const auto swept = sweep(parts_.blobs, {referenced.begin(), referenced.end()}, now().utc - part_patience);
+  // Open tasks may go on with their uploads; other parts belong to nobody.
+  const bool keeps_parts = std::holds_alternative<Training>(state_->round.phase);
+  const auto swept = sweep(parts_.blobs, {referenced.begin(), referenced.end()},
+                           keeps_parts ? UtcTime::min() : UtcTime::max());
   if (!swept) return std::unexpected(swept.error());
+  uploads_->adopt(parts_.blobs.list_parts());
   std::set<ReleaseId> releases;
   for (const auto& [id, release] : state_->registry.releases) releases.insert(id);
   parts_.datasets.sweep(releases);
@@ -80,6 +82,7 @@ void Driver::handle(Event event) {
   } else {
     queue_.push(std::move(transition.writes), std::move(transition.effects));
   }
+  if (!std::holds_alternative<Training>(state_->round.phase)) uploads_->drop_adopted();
   count_rounds();
   pump();
   rearm();

@@ -30,6 +30,8 @@ class Links {
   virtual bool close(SessionId session, Reason reason, std::string detail) = 0;
   /// @return false if the session is over.
   virtual bool fetch(SessionId session, const ContentId& content, std::uint64_t bytes_max) = 0;
+  /// Ends that fetch; no word of it comes any more.
+  virtual void stop_fetch(SessionId session, const ContentId& content) = 0;
   [[nodiscard]] virtual bool open(SessionId session) const = 0;
   virtual void show(ServerMetrics::Gauges& gauges) const = 0;
 };

@@ -11,7 +11,34 @@ namespace rivulet::coordinator {
 void Uploads::want(Links& links, const effect::FetchUpdate& update) {
   links_ = &links;
   wanted_[update.task] = update;
+  adopted_.erase(update.content);
+  const auto [begun, is_first] = begun_.try_emplace(update.task, update.content);
+  const ContentId former = std::exchange(begun->second, update.content);
   begin(update);
+  if (former != update.content) erase_abandoned(former);
+}
+
+void Uploads::drop(const TaskId& task) {
+  wanted_.erase(task);
+  const auto begun = begun_.extract(task);
+  if (!begun.empty()) erase_abandoned(begun.mapped());
+}
+
+void Uploads::adopt(const std::vector<PartInfo>& parts) {
+  for (const PartInfo& part : parts) adopted_.insert(part.id);
+}
+
+void Uploads::drop_adopted() {
+  for (const ContentId& content : std::exchange(adopted_, {})) erase_abandoned(content);
+}
+
+void Uploads::erase_abandoned(const ContentId& content) {
+  const bool is_begun =
+      std::ranges::any_of(begun_, [&](const auto& entry) { return entry.second == content; });
+  if (is_begun || settling_.contains(content)) return;
+  const auto source = fetching_.extract(content);
+  if (!source.empty()) links_->stop_fetch(source.mapped(), content);
+  std::ignore = driver_.blobs().erase_part(content);  // Best effort: a restart sweeps it.
 }
 
 std::vector<effect::FetchUpdate> Uploads::wanting(const ContentId& content) const {
@@ -104,7 +131,7 @@ void Uploads::settled(const ContentId& content, const std::vector<effect::FetchU
 }
 
 void Uploads::answer(const effect::FetchUpdate& update, const Inspection& inspection) {
-  wanted_.erase(update.task);
+  drop(update.task);
   if (inspection) {
     driver_.handle(event::UpdateStored{update.task, update.content, *inspection});
   } else {

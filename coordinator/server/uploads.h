@@ -10,6 +10,7 @@
 #include "coordinator/core/fleet.h"
 #include "models/package/layout.h"
 #include "protocol/ids.h"
+#include "storage/blob_store.h"
 
 namespace rivulet::coordinator {
 
@@ -18,6 +19,7 @@ class Links;
 
 /// The contents of updates on their way from nodes to the disk. Several tasks may want one content,
 /// which then comes from one session at a time, and is made durable and inspected once nobody writes it.
+/// What has come of a content stays over lost connections as long as an open task may go on with it.
 /// On the driver's thread.
 class Uploads {
  public:
@@ -26,7 +28,12 @@ class Uploads {
   /// effect::FetchUpdate: exactly one of UpdateStored, UpdateRejected, UpdateTransferFailed answers it,
   /// unless it is dropped or replaced.
   void want(Links& links, const effect::FetchUpdate& update);
-  void drop(const TaskId& task) { wanted_.erase(task); }
+  /// The task takes no content (any more).
+  void drop(const TaskId& task);
+  /// Parts from before this process began, which its open tasks may go on with …
+  void adopt(const std::vector<PartInfo>& parts);
+  /// … until no task is open.
+  void drop_adopted();
   /// The session has all bytes of the content.
   void arrived(SessionId session, const ContentId& content);
   /// … or will not get them.
@@ -50,10 +57,14 @@ class Uploads {
   void answer(const effect::FetchUpdate& update, const Inspection& inspection);
   void give_up(const effect::FetchUpdate& update, const std::string& detail);
   void erase_unreferenced(const ContentId& content);
+  /// Stops the fetch of a content that no open task began, and erases what has come of it.
+  void erase_abandoned(const ContentId& content);
 
   Driver& driver_;
   Links* links_ = nullptr;  // Set by the first want().
   std::map<TaskId, effect::FetchUpdate> wanted_;
+  std::map<TaskId, ContentId> begun_;  // By open tasks: what there may be a part of.
+  std::set<ContentId> adopted_;
   std::map<ContentId, SessionId> fetching_;
   std::set<ContentId> settling_;
 };

@@ -19,6 +19,14 @@ SessionEffects Session::fetch(const ContentId& content, std::uint64_t bytes_max,
   return take();
 }
 
+SessionEffects Session::stop_fetch(const ContentId& content) {
+  if (incoming_ && incoming_->content == content) {
+    release_window();
+    incoming_.reset();
+  }
+  return take();
+}
+
 void Session::on_list(message::ContentList message) {
   if (!incoming_ || incoming_->content != message.content || incoming_->step != Incoming::Step::listing)
     return;

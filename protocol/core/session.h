@@ -101,6 +101,8 @@ class Session {
   /// Starts to fetch content from the peer; replaces a fetch that is under way (whose part is kept).
   /// @param bytes_max longer content is refused. Ends in FinishPart or FetchFailed.
   [[nodiscard]] SessionEffects fetch(const ContentId& content, std::uint64_t bytes_max, Now now);
+  /// Ends the fetch of this content, if it is under way, without another word of it.
+  [[nodiscard]] SessionEffects stop_fetch(const ContentId& content);
   [[nodiscard]] SessionEffects part_read(ByteSpan bytes);
   [[nodiscard]] SessionEffects part_ready(Now now);
   [[nodiscard]] SessionEffects part_written(std::uint32_t bytes, Now now);

@@ -393,3 +393,56 @@ TEST_CASE("a node that is revoked in mid-round takes its accepted update with it
   const std::vector<float> after = world.weights(2);
   for (std::size_t i = 0; i < entries; ++i) CHECK(after[i] == Approx(before[i] + 0.5));
 }
+
+TEST_CASE("what a node sends in part does not stay, whatever it offers next", "[hostile]") {
+  Invited round(3, 2, Codec::fp32);
+  HostileWorld& world = round.world;
+  Peer& liar = round.peer(2);
+  const auto part_of = [&](const UpdateHeader& header) {
+    return world.fleet.folder / "blobs" / (header.content.hex() + ".part");
+  };
+  const auto length_of = [](const std::filesystem::path& file) {
+    std::error_code missing;
+    const auto length = std::filesystem::file_size(file, missing);
+    return missing ? 0 : length;
+  };
+  // All but the last number of one content, then of another one.
+  std::vector<UpdateHeader> offered;
+  const auto offer_another = [&] {
+    const Bytes content =
+        encoded(Codec::fp32, std::vector<float>(entries, static_cast<float>(offered.size())));
+    const UpdateHeader& header = offered.emplace_back(round.header(2, content));
+    liar.uploads[header.content] = {
+        chunk_list_of(content), content, [content](Peer& peer, const message::Fetch& fetch) {
+          peer.send(message::Chunk{fetch.content, 0, Bytes(content.begin(), content.end() - 4)});
+        }};
+    liar.offer(header, {});
+  };
+  for (int i = 0; i < 4; ++i) {
+    offer_another();
+    run_until(world.io, [&] { return length_of(part_of(offered.back())) > 0; });
+    for (std::size_t before = 0; before + 1 < offered.size(); ++before)
+      CHECK_FALSE(std::filesystem::exists(part_of(offered[before])));
+  }
+  offer_another();
+  CHECK(liar.await<message::Receipt>().outcome == message::ReceiptOutcome::duplicate);
+  CHECK_FALSE(std::filesystem::exists(part_of(offered.back())));
+
+  // The last one stays for a node that lost its connection, also over a restart, until its task ends.
+  const auto last = part_of(offered[3]);
+  liar.hang_up();
+  if (GENERATE(false, true)) {
+    REQUIRE(world.stop().has_value());
+    for (Peer* peer : round.peers) peer->hang_up();
+    CHECK(length_of(last) > 0);
+    world.start();
+    for (const std::size_t i : {0U, 1U}) world.session(round.peer(i));
+  }
+  CHECK(length_of(last) > 0);
+  for (const std::size_t i : {0U, 1U}) {
+    round.peer(i).offer(round.tasks[i], fair, 10);
+    accepted(round.peer(i));
+  }
+  run_until(world.io, [&] { return !std::filesystem::exists(last); });
+  CHECK(world.ended_round().at("state") == "published");
+}

@@ -224,6 +224,32 @@ TEST_CASE("content goes in both directions at once", "[core][session]") {
   CHECK(pair.coordinator.credit.available() == 64 << 20);
 }
 
+TEST_CASE("a fetch that is stopped takes no more bytes, and the session goes on", "[core][session]") {
+  Pair pair;
+  const Bytes unwanted = random_content(3 * chunk_bytes, 1);
+  const Bytes wanted = random_content(chunk_bytes + 5, 2);
+  const ContentId id = content_id_of(unwanted);
+  pair.node.holds[id] = unwanted;
+  pair.node.holds[content_id_of(wanted)] = wanted;
+  pair.open();
+  End& coordinator = pair.coordinator;
+  coordinator.run(coordinator.session->fetch(id, unwanted.size(), coordinator.now));
+  const int steps = GENERATE(0, 1, 2, 3, 5, 9);
+  for (int i = 0; i < steps; ++i) pair.step();
+  coordinator.run(coordinator.session->stop_fetch(content_id_of(wanted)));  // Another one: nothing happens.
+  coordinator.run(coordinator.session->stop_fetch(id));
+  const std::size_t length = coordinator.parts[id].size();
+  pair.settle();
+  CHECK(coordinator.parts[id].size() == length);
+  CHECK(coordinator.finished.empty());
+  CHECK(coordinator.failures.empty());
+  CHECK(coordinator.credit.available() == 64 << 20);
+  coordinator.run(coordinator.session->fetch(content_id_of(wanted), wanted.size(), coordinator.now));
+  pair.settle();
+  CHECK(coordinator.finished == std::vector{content_id_of(wanted)});
+  CHECK_FALSE(coordinator.closed);
+}
+
 TEST_CASE("a transfer that is cut fifty times costs hardly more than one that is not", "[core][session]") {
   const auto seed = GENERATE(range<std::uint64_t>(0, 5));
   CAPTURE(seed);
