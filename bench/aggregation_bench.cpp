@@ -11,6 +11,7 @@
 
 #include "coordinator/aggregation/aggregation_rule.h"
 #include "protocol/assert.h"
+#include "protocol/content.h"
 
 namespace {
 
@@ -75,6 +76,10 @@ void measure(Codec codec, std::size_t updates, std::size_t entries) {
   };
   print("memcpy of the wire forms", copied);
   print("inspect (decode and norm)", inspected);
+  const double hashed = fastest([&] {
+    for (const Bytes& wire : round.wires) RIVULET_ASSERT(chunk_list_of(wire).length == wire.size());
+  });
+  print("hash, as before the mean", hashed);
   for (const std::size_t threads : {1u, 2u}) {
     const double aggregated = fastest(
         [&] { RIVULET_ASSERT(aggregate_in_parallel(*rule, round.sealed, entries, threads).has_value()); });

@@ -1,7 +1,9 @@
 #include "coordinator/work/publication.h"
 
-#include <cmath>
+#include <algorithm>
+#include <atomic>
 #include <memory>
+#include <thread>
 
 #include "coordinator/aggregation/aggregation_rule.h"
 #include "coordinator/aggregation/server_optimizer.h"
@@ -18,8 +20,48 @@ constexpr std::size_t manifest_bytes_max = 96 * 1024;
 /// Probabilities of the same weights on another processor or library differ by rounding alone.
 constexpr float answer_tolerance = 1e-3F;
 
+std::unexpected<Error> damaged(const ContentId& content) {
+  return fail(Errc::corrupt,
+              "content " + content.hex() + " is not what was stored under its name: check the disk");
+}
+
+/// A whole content. @return corrupt if the disk has changed it; not_found, storage.
+Result<Bytes> read_verified(const BlobStore& blobs, const ContentId& content) {
+  auto bytes = blobs.read_all(content);
+  if (bytes && content_id_of(*bytes) != content) return damaged(content);
+  return bytes;
+}
+
+/// Whether the updates are still what they were when they came in, which may be hours ago.
+/// @return the first one's fault, in the order of the set.
+Status verify_updates(const std::vector<SealedEntry>& entries, std::size_t threads, const BlobStore& blobs) {
+  std::vector<Status> done(entries.size());
+  std::atomic<std::size_t> next = 0;
+  const auto verify = [&] {
+    for (std::size_t i = next++; i < entries.size(); i = next++) {
+      const auto list = hash_blob(blobs, entries[i].content);
+      if (!list) {
+        done[i] = std::unexpected(list.error());
+      } else if (list->id() != entries[i].content) {
+        done[i] = damaged(entries[i].content);
+      }
+    }
+  };
+  {
+    std::vector<std::jthread> others;
+    for (std::size_t k = 1; k < std::min(threads, entries.size()); ++k) others.emplace_back(verify);
+    verify();
+  }
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    if (!done[i]) return fail_at("update " + entries[i].task.hex(), done[i].error());
+  }
+  return {};
+}
+
 Result<std::vector<float>> mean_delta(const effect::Aggregate& task, const ParameterLayout& layout,
                                       std::size_t threads, const BlobStore& blobs) {
+  if (Status status = verify_updates(task.entries, threads, blobs); !status)
+    return std::unexpected(status.error());
   std::vector<std::unique_ptr<SegmentSource>> sources;
   std::vector<SealedUpdate> updates;
   for (const SealedEntry& entry : task.entries) {
@@ -52,7 +94,7 @@ Result<ContentId> store(BlobStore& blobs, ByteSpan bytes) {
 
 Result<std::vector<float>> read_snapshot(const BlobStore& blobs, const ContentId& content, SnapshotForm form,
                                          const ParameterLayout& layout) {
-  const auto bytes = blobs.read_all(content);
+  const auto bytes = read_verified(blobs, content);
   if (!bytes) return std::unexpected(bytes.error());
   return decode_snapshot(form, layout, *bytes);
 }

@@ -13,7 +13,8 @@ namespace rivulet::coordinator {
 
 /// Sums the sealed updates, steps the fp32 master, encodes the candidate's snapshot, stores both and
 /// signs the candidate's manifest (effect::Aggregate).
-/// @return what failed, naming the update or content; nothing of the parent has changed.
+/// @return what failed, naming the update or content; corrupt if a content is not what its name says.
+/// Nothing of the parent has changed.
 Result<CandidateBuilt> build_candidate(const effect::Aggregate& task, const Release& release,
                                        const SecretKey& key, std::size_t threads, BlobStore& blobs);
 
@@ -29,8 +30,8 @@ Result<event::VersionSealed> seal_version(const effect::SealVersion& task, const
                                           const ScoringData* test, const SecretKey& key, ModelRunner& runner,
                                           BlobStore& blobs);
 
-/// The float32 vector of a blob. @return corrupt if it has another length than `layout`, or if one of
-/// the entries is not finite.
+/// The float32 vector of a blob. @return corrupt if it is not what its name says, has another length than
+/// `layout`, or an entry that is not finite.
 Result<std::vector<float>> read_weights(const BlobStore& blobs, const ContentId& content,
                                         const ParameterLayout& layout);
 

@@ -21,6 +21,14 @@ const SecretKey& coordinator_key() {
   return key;
 }
 
+/// The disk changes the lowest bit of the last float: a number as good as before, but another one.
+void damage(Blobs& blobs, const ContentId& content) {
+  Bytes bytes = blobs.store->read_all(content).value();
+  bytes[bytes.size() - 4] ^= std::byte{1};
+  REQUIRE(blobs.store->erase(content));
+  REQUIRE(blobs.store->put(content, bytes));
+}
+
 /// A round over two parameters and a statistic, with w_0 = (0, -2, 0) and the parent's master (1, 2, 10).
 struct RoundOfTwo {
   Blobs blobs;
@@ -188,6 +196,20 @@ TEST_CASE("a candidate that cannot be built says what is missing, and stores not
         "0000803f");
     round.task.entries[1].content_bytes = 20;
     round.check_failure(second);
+  }
+  SECTION("updates as they came in") {
+    const std::size_t at = GENERATE(0, 1);
+    damage(round.blobs, round.task.entries[at].content);
+    round.check_failure("update " + round.task.entries[at].task.hex() + ": content " +
+                        round.task.entries[at].content.hex());
+  }
+  SECTION("the parent's master as it was stored") {
+    damage(round.blobs, round.task.parent_master);
+    round.check_failure("the parent's master: content " + round.task.parent_master.hex());
+  }
+  SECTION("the release's first weights as they were stored") {
+    damage(round.blobs, round.release.initial_weights);
+    round.check_failure("the release's first weights: content " + round.release.initial_weights.hex());
   }
   SECTION("the parent's master") {
     REQUIRE(round.blobs.store->erase(round.task.parent_master));
