@@ -88,7 +88,7 @@ struct LimitsConfig {
   std::chrono::milliseconds storage_backoff{30'000};  ///< Asked of nodes while storage is full.
   std::chrono::milliseconds shutdown_backoff{5'000};  ///< Asked of nodes at a shutdown.
   std::uint32_t versions_kept = 10;                   ///< Blobs of this many newest versions stay.
-  std::uint32_t verdict_rounds = 100;                 ///< Rounds back for which verdicts are kept.
+  std::uint32_t verdict_rounds = 100;                 ///< Rounds back for which known verdicts are kept.
   std::uint32_t rounds_listed = 1000;  ///< Finished rounds that are kept in memory for `round list`.
   std::uint32_t overlap_below = 20;    ///< In smaller fleets an evaluator may have trained.
 

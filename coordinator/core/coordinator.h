@@ -41,7 +41,8 @@ struct State {
   Schedule schedule;
   AuditHead audit;
   std::deque<RoundSummary> rounds;  ///< Over, the newest last; limits.rounds_listed at most.
-  std::unordered_map<TaskId, VerdictRecord> verdicts;  ///< Of the last limits.verdict_rounds rounds.
+  /// Of the last limits.verdict_rounds rounds, and older ones that their nodes may not know.
+  std::unordered_map<TaskId, VerdictRecord> verdicts;
   std::deque<std::pair<RoundNumber, std::vector<TaskId>>> verdicts_by_round;
   std::vector<Waiter> waiters;
   bool storage_full = false;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -47,6 +48,9 @@ struct Node {
   std::uint64_t samples = 0;
   std::uint64_t holdout_samples = 0;
   std::optional<TaskId> task;  ///< The one open task it holds, connected or not.
+  /// It knows the verdicts of the rounds before this one, as what it said later shows …
+  RoundNumber told_before = 0;
+  std::set<TaskId> awaits;  ///< … but for these, which its last Ready asked for.
 };
 
 /// A join token; its secret is known by hash alone.

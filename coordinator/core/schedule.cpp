@@ -51,19 +51,28 @@ RoundPlan make_plan(const State& state, RoundNumber round) {
   return plan;
 }
 
-/// Verdicts that are so old that no node waits for them any more.
+/// Whether the node may still wait for it.
+bool is_awaited(const State& state, const VerdictRecord& verdict) {
+  const Node* node = state.fleet.find(verdict.node);
+  if (node == nullptr || node->record.state == NodeState::revoked) return false;
+  return verdict.round >= node->told_before || node->awaits.contains(verdict.task);
+}
+
+/// Old verdicts go; one that its node may not know stays, so that it is never told a false one.
 void forget_old_verdicts(Step& step, RoundNumber current) {
   State& state = step.state;
-  auto& by_round = state.verdicts_by_round;
-  while (!by_round.empty() && by_round.front().first + state.config.limits.verdict_rounds < current) {
-    for (const TaskId& task : by_round.front().second) {
-      Bytes key = number_key(by_round.front().first);
+  for (auto& [round, tasks] : state.verdicts_by_round) {
+    if (round + state.config.limits.verdict_rounds >= current) break;
+    std::erase_if(tasks, [&](const TaskId& task) {
+      if (is_awaited(state, state.verdicts.at(task))) return false;
+      Bytes key = number_key(round);
       key.insert(key.end(), task.bytes.begin(), task.bytes.end());
       step.erase("verdicts", key);
       state.verdicts.erase(task);
-    }
-    by_round.pop_front();
+      return true;
+    });
   }
+  std::erase_if(state.verdicts_by_round, [](const auto& entry) { return entry.second.empty(); });
 }
 
 json waiter_json(const State& state, const Waiter& waiter) {

@@ -23,9 +23,14 @@ std::optional<Refusal> judge_fleet(const State& state, const FleetId& fleet) {
 }
 
 /// Tells the node of updates that it waits for, and of those it does not know were accepted.
-void send_verdicts(Step& step, const Node& node, const message::Ready& ready) {
+void send_verdicts(Step& step, Node& node, const message::Ready& ready) {
   const PublicKey& key = node.record.key;
   message::Verdicts verdicts;
+  // It knows the verdicts that it does not ask for.
+  const bool runs = !std::holds_alternative<Idle>(step.state.round.phase) &&
+                    !std::holds_alternative<Failed>(step.state.round.phase);
+  node.told_before = step.state.schedule.last_started + (runs ? 0 : 1);
+  node.awaits.clear();
   const auto add = [&](const TaskId& task, bool must_be_known) {
     if (const UpdateRecord* pending = find_update(step.state.round.phase, task);
         pending && pending->node == key)
@@ -33,9 +38,10 @@ void send_verdicts(Step& step, const Node& node, const message::Ready& ready) {
     const auto found = step.state.verdicts.find(task);
     if (found != step.state.verdicts.end() && found->second.node == key) {
       const VerdictRecord& verdict = found->second;
+      node.awaits.insert(task);
       verdicts.entries.push_back({task, verdict.outcome, verdict.reason, verdict.version});
     } else if (must_be_known) {
-      // Older than what is kept, or none of ours: an answer ends the node's waiting.
+      // None of ours, or one that it knew already: an answer ends the node's waiting.
       step.notice(Level::warning, "verdict_unknown", "unknown_task",
                   {{"node", key.hex()}, {"task", task.hex()}});
       verdicts.entries.push_back({task, message::VerdictOutcome::discarded, Reason::unknown_task, 0});

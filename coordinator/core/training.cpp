@@ -87,6 +87,8 @@ void accept(Step& step, Training& phase, const UpdateHeader& header, const Updat
   update.accepted = step.now.utc;
   summary.upload_bytes += header.content_bytes;
   step.put("updates", update.task.span(), to_json(update));
+  Node* node = step.state.fleet.find(header.node);
+  node->told_before = std::max(node->told_before, update.round);
   Training::Invited& invited = phase.tasks.at(header.task);
   invited.state = Training::TaskState::accepted;
   --phase.open;

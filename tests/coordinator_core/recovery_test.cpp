@@ -151,4 +151,67 @@ TEST_CASE("old verdicts are forgotten, in memory and in the store", "[coordinato
   REQUIRE(bench.state.verdicts.size() == 6);
 }
 
+TEST_CASE("a verdict stays until its node knows it, however long that takes", "[coordinator][recovery]") {
+  Config config = test_config();
+  config.round.cohort = 3;
+  config.round.cohort_min = 2;
+  config.limits.verdict_rounds = 1;
+  Bench bench(config);
+  bench.fleet(3);
+  bench.start(12);
+  const TaskId task = bench.task_of(3);
+  const auto expect_aggregated = [&](const std::vector<Effect>& effects) {
+    const auto told = sent<message::Verdicts>(effects);
+    REQUIRE(told.size() == 1);
+    REQUIRE(told[0].entries ==
+            std::vector{message::Verdict{task, message::VerdictOutcome::aggregated, Reason::none, 2}});
+  };
+  const auto ask = [&](SessionId session) {
+    bench.give(event::HelloReceived{session, node_id(3), message::Hello{1, 1, test_fleet(), "test"}});
+    message::Ready ready;  // Of a node without samples: it is asked for nothing more.
+    ready.awaiting_verdict = {task};
+    return bench.give(event::ReadyReceived{session, ready});
+  };
+  // Node 3 goes with an accepted update, and does not hear how the round ended.
+  bench.upload(3);
+  bench.give(event::SessionClosed{3});
+  for (int k = 0; k < 5; ++k) bench.publish_one();
+  REQUIRE(bench.verdict_of(task));
+  SECTION("it asks after many rounds") { expect_aggregated(ask(50)); }
+  SECTION("it asks after a restart, and its answer gets lost") {
+    bench.restart();
+    for (unsigned n = 1; n <= 2; ++n) bench.connect(n);
+    for (int k = 0; k < 2; ++k) bench.publish_one();
+    expect_aggregated(ask(50));
+    for (int k = 0; k < 2; ++k) bench.publish_one();
+    expect_aggregated(ask(51));
+  }
+  // It comes again and does not ask: it knows.
+  bench.connect(3, 0, 0, 60);
+  bench.publish_one();
+  REQUIRE_FALSE(bench.verdict_of(task));
+  for (const auto& [key, value] : bench.records["verdicts"])
+    REQUIRE(parse_record<VerdictRecord>(value)->task != task);
+}
+
+TEST_CASE("the verdicts of nodes that are revoked, or train on, are forgotten", "[coordinator][recovery]") {
+  Config config = test_config();
+  config.round.cohort = 3;
+  config.round.cohort_min = 2;
+  config.limits.verdict_rounds = 1;
+  Bench bench(config);
+  bench.fleet(3);
+  bench.start(8);
+  const TaskId task = bench.task_of(3);
+  bench.upload(3);
+  bench.give(event::SessionClosed{3});
+  for (int k = 0; k < 3; ++k) bench.publish_one();
+  // In one long session nodes 1 and 2 have shown by their later updates that they heard.
+  REQUIRE(bench.state.verdicts.size() == 2 + 1);
+  REQUIRE(bench.verdict_of(task));
+  bench.give(event::RevokeNode{++bench.last_request, node_id(3)});
+  bench.publish_one();
+  REQUIRE_FALSE(bench.verdict_of(task));
+}
+
 }  // namespace rivulet::coordinator::testing
