@@ -80,6 +80,10 @@ json to_json(const TaskRecord& record) {
     out["declined"] = {{"reason", static_cast<std::uint16_t>(record.declined->reason)},
                        {"detail", record.declined->detail}};
   }
+  if (record.refused) {
+    out["refused"] = {{"reason", static_cast<std::uint16_t>(record.refused->reason)},
+                      {"detail", record.refused->detail}};
+  }
   return out;
 }
 
@@ -105,6 +109,10 @@ Result<TaskRecord> parse_record(ByteSpan text) {
     if (const auto declined = in.find("declined"); declined != in.end()) {
       record.declined = Refusal{static_cast<Reason>(get<std::uint16_t>(*declined, "reason")),
                                 get<std::string>(*declined, "detail")};
+    }
+    if (const auto refused = in.find("refused"); refused != in.end()) {
+      record.refused = Refusal{static_cast<Reason>(get<std::uint16_t>(*refused, "reason")),
+                               get<std::string>(*refused, "detail")};
     }
     return record;
   });

@@ -185,6 +185,11 @@ void restore_training(State& state, const Pieces& pieces, Now now) {
     if (task.type != message::TaskType::train) continue;
     Training::Invited& invited = training.tasks[task.id];
     invited.node = task.node;
+    if (task.refused) {
+      invited.state = Training::TaskState::refused;
+      invited.refusal = *task.refused;
+      ++round.summary.refused;
+    }
     if (!task.declined) continue;
     invited.state = Training::TaskState::declined;
     invited.refusal = *task.declined;

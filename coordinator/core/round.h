@@ -113,6 +113,7 @@ struct TaskRecord {
   message::TaskType type = message::TaskType::train;
   std::optional<PairedCounts> report;  ///< The answer to an evaluate task.
   std::optional<Refusal> declined{};   ///< Why the node gave it up.
+  std::optional<Refusal> refused{};    ///< Why its content was no good.
 
   bool operator==(const TaskRecord&) const = default;
 };

@@ -55,6 +55,9 @@ void refuse_content(Step& step, Training& phase, const TaskId& task, Refusal ref
   if (invited.state == Training::TaskState::open) --phase.open;
   invited.state = Training::TaskState::refused;
   invited.refusal = refusal;
+  TaskRecord record{task, invited.node, step.state.round.plan.round, message::TaskType::train, std::nullopt};
+  record.refused = refusal;
+  step.put("tasks", task.span(), to_json(record));
   Node* node = step.state.fleet.find(invited.node);
   if (node->task == task) node->task.reset();
   refuse(step, *node, task, refusal);
@@ -93,7 +96,6 @@ void accept(Step& step, Training& phase, const UpdateHeader& header, const Updat
   invited.state = Training::TaskState::accepted;
   --phase.open;
   phase.accepted[update.task] = update;
-  Node* node = step.state.fleet.find(header.node);
   if (node->task == header.task) node->task.reset();
   send_receipt(step, *node, header.task, ReceiptOutcome::accepted, Reason::none, "");
 }

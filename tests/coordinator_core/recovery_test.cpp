@@ -214,4 +214,35 @@ TEST_CASE("the verdicts of nodes that are revoked, or train on, are forgotten", 
   REQUIRE_FALSE(bench.verdict_of(task));
 }
 
+TEST_CASE("a refusal of content holds over a restart", "[coordinator][recovery]") {
+  Bench bench;
+  bench.fleet(3);
+  bench.start();
+  const UpdateHeader header = bench.header_of(1);
+  bench.offer(1, header);
+  bench.give(event::UpdateRejected{header.task, header.content, Reason::bad_scale, "segment 3"});
+  const bool too_large = GENERATE(false, true);
+  const UpdateHeader second = bench.header_of(2);
+  bench.offer(2, second);
+  if (too_large) bench.give(event::UpdateStored{second.task, second.content, {1e9}});
+  bench.restart();
+  for (unsigned n = 1; n <= 3; ++n) bench.connect(n);
+  REQUIRE(bench.task_of(1).is_zero());
+  REQUIRE(bench.state.round.summary.refused == (too_large ? 2 : 1));
+  const auto again = sent<message::Receipt>(bench.offer(1, header)).at(0);
+  REQUIRE(again.outcome == message::ReceiptOutcome::refused);
+  REQUIRE(again.reason == Reason::bad_scale);
+  REQUIRE(again.detail == "segment 3");
+  const auto effects = bench.offer(2, second);
+  REQUIRE(all_of<effect::FetchUpdate>(effects).size() == (too_large ? 0 : 1));
+  if (too_large) {
+    REQUIRE(sent<message::Receipt>(effects).at(0).reason == Reason::norm_too_large);
+    return;
+  }
+  bench.give(event::UpdateStored{second.task, second.content, {1}});
+  bench.upload(3);
+  REQUIRE(bench.in<Aggregating>());  // Nobody waits for the one that was refused.
+  REQUIRE(bench.records["tasks"].empty());
+}
+
 }  // namespace rivulet::coordinator::testing
