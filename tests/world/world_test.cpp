@@ -60,6 +60,39 @@ void print(const char* title, const std::map<std::string, std::uint64_t>& counts
   for (const auto& [name, count] : counts) std::cout << "  " << name << ": " << count << "\n";
 }
 
+/// What a few thousand worlds must have seen. The tallies hold only what the code came by: a fault that
+/// nothing asks for any more would be missing there without a word.
+std::vector<std::string> faults() {
+  return {"clock jump",       "coordinator crash", "cut",        "disk error", "disk full",
+          "evaluation fails", "half-open link",    "node crash", "stall",      "training fails",
+          "replaced session"};
+}
+
+std::vector<std::string> durable_steps() {
+  std::vector<std::string> steps{"coordinator after aggregation", "coordinator after sealing a version",
+                                 "node after activation", "node after evaluation", "node after training"};
+  const auto around = [&](const std::string& who, std::initializer_list<const char*> whats) {
+    for (const char* what : whats) {
+      steps.push_back(who + " before " + what);
+      steps.push_back(who + " after " + what);
+    }
+  };
+  around("coordinator", {"assignment", "audit", "finishing an upload", "meta", "nodes", "releases", "rounds",
+                         "tasks", "tokens", "updates", "verdicts", "versions"});
+  around("node", {"finishing a download", "manifests", "meta", "outbox", "tasks", "verdicts"});
+  return steps;
+}
+
+/// Those of `names` that were not counted.
+std::vector<std::string> never(const std::map<std::string, std::uint64_t>& counts,
+                               std::vector<std::string> names) {
+  std::erase_if(names, [&](const std::string& name) {
+    const auto found = counts.find(name);
+    return found != counts.end() && found->second > 0;
+  });
+  return names;
+}
+
 }  // namespace
 
 TEST_CASE("whatever fails, no acknowledged update is lost and none counts twice", "[world]") {
@@ -78,14 +111,8 @@ TEST_CASE("whatever fails, no acknowledged update is lost and none counts twice"
   }
   CHECK(tally.failures.empty());
   if (count < 2000) return;  // Too few seeds to ask that everything happened.
-  for (const auto& [name, times] : tally.fired) {
-    CAPTURE(name);
-    CHECK(times > 0);
-  }
-  for (const auto& [name, times] : tally.crashed) {
-    CAPTURE(name);
-    CHECK(times > 0);
-  }
+  CHECK(never(tally.fired, faults()).empty());
+  CHECK(never(tally.crashed, durable_steps()).empty());
 }
 
 TEST_CASE("the same seed lives the same life", "[world][replay]") {
