@@ -186,6 +186,8 @@ struct ImportRelease {
   ContentId optimizer_state;  ///< Zero if there is none.
   bool has_holdout = false;   ///< The coordinator holds samples that gate.
   bool has_test = false;      ///< … and samples that only report.
+  Digest holdout_hash{};      ///< Of these samples, for the record; zero without.
+  Digest test_hash{};
 };
 /// Adds `count` rounds to the schedule.
 struct StartRounds {

@@ -25,6 +25,13 @@ Result<ReleaseRecord> open_release(const State& state, const event::ImportReleas
     return fail(Errc::refused,
                 "the release expired at " + to_rfc3339(release->limits.expires) + ": make a new one");
   }
+  const ReleaseRecord* active = state.registry.active_release();
+  if (active != nullptr && active->release.name != release->name) {
+    return fail(Errc::conflict, "the fleet trains the model \"" + active->release.name +
+                                    "\", and one fleet has one model: import under that name to replace it, "
+                                    "or found another fleet for \"" +
+                                    release->name + "\"");
+  }
   for (const auto& [id, other] : state.registry.releases) {
     if (other.release.epoch > release->epoch) {
       return fail(Errc::refused, "the release has epoch " + std::to_string(release->epoch) + ", but epoch " +
@@ -39,6 +46,8 @@ Result<ReleaseRecord> open_release(const State& state, const event::ImportReleas
   record.imported = now.utc;
   record.has_holdout = event.has_holdout;
   record.has_test = event.has_test;
+  record.holdout_hash = event.holdout_hash;
+  record.test_hash = event.test_hash;
   record.release = std::move(*release);
   return record;
 }
@@ -49,6 +58,11 @@ VersionNumber newest_version(const Registry& registry, const ReleaseId& release)
     if (at->second.manifest.release == release) return at->first;
   }
   return 0;
+}
+
+bool has_same_data(const ReleaseRecord& one, const ReleaseRecord& other) {
+  return one.has_holdout == other.has_holdout && one.has_test == other.has_test &&
+         one.holdout_hash == other.holdout_hash && one.test_hash == other.test_hash;
 }
 
 json imported_json(const ReleaseRecord& release, VersionNumber version) {
@@ -62,6 +76,11 @@ void on(Step& step, const event::ImportRelease& event) {
   auto record = open_release(state, event, step.now);
   if (!record) return step.reply(event.request, std::unexpected(record.error()));
   if (state.registry.active == record->id) {
+    if (!has_same_data(*state.registry.active_release(), *record)) {
+      return step.reply(event.request, fail(Errc::conflict,
+                                            "the release was imported before, with other holdout or test "
+                                            "samples, which stay: sign it anew to replace them"));
+    }
     return step.reply(event.request, imported_json(*record, newest_version(state.registry, record->id)));
   }
   if (state.registry.releases.contains(record->id)) {
@@ -95,9 +114,11 @@ void finish_import(Step& step, const event::VersionSealed& event) {
   state.registry.releases[release.id] = std::move(pending.release);
   state.registry.active = release.id;
   step.put("releases", release.id.span(), to_json(release));
-  step.audit(
-      operator_actor, "release_imported",
-      {{"release", release.id.hex()}, {"name", release.release.name}, {"epoch", release.release.epoch}});
+  json details = {
+      {"release", release.id.hex()}, {"name", release.release.name}, {"epoch", release.release.epoch}};
+  if (release.has_holdout) details["holdout"] = release.holdout_hash.hex();
+  if (release.has_test) details["test"] = release.test_hash.hex();
+  step.audit(operator_actor, "release_imported", std::move(details));
   VersionRecord version;
   version.manifest = event.manifest;
   version.envelope = event.envelope;

@@ -21,6 +21,8 @@ struct ReleaseRecord {
   UtcTime imported;
   bool has_holdout = false;
   bool has_test = false;
+  Digest holdout_hash{};  ///< Of the samples; zero if there are none.
+  Digest test_hash{};
   Release release;  ///< Decoded from the envelope.
 };
 

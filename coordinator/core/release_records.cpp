@@ -16,7 +16,9 @@ json to_json(const ReleaseRecord& record) {
           {"content", hex(record.content)},
           {"imported", to_rfc3339(record.imported)},
           {"has_holdout", record.has_holdout},
-          {"has_test", record.has_test}};
+          {"has_test", record.has_test},
+          {"holdout_hash", hex(record.holdout_hash)},
+          {"test_hash", hex(record.test_hash)}};
 }
 
 template <>
@@ -32,6 +34,8 @@ Result<ReleaseRecord> parse_record(ByteSpan text) {
     record.imported = get_time(in, "imported");
     record.has_holdout = get<bool>(in, "has_holdout");
     record.has_test = get<bool>(in, "has_test");
+    record.holdout_hash = get_id<Digest>(in, "holdout_hash");
+    record.test_hash = get_id<Digest>(in, "test_hash");
     return record;
   });
 }

@@ -45,7 +45,8 @@ class AdminDesk {
     return wait(answer, most);
   }
 
-  /// Checks and stores the release on the worker thread, and hands it to the core.
+  /// Checks and stores the release on the worker thread, and hands it to the core. @return busy while
+  /// another one is imported, since the data of both may belong to one release.
   Result<Json> import_release(ReleaseUpload upload);
 
   /// HOST:PORT in join tokens.
@@ -71,6 +72,7 @@ class AdminDesk {
   std::function<void(std::function<void()>)> post_;
   std::string node_address_;
   std::atomic<int> waiting_ = 0;
+  bool importing_ = false;  // On the driver's thread.
 };
 
 }  // namespace rivulet::coordinator

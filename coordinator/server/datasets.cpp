@@ -16,6 +16,19 @@ constexpr std::string_view magic("RIVULET.DATA.1\n\0", 16);
 constexpr std::size_t head_bytes = magic.size() + 2 * sizeof(std::uint64_t);
 constexpr std::uint64_t file_bytes_max = std::uint64_t{4} << 30;
 
+/// A file but for the hash at its end.
+Bytes encode(const ScoringData& data) {
+  RIVULET_ASSERT(!data.labels.empty() && data.inputs.size() % data.labels.size() == 0);
+  Bytes bytes = copy_of(bytes_of(magic));
+  append_le<std::uint64_t>(bytes, data.labels.size());
+  append_le<std::uint64_t>(bytes, data.inputs.size() / data.labels.size());
+  const ByteSpan inputs = std::as_bytes(std::span(data.inputs));
+  const ByteSpan labels = std::as_bytes(std::span(data.labels));
+  bytes.insert(bytes.end(), inputs.begin(), inputs.end());
+  bytes.insert(bytes.end(), labels.begin(), labels.end());
+  return bytes;
+}
+
 Result<ScoringData> decode(ByteSpan bytes) {
   const auto corrupt = [] { return fail(Errc::corrupt, "is damaged: import the release again"); };
   if (bytes.size() < head_bytes + Digest::size || text_of(bytes.first(magic.size())) != magic)
@@ -44,16 +57,11 @@ fs::path Datasets::file_of(const ReleaseId& release, Split split) const {
   return folder_ / (release.hex() + (split == Split::holdout ? ".holdout" : ".test"));
 }
 
+Digest Datasets::hash_of(const ScoringData& data) { return sha256(encode(data)); }
+
 Status Datasets::store(const ReleaseId& release, Split split, const ScoringData& data) const {
-  RIVULET_ASSERT(!data.labels.empty() && data.inputs.size() % data.labels.size() == 0);
   if (Status status = make_folder(folder_); !status) return status;
-  Bytes bytes = copy_of(bytes_of(magic));
-  append_le<std::uint64_t>(bytes, data.labels.size());
-  append_le<std::uint64_t>(bytes, data.inputs.size() / data.labels.size());
-  const ByteSpan inputs = std::as_bytes(std::span(data.inputs));
-  const ByteSpan labels = std::as_bytes(std::span(data.labels));
-  bytes.insert(bytes.end(), inputs.begin(), inputs.end());
-  bytes.insert(bytes.end(), labels.begin(), labels.end());
+  Bytes bytes = encode(data);
   const Digest digest = sha256(bytes);
   bytes.insert(bytes.end(), digest.bytes.begin(), digest.bytes.end());
   return write_file_durably(file_of(release, split), bytes);

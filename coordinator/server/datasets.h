@@ -25,7 +25,10 @@ class Datasets {
  public:
   explicit Datasets(std::filesystem::path folder) : folder_(std::move(folder)) {}
 
-  /// Durable when it returns. @param data inputs [n * input_size], labels [n], n at least 1.
+  /// The SHA-256 at the end of the file that store() writes. @param data as there.
+  static Digest hash_of(const ScoringData& data);
+  /// Durable when it returns, in the place of what was there: for a release that is not registered yet.
+  /// @param data inputs [n * input_size], labels [n], n at least 1.
   Status store(const ReleaseId& release, Split split, const ScoringData& data) const;
   /// Kept in memory from the first call on. @return null if there is none; corrupt, storage.
   Result<const ScoringData*> find(const ReleaseId& release, Split split);

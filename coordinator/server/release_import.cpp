@@ -66,7 +66,7 @@ Result<Release> open_release(const ReleaseUpload& upload, const TrustDocument& t
 }  // namespace
 
 Result<event::ImportRelease> prepare_import(const ReleaseUpload& upload, const TrustDocument& trust,
-                                            BlobStore& blobs, const Datasets& datasets) {
+                                            bool registered, BlobStore& blobs, const Datasets& datasets) {
   const auto release = open_release(upload, trust);
   if (!release) return std::unexpected(release.error());
   const auto snapshot = encode_snapshot(release->snapshot, release->layout, upload.weights);
@@ -83,12 +83,15 @@ Result<event::ImportRelease> prepare_import(const ReleaseUpload& upload, const T
   event.weights_hash = weights_hash_of(*served);
   event.has_holdout = upload.holdout.has_value();
   event.has_test = upload.test.has_value();
+  if (upload.holdout) event.holdout_hash = Datasets::hash_of(*upload.holdout);
+  if (upload.test) event.test_hash = Datasets::hash_of(*upload.test);
   Status status = blobs.put(event.release_content, envelope);
   if (status) status = blobs.put(event.snapshot, *snapshot);
   if (!status) return std::unexpected(status.error());
   const auto master = store_weights(blobs, upload.weights);
   if (!master) return std::unexpected(master.error());
   event.master = *master;
+  if (registered) return event;
   const ReleaseId id = release_id(upload.release.payload);
   if (upload.holdout) status = datasets.store(id, Split::holdout, *upload.holdout);
   if (status && upload.test) status = datasets.store(id, Split::test, *upload.test);

@@ -21,9 +21,10 @@ struct ReleaseUpload {
 };
 
 /// Checks signature, document, weights and data, stores all of it durably, and makes the first version's
-/// snapshot. @return the event without its request; refused for a signature that `trust` does not know,
-/// invalid, corrupt, storage, storage_full.
+/// snapshot. @param registered the fleet has this release: its data stay as they are. @return the event
+/// without its request; refused for a signature that `trust` does not know, invalid, corrupt, storage,
+/// storage_full.
 Result<event::ImportRelease> prepare_import(const ReleaseUpload& upload, const TrustDocument& trust,
-                                            BlobStore& blobs, const Datasets& datasets);
+                                            bool registered, BlobStore& blobs, const Datasets& datasets);
 
 }  // namespace rivulet::coordinator

@@ -198,6 +198,39 @@ TEST_CASE("a release is imported once, signed by a release key, for this fleet",
   REQUIRE(import_error(bench, newer).code == Errc::refused);
 }
 
+TEST_CASE("a release keeps the samples that it was imported with", "[coordinator][registry]") {
+  Bench bench;
+  const Envelope envelope = rivulet::seal(release_key(), Context::release, encode(test_release()));
+  event::ImportRelease event{7, envelope, content("r"), content("s"), 24, {}, content("m"), {}, true, true};
+  event.holdout_hash = sha256(bytes_of("holdout"));
+  event.test_hash = sha256(bytes_of("test"));
+  bench.sealed(all_of<effect::SealVersion>(bench.give(event)).at(0));
+  nlohmann::json imported;
+  for (const std::string& line : audit_of(bench.records)) {
+    if (line.find("release_imported") != std::string::npos) imported = nlohmann::json::parse(line);
+  }
+  REQUIRE(imported.at("holdout") == event.holdout_hash.hex());
+  REQUIRE(imported.at("test") == event.test_hash.hex());
+  bench.restart();
+  REQUIRE(all_of<effect::Reply>(bench.give(event)).at(0).result->at("version") == 1);
+  const auto other = GENERATE(0, 1, 2);
+  if (other == 0) event.holdout_hash = sha256(bytes_of("samples that everything passes"));
+  if (other == 1) event.test_hash = sha256(bytes_of("an easy test"));
+  if (other == 2) event.has_holdout = false;
+  REQUIRE(all_of<effect::Reply>(bench.give(event)).at(0).result.error().code == Errc::conflict);
+}
+
+TEST_CASE("a model of another name does not take the place of the fleet's", "[coordinator][registry]") {
+  Bench bench;
+  bench.import();
+  Release other = test_release();
+  other.name = "letters";
+  const Error error = import_error(bench, other);
+  REQUIRE(error.code == Errc::conflict);
+  REQUIRE(error.detail.find("\"digits\"") != std::string::npos);
+  REQUIRE(bench.state.registry.head == 1);
+}
+
 TEST_CASE("a new release ends the round of the old one", "[coordinator][registry]") {
   Bench bench;
   bench.fleet(2);
@@ -205,7 +238,7 @@ TEST_CASE("a new release ends the round of the old one", "[coordinator][registry
   const TaskId task = bench.task_of(1);
   bench.up_to_gating();
   Release newer = test_release();
-  newer.name = "letters";
+  newer.created += 1s;
   bench.import(newer);
   REQUIRE(bench.state.rounds.back().reason == "a new release was imported");
   REQUIRE(bench.verdict_of(task)->reason == Reason::round_failed);

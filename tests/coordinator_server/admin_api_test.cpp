@@ -4,6 +4,7 @@
 #include "coordinator/core/records.h"
 #include "link/system_clock.h"
 #include "protocol/token.h"
+#include "storage/file.h"
 #include "tests/catch.h"
 #include "tests/coordinator_server/server_rig.h"
 
@@ -171,6 +172,42 @@ TEST_CASE("a model is imported by who holds the release key alone", "[coordinato
   RunningServer restarted(fleet);
   CHECK(restarted.get_json("/v1/versions/1").at("metrics").at("accuracy") == 0.75);
   CHECK(restarted.get("/v1/versions/1/weights").body == weights.body);
+}
+
+TEST_CASE("the samples of a release cannot be replaced, nor its model by one of another name",
+          "[coordinator][admin]") {
+  const FoundedFleet fleet;
+  RunningServer server(fleet);
+  const FleetId id = fleet_of(server);
+  const SecretKey release_key = fleet.key("offline/release.key");
+  const ToyRelease toy(id, release_key);
+  json body = toy.body;
+  body["holdout"] = {{"inputs", {{1, 0}, {-1, 0}}}, {"labels", {0, 2}}};
+  const std::string release = server.post_json("/v1/releases", body).at("release");
+  const auto file = fleet.folder / "datasets" / (release + ".holdout");
+  const auto before = read_file(file, 4096);
+  REQUIRE(before.has_value());
+  const Digest hash = Digest::from_bytes(ByteSpan(*before).last(Digest::size)).value();
+  CHECK(server.get("/v1/audit").body.find("\"holdout\":\"" + hash.hex() + "\"") != std::string::npos);
+
+  json other = body;
+  other["holdout"]["labels"] = {1, 1};
+  CHECK(server.post("/v1/releases", other.dump()).status == 409);
+  other["holdout"] = body["holdout"];
+  other["test"] = body["holdout"];
+  CHECK(server.post("/v1/releases", other.dump()).status == 409);
+  CHECK(read_file(file, 4096).value() == *before);
+  CHECK_FALSE(std::filesystem::exists(fleet.folder / "datasets" / (release + ".test")));
+  CHECK(server.post_json("/v1/releases", body).at("version") == 1);
+
+  ToyRelease renamed(id, release_key);
+  renamed.release.name = "toy-2";
+  renamed.body["release"] =
+      to_base64url(encode(seal(release_key, Context::release, encode(renamed.release))));
+  const HttpReply refused = server.post("/v1/releases", renamed.body.dump());
+  CHECK(refused.status == 409);
+  CHECK(error_of(refused) == "conflict");
+  CHECK(server.get_json("/v1/versions").size() == 1);
 }
 
 TEST_CASE("a release without room is refused, and nodes are not taken meanwhile", "[coordinator][admin]") {
