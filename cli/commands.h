@@ -17,6 +17,9 @@ namespace rivulet::cli {
 
 /// Prints the token alone.
 Status create_token(const ConnectionOptions& connection, const std::string& expires, std::uint32_t uses);
+Status list_tokens(const ConnectionOptions& connection, bool json);
+/// @param id a unique prefix of a token's id.
+Status revoke_token(const ConnectionOptions& connection, const std::string& id);
 Status list_nodes(const ConnectionOptions& connection, bool json);
 /// @param tags replace the former ones.
 Status tag_node(const ConnectionOptions& connection, const std::string& key,

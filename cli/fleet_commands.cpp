@@ -15,14 +15,18 @@ using nlohmann::json;
 constexpr std::size_t key_digits_min = 8;
 constexpr std::size_t key_digits_max = 2 * PublicKey::size;
 
+/// @param what "key" or "id". @param list shows them.
+Status check_digits(const std::string& prefix, const char* what, const char* list) {
+  const bool hexadecimal = prefix.find_first_not_of("0123456789abcdefABCDEF") == std::string::npos;
+  if (hexadecimal && prefix.size() >= key_digits_min && prefix.size() <= key_digits_max) return {};
+  return fail(Errc::invalid, fmt::format("'{}' is no {}: give {} to {} hexadecimal digits of it, see '{}'",
+                                         prefix, what, key_digits_min, key_digits_max, list));
+}
+
 /// The path of an action on a node.
 Result<std::string> node_path(const std::string& key, const std::string& action) {
-  const bool hexadecimal = key.find_first_not_of("0123456789abcdefABCDEF") == std::string::npos;
-  if (!hexadecimal || key.size() < key_digits_min || key.size() > key_digits_max) {
-    return fail(Errc::invalid,
-                fmt::format("'{}' is no key: give {} to {} hexadecimal digits of it, see 'rivulet nodes'",
-                            key, key_digits_min, key_digits_max));
-  }
+  if (Status status = check_digits(key, "key", "rivulet nodes"); !status)
+    return std::unexpected(status.error());
   return fmt::format("/v1/nodes/{}/{}", key, action);
 }
 
@@ -75,6 +79,38 @@ Status create_token(const ConnectionOptions& connection, const std::string& expi
   const auto token = client->post("/v1/tokens", {{"expires_s", lifetime->count()}, {"uses", uses}});
   if (!token) return std::unexpected(token.error());
   print(token->at("token").get<std::string>() + '\n');
+  return {};
+}
+
+Status list_tokens(const ConnectionOptions& connection, bool as_json) {
+  auto client = AdminClient::open(connection);
+  if (!client) return std::unexpected(client.error());
+  const auto tokens = client->get_json("/v1/tokens");
+  if (!tokens) return std::unexpected(tokens.error());
+  if (as_json) {
+    print(json_line(*tokens));
+    return {};
+  }
+  TextTable table({"ID", "STATE", "CREATED (UTC)", "EXPIRES (UTC)", "USED"});
+  for (const json& token : *tokens) {
+    table.add({token.at("id").get<std::string>().substr(0, short_digits),
+               token.at("state").get<std::string>(), time_text(token.at("created").get<std::string>()),
+               time_text(token.at("expires").get<std::string>()),
+               fmt::format("{} of {}", token.at("used").get<std::uint64_t>(),
+                           token.at("uses").get<std::uint64_t>())});
+  }
+  print(table.text());
+  return {};
+}
+
+Status revoke_token(const ConnectionOptions& connection, const std::string& id) {
+  if (Status status = check_digits(id, "id of a token", "rivulet token list"); !status) return status;
+  auto client = AdminClient::open(connection);
+  if (!client) return std::unexpected(client.error());
+  const auto token = client->post(fmt::format("/v1/tokens/{}/revoke", id), json::object());
+  if (!token) return std::unexpected(token.error());
+  print(fmt::format("{}  revoked; {} nodes had joined with it\n", token->at("id").get<std::string>(),
+                    token->at("used").get<std::uint64_t>()));
   return {};
 }
 

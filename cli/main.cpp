@@ -71,6 +71,12 @@ void add_fleet_commands(CLI::App& app, Arguments& a) {
   create->add_option("--expires", a.expires, "Until then it can be used, such as 30m, 1h or 7d; 1h without");
   create->add_option("--uses", a.count, "So many nodes may join with it; 1 without")
       ->check(CLI::Range(1, 1'000'000));
+  add_json(add(*token, "list", "List all join tokens by their ids, which are no secrets", a,
+               [&a] { return list_tokens(a.connection, a.json); }),
+           a);
+  CLI::App* revoke = add(*token, "revoke", "Let nobody join with a token any more; who did stays", a,
+                         [&a] { return revoke_token(a.connection, a.key); });
+  revoke->add_option("ID", a.key, "A unique prefix of the token's id, 8 digits or more")->required();
 
   add_json(add(app, "nodes", "List the fleet's nodes", a, [&a] { return list_nodes(a.connection, a.json); }),
            a);

@@ -47,6 +47,18 @@ void on(Step& step, const event::CreateToken& event) {
   step.reply(event.request, json{{"expires", to_rfc3339(event.expires)}, {"uses", event.uses}});
 }
 
+void on(Step& step, const event::RevokeToken& event) {
+  const auto token = step.state.fleet.tokens.extract(event.secret_hash);
+  if (token.empty()) {
+    return step.reply(event.request, fail(Errc::not_found, "there is no token " + event.secret_hash.hex() +
+                                                               ": see `rivulet token list`"));
+  }
+  step.erase("tokens", event.secret_hash.span());
+  step.audit(operator_actor, "token_revoked",
+             {{"token", event.secret_hash.hex()}, {"used", token.mapped().used}});
+  step.reply(event.request, json{{"id", event.secret_hash.hex()}, {"used", token.mapped().used}});
+}
+
 void on(Step& step, const event::RevokeNode& event) {
   Node* node = step.state.fleet.find(event.key);
   if (node == nullptr) return step.reply(event.request, unknown_node(event.key));

@@ -156,6 +156,11 @@ struct CreateToken {
   UtcTime expires;
   std::uint32_t uses = 1;
 };
+/// Nobody joins with the token any more; who did stays.
+struct RevokeToken {
+  RequestId request = 0;
+  Digest secret_hash;
+};
 struct RevokeNode {
   RequestId request = 0;
   PublicKey key;
@@ -213,14 +218,13 @@ struct ShuttingDown {};
 
 }  // namespace event
 
-using Event =
-    std::variant<event::HelloReceived, event::EnrolReceived, event::ReadyReceived, event::OfferReceived,
-                 event::EvaluationReceived, event::DeclinedReceived, event::TelemetryReceived,
-                 event::ActivationReceived, event::SessionClosed, event::ContentServed, event::UpdateStored,
-                 event::UpdateRejected, event::UpdateTransferFailed, event::Aggregated,
-                 event::AggregationFailed, event::CandidateScored, event::VersionSealed,
-                 event::PublicationFailed, event::CreateToken, event::RevokeNode, event::QuarantineNode,
-                 event::ReleaseNode, event::TagNode, event::ImportRelease, event::StartRounds,
-                 event::TrustChanged, event::Tick, event::StorageState, event::ShuttingDown>;
+using Event = std::variant<
+    event::HelloReceived, event::EnrolReceived, event::ReadyReceived, event::OfferReceived,
+    event::EvaluationReceived, event::DeclinedReceived, event::TelemetryReceived, event::ActivationReceived,
+    event::SessionClosed, event::ContentServed, event::UpdateStored, event::UpdateRejected,
+    event::UpdateTransferFailed, event::Aggregated, event::AggregationFailed, event::CandidateScored,
+    event::VersionSealed, event::PublicationFailed, event::CreateToken, event::RevokeToken, event::RevokeNode,
+    event::QuarantineNode, event::ReleaseNode, event::TagNode, event::ImportRelease, event::StartRounds,
+    event::TrustChanged, event::Tick, event::StorageState, event::ShuttingDown>;
 
 }  // namespace rivulet::coordinator

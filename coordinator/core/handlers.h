@@ -17,6 +17,7 @@ void on(Step& step, const event::SessionClosed& event);
 void on(Step& step, const event::ContentServed& event);
 
 void on(Step& step, const event::CreateToken& event);
+void on(Step& step, const event::RevokeToken& event);
 void on(Step& step, const event::RevokeNode& event);
 void on(Step& step, const event::QuarantineNode& event);
 void on(Step& step, const event::ReleaseNode& event);

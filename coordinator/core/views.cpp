@@ -52,6 +52,22 @@ json nodes_view(const State& state) {
   return out;
 }
 
+json tokens_view(const State& state, Now now) {
+  json out = json::array();
+  for (const auto& [hash, token] : state.fleet.tokens) {
+    const char* condition = now.utc >= token.expires   ? "expired"
+                            : token.used >= token.uses ? "used"
+                                                       : "valid";
+    out.push_back({{"id", hash.hex()},
+                   {"state", condition},
+                   {"created", to_rfc3339(token.created)},
+                   {"expires", to_rfc3339(token.expires)},
+                   {"uses", token.uses},
+                   {"used", token.used}});
+  }
+  return out;
+}
+
 json versions_view(const State& state) {
   json out = json::array();
   for (const auto& [number, version] : state.registry.versions) out.push_back(version_json(version));

@@ -9,6 +9,9 @@ namespace rivulet::coordinator {
 
 /// [{"key","state","tags","last_seen","serves","samples","connected","enrolled","software"}]
 nlohmann::json nodes_view(const State& state);
+/// [{"id","state","created","expires","uses","used"}]; `id` is the SHA-256 of the secret, `state` "valid",
+/// "used" or "expired".
+nlohmann::json tokens_view(const State& state, Now now);
 /// [{"version","release","parent","round","created","metrics","variants":[{"name","bytes"}]}], oldest first.
 nlohmann::json versions_view(const State& state);
 /// One of these with its manifest's figures. @return not_found.

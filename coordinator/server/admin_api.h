@@ -22,7 +22,9 @@ namespace rivulet::coordinator {
 ///   POST /v1/nodes/KEY/tag               {"tags": [TEXT…]} → {"key","state","tags"}; KEY is a unique prefix
 ///                                        of 8 or more hexadecimal digits
 ///   POST /v1/nodes/KEY/quarantine, release, revoke     → {"key","state","tags"}
-///   POST /v1/tokens                      {"expires_s" = 3600, "uses" = 1} → {"token","expires","uses"}
+///   POST /v1/tokens                      {"expires_s" = 3600, "uses" = 1} → {"token","id","expires","uses"}
+///   GET  /v1/tokens                      tokens_view
+///   POST /v1/tokens/ID/revoke            → {"id","used"}; ID is a unique prefix of 8 or more digits
 ///   GET  /v1/rounds, /v1/rounds/ID       rounds_view, round_view
 ///   POST /v1/rounds                      {"count" = 1, "wait" = false, "timeout_s" = 86400} →
 ///                                        {"first","last"}, or with `wait` when the last is over:

@@ -224,33 +224,50 @@ Result<AdminAnswer> create_token(AdminDesk& desk, AdminRequest& request) {
     return event;
   });
   if (reply) (*reply)["token"] = to_text(*token);
+  if (reply) (*reply)["id"] = create.secret_hash.hex();
   return answer(reply);
 }
 
-/// The one node whose key begins with `prefix`.
-Result<PublicKey> find_node(const State& state, std::string prefix) {
+/// The one entry whose key begins with `prefix`. @param what e.g. "node's key". @param list shows them.
+template <typename Key, typename Value>
+Result<Key> find_one(const std::map<Key, Value>& entries, std::string prefix, const char* what,
+                     const char* list) {
   std::ranges::transform(prefix, prefix.begin(),
                          [](char c) { return c >= 'A' && c <= 'F' ? static_cast<char>(c - 'A' + 'a') : c; });
   if (prefix.size() < key_digits_min) {
-    return fail(Errc::invalid,
-                fmt::format("'{}' is too short: give {} digits of the key or more", prefix, key_digits_min));
+    return fail(Errc::invalid, fmt::format("'{}' is too short: give {} digits of the {} or more", prefix,
+                                           key_digits_min, what));
   }
-  std::optional<PublicKey> found;
-  for (const auto& [key, node] : state.fleet.nodes) {
+  std::optional<Key> found;
+  for (const auto& [key, value] : entries) {
     if (!key.hex().starts_with(prefix)) continue;
     if (found)
       return fail(Errc::conflict,
-                  fmt::format("more than one node's key begins with {}: give more digits", prefix));
+                  fmt::format("more than one {} begins with {}: give more digits", what, prefix));
     found = key;
   }
-  if (!found)
-    return fail(Errc::not_found, fmt::format("no node's key begins with {}: see `rivulet nodes`", prefix));
+  if (!found) return fail(Errc::not_found, fmt::format("no {} begins with {}: see `{}`", what, prefix, list));
   return *found;
 }
 
 Result<PublicKey> find_node(AdminDesk& desk, AdminRequest& request) {
-  return desk.ask<PublicKey>(
-      [&](Driver& driver) { return find_node(driver.state(), request.parameters.at(0)); });
+  return desk.ask<PublicKey>([&](Driver& driver) {
+    return find_one(driver.state().fleet.nodes, request.parameters.at(0), "node's key", "rivulet nodes");
+  });
+}
+
+Result<AdminAnswer> list_tokens(AdminDesk& desk, AdminRequest&) {
+  return answer(desk.ask<json>(
+      [](Driver& driver) -> Result<json> { return tokens_view(driver.state(), driver.now()); }));
+}
+
+Result<AdminAnswer> revoke_token(AdminDesk& desk, AdminRequest& request) {
+  const auto hash = desk.ask<Digest>([&](Driver& driver) {
+    return find_one(driver.state().fleet.tokens, request.parameters.at(0), "token's id",
+                    "rivulet token list");
+  });
+  if (!hash) return std::unexpected(hash.error());
+  return answer(desk.command([hash = *hash](RequestId id) { return event::RevokeToken{id, hash}; }));
 }
 
 template <typename NodeEvent>
@@ -328,7 +345,9 @@ std::vector<AdminRoute> admin_routes() {
           {"POST", "/v1/nodes/([0-9A-Fa-f]+)/quarantine", false, change_node<event::QuarantineNode>},
           {"POST", "/v1/nodes/([0-9A-Fa-f]+)/release", false, change_node<event::ReleaseNode>},
           {"POST", "/v1/nodes/([0-9A-Fa-f]+)/revoke", false, change_node<event::RevokeNode>},
+          {"GET", "/v1/tokens", false, list_tokens},
           {"POST", "/v1/tokens", false, create_token},
+          {"POST", "/v1/tokens/([0-9A-Fa-f]+)/revoke", false, revoke_token},
           {"GET", "/v1/rounds", false, show<rounds_view>},
           {"GET", "/v1/rounds/([0-9]+)", false, show_round},
           {"POST", "/v1/rounds", false, start_rounds},

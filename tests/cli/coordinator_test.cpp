@@ -74,6 +74,14 @@ TEST_CASE("an operator founds a fleet, imports a model, exports it and checks th
   const std::string token = fleet.ask({"token", "create", "--expires", "2h", "--uses", "3"});
   REQUIRE(token.ends_with('\n'));
   CHECK(parse_token(token.substr(0, token.size() - 1)).has_value());
+  const json tokens = fleet.ask_json({"token", "list"});
+  REQUIRE(tokens.size() == 1);
+  const std::string id = tokens[0].at("id");
+  CHECK(fleet.ask({"token", "list"}).find(id.substr(0, 16)) != std::string::npos);
+  fleet.check_refused({"token", "revoke", "token"}, 2, "rivulet token list");
+  CHECK(fleet.ask({"token", "revoke", id.substr(0, 16)}).find("revoked") != std::string::npos);
+  fleet.check_refused({"token", "revoke", id}, 1, id);
+  CHECK(fleet.ask_json({"token", "list"}) == json::array());
   CHECK(fleet.ask_json({"nodes"}) == json::array());
   CHECK(fleet.ask_json({"model", "list"}) == json::array());
   CHECK(fleet.ask({"status"}).find("import a model with") != std::string::npos);

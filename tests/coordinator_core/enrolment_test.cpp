@@ -1,3 +1,4 @@
+#include "coordinator/core/views.h"
 #include "protocol/sha256.h"
 #include "tests/catch.h"
 #include "tests/coordinator_core/support.h"
@@ -142,6 +143,40 @@ TEST_CASE("a node is found by a unique prefix of its key", "[coordinator][enrolm
   REQUIRE(resolve_node(fleet, "00000000").error().code == Errc::not_found);
   REQUIRE(resolve_node(fleet, "aabbccd").error().code == Errc::invalid);
   REQUIRE(resolve_node(fleet, "aabbccdg1").error().code == Errc::invalid);
+}
+
+TEST_CASE("with a revoked token nobody joins any more, and who did stays", "[coordinator][enrolment]") {
+  Bench bench;
+  bench.give(event::CreateToken{1, hash_of(1), bench.now.utc + 1h, 5});
+  bench.give(event::CreateToken{2, hash_of(2), bench.now.utc + 2h, 1});
+  REQUIRE(refusal_of(enrol(bench, 1, 1)) == Reason::none);
+  REQUIRE(refusal_of(enrol(bench, 2, 2)) == Reason::none);
+  const auto state_of = [&](unsigned secret) {
+    for (const auto& token : tokens_view(bench.state, bench.now)) {
+      if (token.at("id") == hash_of(secret).hex()) return token.at("state").get<std::string>();
+    }
+    return std::string("none");
+  };
+  REQUIRE(state_of(1) == "valid");
+  REQUIRE(state_of(2) == "used");
+  bench.pass(1h);
+  REQUIRE(state_of(1) == "expired");
+  bench.now.utc -= 1h;
+
+  const auto revoke = [&] {
+    return all_of<effect::Reply>(bench.give(event::RevokeToken{3, hash_of(1)})).at(0).result;
+  };
+  REQUIRE(revoke()->at("used") == 1);
+  REQUIRE(revoke().error().code == Errc::not_found);
+  REQUIRE(state_of(1) == "none");
+  bench.restart();
+  REQUIRE(state_of(1) == "none");
+  REQUIRE(state_of(2) == "used");
+  REQUIRE(refusal_of(enrol(bench, 3, 1)) == Reason::unknown_token);
+  REQUIRE(refusal_of(enrol(bench, 1, 1)) == Reason::none);
+  REQUIRE(bench.state.fleet.nodes.size() == 2);
+  REQUIRE(audit_of(bench.records).back().find("token_revoked") != std::string::npos);
+  REQUIRE_FALSE(verify_audit(audit_of(bench.records)));
 }
 
 }  // namespace rivulet::coordinator::testing

@@ -3,6 +3,7 @@
 #include "coordinator/core/audit.h"
 #include "coordinator/core/records.h"
 #include "link/system_clock.h"
+#include "protocol/sha256.h"
 #include "protocol/token.h"
 #include "storage/file.h"
 #include "tests/catch.h"
@@ -208,6 +209,28 @@ TEST_CASE("the samples of a release cannot be replaced, nor its model by one of 
   CHECK(refused.status == 409);
   CHECK(error_of(refused) == "conflict");
   CHECK(server.get_json("/v1/versions").size() == 1);
+}
+
+TEST_CASE("join tokens can be listed and revoked by their ids", "[coordinator][admin]") {
+  const FoundedFleet fleet;
+  RunningServer server(fleet);
+  const json made = server.post_json("/v1/tokens", {{"uses", 3}});
+  const json kept = server.post_json("/v1/tokens", json::object());
+  const std::string id = made.at("id");
+  CHECK(sha256(parse_token(made.at("token").get<std::string>())->secret.span()).hex() == id);
+  const json listed = server.get_json("/v1/tokens");
+  REQUIRE(listed.size() == 2);
+  for (const json& token : listed) {
+    CHECK(token.at("state") == "valid");
+    CHECK(token.at("uses") == (token.at("id") == id ? 3 : 1));
+    CHECK(token.at("used") == 0);
+  }
+  CHECK(server.post("/v1/tokens/" + id.substr(0, 7) + "/revoke").status == 400);
+  CHECK(server.post("/v1/tokens/0123456789/revoke").status == 404);
+  CHECK(server.post_json("/v1/tokens/" + id.substr(0, 8) + "/revoke", json::object()).at("id") == id);
+  CHECK(server.post("/v1/tokens/" + id + "/revoke").status == 404);
+  REQUIRE(server.get_json("/v1/tokens").size() == 1);
+  CHECK(server.get_json("/v1/tokens")[0].at("id") == kept.at("id"));
 }
 
 TEST_CASE("a release without room is refused, and nodes are not taken meanwhile", "[coordinator][admin]") {
