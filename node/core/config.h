@@ -17,6 +17,7 @@ struct Config {
 
   std::uint64_t model_bytes_max = std::uint64_t{256} << 20;  ///< Weights beyond this are not fetched.
   std::size_t tasks_max = 8;                                 ///< Held at once; more are turned away.
+  std::uint32_t attempts_max = 3;                            ///< Of a task, or of content that gets damaged.
   std::size_t ended_max = 256;                               ///< Ended tasks that are remembered.
 
   std::chrono::milliseconds backoff_min{1'000};          ///< First wait before connecting again; it doubles …

@@ -42,6 +42,7 @@ struct Fetch {
 /// Nothing refers to this content any more: remove it, parts of it too. Absent content is no error.
 struct DropContent {
   ContentId content;
+  bool damaged = false;  ///< Something does, but the disk has damaged it: it will be fetched anew.
 };
 
 /// Train from `base`, whose release, w_0 and snapshot are in the blob store; signatures are verified.
@@ -55,14 +56,15 @@ struct Train {
   message::TrainingPlan plan;
   MonotonicTime deadline{};
 };
-/// Score both on the local holdout, on the bytes that their snapshots decode to, with Train's checks
-/// for each. Answered by EvaluationDone or TaskFailed. One at a time, perhaps beside a training.
+/// Score the variant of both that this node serves on the local holdout, with Train's checks for each.
+/// Answered by EvaluationDone or TaskFailed. One at a time, perhaps beside a training.
 struct Evaluate {
   TaskId task;
   RoundNumber round = 0;
   VersionManifest parent;
   CandidateManifest candidate;
   MonotonicTime deadline{};
+  std::string variant = "fp32";
 };
 /// The result of a Train or Evaluate is not wanted any more; a late answer does no harm.
 struct StopTask {

@@ -2,6 +2,7 @@
 
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "protocol/envelope.h"
 #include "protocol/message.h"
@@ -70,11 +71,12 @@ struct EvaluationDone {
   double candidate_loss_sum = 0;
 };
 /// Training or evaluation gave nothing: training_diverged, too_few_samples, training_failed,
-/// corrupt_content. The task is not tried again.
+/// corrupt_content, storage_failed, storage_full. The task is not tried again, unless contents are named.
 struct TaskFailed {
   TaskId task;
   Reason reason = Reason::training_failed;
   std::string detail;
+  std::vector<ContentId> damaged{};  ///< What it needs and is not in the blob store any more as its id says.
 };
 /// The header of effect::SealUpdate under this node's signature, Context::update.
 struct UpdateSealed {
@@ -97,6 +99,7 @@ struct ActivationFailed {
   std::uint64_t manifest_version = 0;
   Reason reason = Reason::not_loadable;
   std::string detail;
+  std::vector<ContentId> damaged{};  ///< As in TaskFailed.
 };
 /// The model in service answers with numbers that are not finite, or can't answer at all.
 struct ActiveModelFailed {

@@ -12,8 +12,9 @@ namespace {
 
 Status check_fetchable(const State& state, std::uint64_t bytes, std::string_view what) {
   if (bytes <= state.config.model_bytes_max) return {};
-  return fail(Errc::too_large, fmt::format("{} has {} bytes, more than model_bytes_max = {}", what, bytes,
-                                           state.config.model_bytes_max));
+  return fail(Errc::too_large,
+              fmt::format("{} has {} bytes, more than model.weights_bytes_max = {} in node.toml allows", what,
+                          bytes, state.config.model_bytes_max));
 }
 
 const VariantInfo* find_variant(const VersionManifest& manifest, std::string_view name) {

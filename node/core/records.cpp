@@ -105,6 +105,7 @@ void read_manifest(State& state, std::string_view key, const Json& json) {
 void read_task(State& state, ByteSpan key, const Json& json) {
   Task task;
   task.sequence = json.at("sequence").get<std::uint64_t>();
+  task.attempts = json.value("attempts", std::uint32_t{0});
   task.deadline_utc = time_at(json, "deadline_ms");
   const Message message = value_of(decode_message(bytes_at(json, "message")));
   const auto* received = std::get_if<message::Task>(&message);
@@ -228,6 +229,7 @@ Put content_record(const ContentId& content) {
 Put task_record(const Task& task) {
   return put("tasks", copy_of(task.task.id.span()),
              {{"sequence", task.sequence},
+              {"attempts", task.attempts},
               {"deadline_ms", milliseconds(task.deadline_utc)},
               {"message", to_base64url(encode(Message(task.task)))}});
 }

@@ -2,6 +2,8 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include <algorithm>
+
 #include "node/core/judging.h"
 #include "node/core/link.h"
 #include "node/core/records.h"
@@ -29,9 +31,14 @@ void set_outcome(Turn& turn, const VersionManifest& manifest, Reason outcome, co
   if (auto* session = std::get_if<Online>(&turn.state.link.phase)) session->outcome_told.reset();
 }
 
+void notice_refused(Turn& turn, Fields fields, Reason reason, const std::string& detail) {
+  fields = with(std::move(fields), "reason", std::string(name(reason)));
+  turn.notice(Level::error, "assignment_refused", with(std::move(fields), "detail", detail));
+}
+
 void refuse_assignment(Turn& turn, const VersionManifest& manifest, Reason outcome,
                        const std::string& detail) {
-  turn.notice(Level::error, "assignment_refused", with(fields_of(manifest), "detail", detail));
+  notice_refused(turn, fields_of(manifest), outcome, detail);
   set_outcome(turn, manifest, outcome, detail);
   Serving& serving = turn.state.serving;
   if (serving.pending && serving.pending->manifest.manifest_version == manifest.manifest_version) {
@@ -56,7 +63,8 @@ bool same_model(const Held& a, const Held& b) {
 
 /// The one to return to: what the new manifest names, if it is at hand, else the one that served last.
 void choose_previous(Serving& serving, const Held& next) {
-  if (!serving.active || serving.service == Service::failed || same_model(*serving.active, next)) return;
+  const bool whole = serving.service != Service::failed && serving.service != Service::waiting;
+  if (!serving.active || !whole || same_model(*serving.active, next)) return;
   const auto& named = next.manifest.fallback;
   const bool keep = named && serving.previous && serving.previous->manifest.version == named->version &&
                     serving.previous->manifest.weights_hash == named->weights_hash;
@@ -88,6 +96,12 @@ void activate(Turn& turn, const Held& held, effect::Activate::Kind kind) {
   turn.emit(effect::Activate{kind, held.manifest, held.variant});
 }
 
+std::vector<Need> missing_of(const State& state, const Held& held) {
+  std::vector<Need> needs;
+  add_needs(state, held.manifest, needs);
+  return needs;
+}
+
 /// `active` can't serve: returns to `previous`, if there is one. What failed is not tried again.
 void fall_back(Turn& turn, const std::string& detail) {
   Serving& serving = turn.state.serving;
@@ -95,7 +109,9 @@ void fall_back(Turn& turn, const std::string& detail) {
   set_outcome(turn, failed, Reason::not_loadable, detail);
   if (!serving.previous) {
     serving.service = Service::failed;
-    turn.notice(Level::error, "no_model_serves", with(fields_of(failed), "detail", detail));
+    turn.notice(
+        Level::error, "no_model_serves",
+        with(with(fields_of(failed), "reason", std::string(name(Reason::not_loadable))), "detail", detail));
     turn.write(meta_record(turn.state));
     return;
   }
@@ -107,6 +123,7 @@ void fall_back(Turn& turn, const std::string& detail) {
               {{"from", fmt::to_string(failed.version)},
                {"to", fmt::to_string(serving.active->manifest.version)},
                {"named_by_manifest", authorised ? "yes" : "no"},
+               {"reason", std::string(name(Reason::not_loadable))},
                {"detail", detail}});
   write_held(turn);
   activate(turn, *serving.active, effect::Activate::Kind::restoration);
@@ -117,7 +134,8 @@ void fall_back(Turn& turn, const std::string& detail) {
 
 VersionNumber served_version(const State& state) {
   const Serving& serving = state.serving;
-  return serving.active && serving.service != Service::failed ? serving.active->manifest.version : 0;
+  const bool serves = serving.service != Service::failed && serving.service != Service::waiting;
+  return serving.active && serves ? serving.active->manifest.version : 0;
 }
 
 void on_assignment(Turn& turn, const message::Assignment& assignment) {
@@ -125,26 +143,23 @@ void on_assignment(Turn& turn, const message::Assignment& assignment) {
   Serving& serving = state.serving;
   auto manifest = open_version(state, assignment.manifest);
   if (!manifest) {
-    turn.notice(Level::error, "assignment_refused", {{"detail", manifest.error().detail}});
-    return;
+    return notice_refused(turn, {}, Reason::bad_manifest, manifest.error().detail);
   }
   if (manifest->manifest_version == serving.highest_manifest) return;
   if (manifest->manifest_version < serving.highest_manifest) {
     const std::string detail = fmt::format("manifest {} was superseded by {}: rolled back",
                                            manifest->manifest_version, serving.highest_manifest);
-    turn.notice(Level::error, "assignment_refused", with(fields_of(*manifest), "detail", detail));
-    return;
+    return notice_refused(turn, fields_of(*manifest), Reason::bad_manifest, detail);
   }
   if (trust_expired(state, turn.now.utc)) {
     turn.notice(Level::error, "trust_expired",
-                with(fields_of(*manifest), "detail", "no new version before 'rivulet trust renew'"));
+                with(with(fields_of(*manifest), "reason", std::string(name(Reason::untrusted))), "detail",
+                     "no new version before 'rivulet trust renew'"));
     return;
   }
   const Status sound = check_manifest(state, *manifest);
   if (!sound && sound.error().code != Errc::too_large) {
-    turn.notice(Level::error, "assignment_refused",
-                with(fields_of(*manifest), "detail", sound.error().detail));
-    return;
+    return notice_refused(turn, fields_of(*manifest), Reason::bad_manifest, sound.error().detail);
   }
   serving.highest_manifest = manifest->manifest_version;
   turn.notice(Level::info, "assigned", fields_of(*manifest));
@@ -166,6 +181,7 @@ void on_activation_done(Turn& turn, const event::ActivationDone& event) {
     choose_previous(serving, next);
     serving.active = next;
     serving.service = Service::loaded;
+    serving.damages = 0;
     set_outcome(turn, next.manifest, Reason::activated, {});
     end_trial(turn);
     write_held(turn);
@@ -180,13 +196,21 @@ void on_activation_done(Turn& turn, const event::ActivationDone& event) {
   if (serving.active && serving.active->manifest.manifest_version == event.manifest_version &&
       serving.service == Service::loading) {
     serving.service = Service::loaded;
+    serving.damages = 0;
     turn.notice(Level::info, "restored", fields_of(serving.active->manifest));
   }
 }
 
 void on_activation_failed(Turn& turn, const event::ActivationFailed& event) {
   Serving& serving = turn.state.serving;
+  const std::uint32_t attempts_max = turn.state.config.attempts_max;
+  forget_damaged(turn, event.damaged);
   if (serving.trial && serving.trial->manifest.manifest_version == event.manifest_version) {
+    if (!event.damaged.empty() && serving.pending && trying(serving, *serving.pending) &&
+        ++serving.pending->damages < attempts_max) {
+      serving.trial.reset();  // It is tried again with whole content.
+      return;
+    }
     const VersionManifest failed = serving.trial->manifest;
     set_outcome(turn, failed, event.reason, event.detail);
     end_trial(turn);
@@ -198,6 +222,11 @@ void on_activation_failed(Turn& turn, const event::ActivationFailed& event) {
   }
   if (serving.active && serving.active->manifest.manifest_version == event.manifest_version &&
       serving.service == Service::loading) {
+    const bool can_return = serving.previous && missing_of(turn.state, *serving.previous).empty();
+    if (!event.damaged.empty() && !can_return && ++serving.damages < attempts_max) {
+      serving.service = Service::waiting;
+      return;
+    }
     fall_back(turn, event.detail);
   }
 }
@@ -235,10 +264,9 @@ void settle_serving(Turn& turn) {
       }
     }
   }
+  if (serving.service == Service::waiting && missing_of(state, *serving.active).empty()) start_serving(turn);
   if (serving.pending && serving.pending->judged && !serving.trial && serving.service != Service::loading) {
-    std::vector<Need> needs;
-    add_serving_needs(state, needs);
-    if (needs.empty()) {
+    if (missing_of(state, {serving.pending->manifest, serving.pending->variant}).empty()) {
       serving.trial = Held{serving.pending->manifest, serving.pending->variant};
       activate(turn, *serving.trial, effect::Activate::Kind::trial);
     }
@@ -252,19 +280,23 @@ void settle_serving(Turn& turn) {
 
 void add_serving_needs(const State& state, std::vector<Need>& needs) {
   const Serving& serving = state.serving;
+  if (serving.service == Service::waiting) add_needs(state, serving.active->manifest, needs);
   if (!serving.pending || trying(serving, *serving.pending)) return;
   // The variant is not fetched: the node makes it of the snapshot by the release's recipe.
   add_needs(state, serving.pending->manifest, needs);
 }
 
 void fail_assignment_with(Turn& turn, const ContentId& content, Reason reason, const std::string& detail) {
-  std::vector<Need> needs;
-  add_serving_needs(turn.state, needs);
-  for (const Need& need : needs) {
-    if (need.content != content) continue;
-    const VersionManifest refused = turn.state.serving.pending->manifest;
-    return refuse_assignment(turn, refused, reason, detail);
-  }
+  const auto concerns = [&](const VersionManifest& manifest) {
+    std::vector<Need> needs;
+    add_needs(turn.state, manifest, needs);
+    return std::any_of(needs.begin(), needs.end(), [&](const Need& need) { return need.content == content; });
+  };
+  Serving& serving = turn.state.serving;
+  if (serving.service == Service::waiting && concerns(serving.active->manifest)) fall_back(turn, detail);
+  if (!serving.pending || trying(serving, *serving.pending) || !concerns(serving.pending->manifest)) return;
+  const VersionManifest refused = serving.pending->manifest;
+  refuse_assignment(turn, refused, reason, detail);
 }
 
 }  // namespace rivulet::node

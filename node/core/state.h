@@ -74,6 +74,7 @@ struct Task {
   VersionManifest base;
   std::optional<CandidateManifest> candidate;
   UtcTime deadline_utc{};
+  std::uint32_t attempts = 0;  ///< Begun, and not ended by a clean stop.
   // Not durable: after a crash a task starts anew.
   MonotonicTime deadline{};
   Step step = Step::preparing;
@@ -111,11 +112,13 @@ struct Held {
 };
 struct Pending {
   VersionManifest manifest;
-  bool judged = false;  ///< Its release is known and allows it. Not durable.
-  std::string variant;  ///< Chosen once it is judged.
+  bool judged = false;        ///< Its release is known and allows it. Not durable.
+  std::string variant;        ///< Chosen once it is judged.
+  std::uint32_t damages = 0;  ///< How often the disk had damaged its content. Not durable.
 };
-/// Whether the driver answers inferences with Serving::active.
-enum class Service : std::uint8_t { none, loading, loaded, failed };
+/// Whether the driver answers inferences with Serving::active; `waiting` for content that the disk has
+/// damaged.
+enum class Service : std::uint8_t { none, loading, loaded, waiting, failed };
 struct Serving {
   std::uint64_t highest_manifest = 0;  ///< Ever accepted.
   std::uint64_t epoch_floor = 0;       ///< The highest of any release whose signature was verified.
@@ -125,6 +128,7 @@ struct Serving {
   std::optional<Held> trial;           ///< Being tried by the driver; perhaps not the newest. Not durable.
   std::optional<message::Activation> outcome;  ///< Of the last assignment, until the coordinator was told.
   Service service = Service::none;             ///< Not durable.
+  std::uint32_t damages = 0;                   ///< As in Pending, of `active`. Not durable.
 };
 
 struct Transfers {

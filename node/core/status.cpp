@@ -26,6 +26,7 @@ std::string_view name_of(Service service) {
     case Service::none: return "none";
     case Service::loading: return "loading";
     case Service::loaded: return "loaded";
+    case Service::waiting: return "waiting";
     case Service::failed: return "failed";
   }
   return "none";

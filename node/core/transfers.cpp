@@ -60,7 +60,9 @@ void learn_releases(Turn& turn, const event::ContentReceived& event) {
     auto release = open_release(state, id, event.content, event.bytes);
     if (!release) {
       turn.notice(Level::error, "release_refused",
-                  {{"release", id.hex()}, {"detail", release.error().detail}});
+                  {{"release", id.hex()},
+                   {"reason", std::string(name(Reason::bad_manifest))},
+                   {"detail", release.error().detail}});
       fail_tasks_with(turn, event.content, Reason::bad_manifest, release.error().detail);
       fail_assignment_with(turn, event.content, Reason::bad_manifest, release.error().detail);
       continue;
@@ -139,6 +141,15 @@ void on_content_failed(Turn& turn, const event::ContentFailed& event) {
   for (std::uint32_t i = 0; i < retry.attempts && wait < config.backoff_max; ++i) wait *= 2;
   retry.at = turn.now.monotonic + std::min<std::chrono::nanoseconds>(wait, config.backoff_max);
   ++retry.attempts;
+}
+
+void forget_damaged(Turn& turn, const std::vector<ContentId>& contents) {
+  for (const ContentId& content : contents) {
+    turn.notice(Level::error, "content_damaged",
+                {{"content", content.hex()}, {"reason", std::string(name(Reason::corrupt_content))}});
+    if (turn.state.transfers.present.erase(content) != 0) turn.write(content_erasure(content));
+    turn.emit(effect::DropContent{content, true});
+  }
 }
 
 void drop_if_unreferenced(Turn& turn, const ContentId& content) {

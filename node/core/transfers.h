@@ -22,6 +22,8 @@ void add_need(const State& state, const ContentId& content, std::uint64_t bytes,
 void on_content_received(Turn& turn, const event::ContentReceived& event);
 void on_content_failed(Turn& turn, const event::ContentFailed& event);
 
+/// Takes content that the disk has damaged for missing.
+void forget_damaged(Turn& turn, const std::vector<ContentId>& contents);
 /// Removes content that was never a need, such as a delta, unless something else refers to it.
 void drop_if_unreferenced(Turn& turn, const ContentId& content);
 /// Forgets releases and content that nothing refers to any more.

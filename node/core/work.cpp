@@ -124,8 +124,12 @@ std::vector<TaskId> by_arrival(const State& state) {
 
 void start_task(Turn& turn, Task& task) {
   task.step = Step::running;
+  ++task.attempts;  // Durable before the task begins: what kills the process is not begun for ever.
+  turn.write(task_record(task));
   if (task.candidate) {
-    turn.emit(effect::Evaluate{task.task.id, task.task.round, task.base, *task.candidate, task.deadline});
+    const KnownRelease& release = turn.state.releases.at(task.base.release);
+    turn.emit(effect::Evaluate{task.task.id, task.task.round, task.base, *task.candidate, task.deadline,
+                               choose_variant(turn.state, release, task.base).value_or("fp32")});
   } else {
     turn.emit(effect::Train{task.task.id, task.task.round, task.base, task.task.training, task.deadline});
   }
@@ -241,6 +245,12 @@ void on_evaluation_done(Turn& turn, const event::EvaluationDone& event) {
 void on_task_failed(Turn& turn, const event::TaskFailed& event) {
   const auto found = turn.state.tasks.find(event.task);
   if (found == turn.state.tasks.end() || found->second.step != Step::running) return;
+  forget_damaged(turn, event.damaged);
+  if (!event.damaged.empty() && found->second.attempts < turn.state.config.attempts_max) {
+    // Nothing is wrong with the task: it begins anew once its content is whole.
+    found->second.step = Step::preparing;
+    return;
+  }
   found->second.step = Step::sealing;  // It has stopped by itself.
   fail_task(turn, event.task, event.reason, event.detail);
 }
@@ -278,7 +288,11 @@ void start_work(Turn& turn) {
 
 void stop_work(Turn& turn) {
   for (auto& [id, task] : turn.state.tasks) {
-    if (task.step == Step::running) turn.emit(effect::StopTask{id});
+    if (task.step == Step::running) {
+      turn.emit(effect::StopTask{id});
+      --task.attempts;
+      turn.write(task_record(task));
+    }
     task.step = Step::preparing;
   }
 }
@@ -297,6 +311,12 @@ void settle_work(Turn& turn) {
     if (release == nullptr) continue;
     if (auto status = check_task_release(state, task, *release, turn.now.utc); !status) {
       fail_task(turn, id, Reason::bad_manifest, status.error().detail);
+      continue;
+    }
+    if (task.attempts >= state.config.attempts_max) {
+      fail_task(turn, id, Reason::training_failed,
+                fmt::format("it was begun {} times, and none came to an end: is there memory enough?",
+                            task.attempts));
       continue;
     }
     std::vector<Need> needs;

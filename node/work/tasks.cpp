@@ -2,10 +2,11 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "models/package/snapshot.h"
-#include "protocol/codec/codec.h"
+#include "protocol/codec/mixed.h"
 #include "protocol/codec/norm.h"
 #include "protocol/content.h"
 #include "protocol/envelope.h"
@@ -15,7 +16,7 @@ namespace rivulet::node {
 namespace {
 
 event::TaskFailed failed(const TaskId& task, const Error& error, Reason otherwise) {
-  return {task, error.reason == Reason::none ? otherwise : error.reason, error.detail};
+  return {task, reason_of(error, otherwise), error.detail};
 }
 
 Status check_answers(const Release& release, const VariantInfo& variant, std::span<const float> weights,
@@ -60,6 +61,27 @@ Status compare_on_holdout(const Activation& active, const Activation& trial, con
   return {};
 }
 
+SnapshotForm form_of(std::string_view variant) {
+  return variant == "int8" ? SnapshotForm::int8 : SnapshotForm::fp32;
+}
+
+/// The weights that a variant has by its recipe.
+Result<std::vector<float>> variant_of(const Release& release, std::string_view variant,
+                                      const std::vector<float>& weights) {
+  const SnapshotForm form = form_of(variant);
+  if (form == SnapshotForm::fp32) return weights;
+  const auto bytes = encode_snapshot(form, release.layout, weights);
+  if (!bytes) return std::unexpected(bytes.error());
+  return decode_snapshot(form, release.layout, *bytes);
+}
+
+/// What the node judges and serves: the version's weights, with statistics of its own where the release says
+/// so.
+Result<std::vector<float>> own_weights(const Release& release, std::vector<float> weights, Engine& engine) {
+  if (release.batch_norm == BatchNorm::averaged) return weights;
+  return engine.localize(release, weights);
+}
+
 }  // namespace
 
 double sign_test(std::uint64_t losses, std::uint64_t wins) {
@@ -75,6 +97,9 @@ double sign_test(std::uint64_t losses, std::uint64_t wins) {
 Result<Release> load_release(const BlobStore& blobs, const ContentId& content) {
   const auto bytes = blobs.read_all(content);
   if (!bytes) return std::unexpected(bytes.error());
+  if (content_id_of(*bytes) != content) {
+    return fail(Errc::corrupt, "the stored release is not what its id says", Reason::corrupt_content);
+  }
   const auto envelope = decode_envelope(*bytes);
   if (!envelope) return std::unexpected(envelope.error());
   return decode_release(envelope->payload);
@@ -93,6 +118,9 @@ Result<std::vector<float>> load_weights(const BlobStore& blobs, const Release& r
   if (!initial_bytes) return std::unexpected(initial_bytes.error());
   const auto initial = decode_snapshot(SnapshotForm::fp32, release.layout, *initial_bytes);
   if (!initial) return fail(Errc::corrupt, initial.error().detail, Reason::corrupt_content);
+  if (weights_hash_of(*initial) != release.initial_weights_hash) {
+    return fail(Errc::corrupt, "w_0 does not have the hash that the release names", Reason::corrupt_content);
+  }
   const double distance = l2_distance(*weights, *initial, ranges_of(release.layout, TensorKind::parameter));
   if (!(distance <= release.limits.max_distance)) {
     return fail(Errc::refused,
@@ -103,22 +131,51 @@ Result<std::vector<float>> load_weights(const BlobStore& blobs, const Release& r
   return weights;
 }
 
+Reason reason_of(const Error& error, Reason otherwise) {
+  if (error.code == Errc::storage) return Reason::storage_failed;
+  if (error.code == Errc::storage_full) return Reason::storage_full;
+  return error.reason == Reason::none ? otherwise : error.reason;
+}
+
+std::vector<ContentId> damaged_contents(const BlobStore& blobs, const VersionManifest& manifest,
+                                        const CandidateManifest* candidate) {
+  std::vector<ContentId> needed{manifest.release_content, manifest.snapshot};
+  if (candidate != nullptr) needed.push_back(candidate->snapshot);
+  if (const auto release = load_release(blobs, manifest.release_content)) {
+    needed.push_back(release->initial_weights);
+  }
+  std::erase_if(needed, [&](const ContentId& content) {
+    const auto list = hash_blob(blobs, content);
+    return list ? list->id() == content : list.error().code != Errc::not_found;
+  });
+  return needed;
+}
+
 std::optional<Event> run_training(const effect::Train& task, BlobStore& blobs, Engine& engine,
                                   const std::atomic<bool>& stop) {
+  const auto unreadable = [&](const Error& error) {
+    auto event = failed(task.task, error, Reason::corrupt_content);
+    event.damaged = damaged_contents(blobs, task.base);
+    return event;
+  };
   const auto release = load_release(blobs, task.base.release_content);
-  if (!release) return failed(task.task, release.error(), Reason::corrupt_content);
+  if (!release) return unreadable(release.error());
   const auto base = load_weights(blobs, *release, task.base.form, task.base.snapshot, task.base.weights_hash);
-  if (!base) return failed(task.task, base.error(), Reason::corrupt_content);
+  if (!base) return unreadable(base.error());
   const auto codec = codec_from_number(task.plan.codec);
   if (!codec) return failed(task.task, codec.error(), Reason::training_failed);
-  const auto result = engine.train(*release, *base, task.plan, stop);
+  auto result = engine.train(*release, *base, task.plan, stop);
   if (!result) {
     if (result.error().code == Errc::cancelled) return std::nullopt;
     return failed(task.task, result.error(), Reason::training_failed);
   }
   // The rounding of the codec must differ between nodes, or their errors would add up.
   Rng rng(derive_seed(task.plan.seed, load_le<std::uint64_t>(task.task.span())));
-  const auto wire = encode(*codec, result->delta, rng);
+  const auto statistics = ranges_of(release->layout, TensorKind::statistic);
+  if (release->batch_norm == BatchNorm::local) {
+    for (const auto [begin, end] : statistics) std::fill_n(result->delta.data() + begin, end - begin, 0.0F);
+  }
+  const auto wire = encode_mixed(*codec, result->delta, statistics, rng);
   if (!wire) return failed(task.task, wire.error(), Reason::training_diverged);
   const ContentId content = content_id_of(*wire);
   if (const auto status = blobs.put(content, *wire); !status)
@@ -133,16 +190,30 @@ std::optional<Event> run_training(const effect::Train& task, BlobStore& blobs, E
 }
 
 Event run_evaluation(const effect::Evaluate& task, const BlobStore& blobs, Engine& engine) {
+  const auto unreadable = [&](const Error& error) {
+    auto event = failed(task.task, error, Reason::corrupt_content);
+    event.damaged = damaged_contents(blobs, task.parent, &task.candidate);
+    return event;
+  };
   const auto release = load_release(blobs, task.parent.release_content);
-  if (!release) return failed(task.task, release.error(), Reason::corrupt_content);
+  if (!release) return unreadable(release.error());
   const auto parent =
       load_weights(blobs, *release, task.parent.form, task.parent.snapshot, task.parent.weights_hash);
-  if (!parent) return failed(task.task, parent.error(), Reason::corrupt_content);
+  if (!parent) return unreadable(parent.error());
   const auto candidate = load_weights(blobs, *release, task.candidate.form, task.candidate.snapshot,
                                       task.candidate.weights_hash);
-  if (!candidate) return failed(task.task, candidate.error(), Reason::corrupt_content);
-  const auto before = engine.score(*release, *parent);
-  const auto after = engine.score(*release, *candidate);
+  if (!candidate) return unreadable(candidate.error());
+  // What is judged is what would be served: a candidate may be good and its int8 variant not.
+  auto parent_variant = variant_of(*release, task.variant, *parent);
+  if (!parent_variant) return failed(task.task, parent_variant.error(), Reason::corrupt_content);
+  auto candidate_variant = variant_of(*release, task.variant, *candidate);
+  if (!candidate_variant) return failed(task.task, candidate_variant.error(), Reason::corrupt_content);
+  const auto own_parent = own_weights(*release, std::move(*parent_variant), engine);
+  if (!own_parent) return failed(task.task, own_parent.error(), Reason::too_few_samples);
+  const auto own_candidate = own_weights(*release, std::move(*candidate_variant), engine);
+  if (!own_candidate) return failed(task.task, own_candidate.error(), Reason::too_few_samples);
+  const auto before = engine.score(*release, *own_parent);
+  const auto after = engine.score(*release, *own_candidate);
   if (!before) return failed(task.task, before.error(), Reason::too_few_samples);
   if (!after) return failed(task.task, after.error(), Reason::too_few_samples);
   if (before->right.size() != after->right.size()) {
@@ -164,7 +235,7 @@ Result<Activation> prepare_activation(const effect::Activate& effect, const Acti
                                       const ActivationRules& rules, const BlobStore& blobs, Engine& engine) {
   const VersionManifest& manifest = effect.manifest;
   const auto with_reason = [](Error error) {
-    if (error.reason == Reason::none) error.reason = Reason::not_loadable;
+    error.reason = reason_of(error, Reason::not_loadable);
     return std::unexpected(std::move(error));
   };
   auto release = load_release(blobs, manifest.release_content);
@@ -175,7 +246,7 @@ Result<Activation> prepare_activation(const effect::Activate& effect, const Acti
   Activation trial{std::move(*release), *weights};
   for (const VariantInfo& variant : manifest.variants) {
     if (variant.name != effect.variant) continue;
-    const SnapshotForm form = variant.name == "int8" ? SnapshotForm::int8 : SnapshotForm::fp32;
+    const SnapshotForm form = form_of(variant.name);
     // The node repeats the recipe: what it serves is bound to w_t, and nothing more is downloaded.
     const auto bytes = encode_snapshot(form, trial.release.layout, *weights);
     if (!bytes) return with_reason(bytes.error());
@@ -190,6 +261,9 @@ Result<Activation> prepare_activation(const effect::Activate& effect, const Acti
       return std::unexpected(status.error());
     }
   }
+  auto own = own_weights(trial.release, std::move(trial.weights), engine);
+  if (!own) return with_reason(own.error());
+  trial.weights = std::move(*own);
   if (effect.kind == effect::Activate::Kind::trial && active != nullptr) {
     if (const auto status = compare_on_holdout(*active, trial, rules, engine); !status) {
       return std::unexpected(status.error());

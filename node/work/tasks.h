@@ -24,6 +24,15 @@ Result<Release> load_release(const BlobStore& blobs, const ContentId& content);
 Result<std::vector<float>> load_weights(const BlobStore& blobs, const Release& release, SnapshotForm form,
                                         const ContentId& snapshot, const Digest& weights_hash);
 
+/// What a peer or the agent is told of an error: storage_failed and storage_full by its code.
+Reason reason_of(const Error& error, Reason otherwise);
+
+/// The contents that a version (and a candidate beside it) needs and that are not in the store as their ids
+/// say: gone, or damaged by the disk. Without its release, w_0 is not known, and looked at when that has come
+/// anew.
+std::vector<ContentId> damaged_contents(const BlobStore& blobs, const VersionManifest& manifest,
+                                        const CandidateManifest* candidate = nullptr);
+
 /// Trains and stores the encoded delta (effect::Train). @return TrainingDone or TaskFailed; nothing if
 /// it was stopped.
 std::optional<Event> run_training(const effect::Train& task, BlobStore& blobs, Engine& engine,

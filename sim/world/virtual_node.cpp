@@ -385,7 +385,8 @@ void VirtualNode::carry_out(node::effect::Activate& effect) {
         const VersionManifest& manifest = trial->task.manifest;
         if (!*trial->ready) {
           const Error& error = trial->ready->error();
-          return handle(node::event::ActivationFailed{manifest.manifest_version, error.reason, error.detail});
+          return handle(node::event::ActivationFailed{manifest.manifest_version, error.reason, error.detail,
+                                                      node::damaged_contents(*trial->blobs, manifest)});
         }
         serving_ = **trial->ready;
         serving_version_ = manifest.version;

@@ -83,7 +83,7 @@ std::vector<Attack> attacks() {
          manifest.epoch = 0;
          return rig.fleet.sealed(manifest);
        }},
-      {"larger than is ever fetched", "model_bytes_max", true,
+      {"larger than is ever fetched", "weights_bytes_max", true,
        [](Settled& rig) {
          VersionManifest manifest = second_of(rig);
          manifest.snapshot_bytes = rig.config.model_bytes_max + 1;
@@ -238,7 +238,7 @@ TEST_CASE("no candidate is scored that is not this round's, of this parent", "[n
   }
   SECTION("too large") {
     candidate.snapshot_bytes = rig.config.model_bytes_max + 1;
-    words = "model_bytes_max";
+    words = "weights_bytes_max";
   }
   SECTION("of a size that the layout does not have") {
     candidate.snapshot_bytes = 40;

@@ -185,6 +185,7 @@ void Rig::carry_out_on(const effect::Fetch& fetch) {
 
 void Rig::carry_out_on(const effect::DropContent& drop) {
   blobs.erase(drop.content);
+  if (drop.damaged) return;
   if (state.serving.active) {
     const auto release = state.releases.find(state.serving.active->manifest.release);
     REQUIRE(drop.content != state.serving.active->manifest.snapshot);

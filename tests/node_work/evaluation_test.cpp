@@ -91,6 +91,28 @@ TEST_CASE("an evaluation counts each sample once, by who was right on it", "[nod
   CHECK(done->candidate_loss_sum == Approx(3 * right + 7 * wrong));
 }
 
+TEST_CASE("what is judged is the variant that would be served", "[node][work]") {
+  Comparison comparison;
+  comparison.release.limits.max_distance = 200;
+  comparison.task.parent = manifest_of(comparison.blobs, comparison.release, by_first);
+  // To (0, 1) it says class 1, since 0.4 is more than 0.2; in int8, with a step of 1 in this row, 0.4 is 0.
+  const VersionManifest fine = manifest_of(comparison.blobs, comparison.release, {0, 0, 127, 0.4F, 0.2F, 0});
+  comparison.task.candidate.release_content = fine.release_content;
+  comparison.task.candidate.snapshot = fine.snapshot;
+  comparison.task.candidate.weights_hash = fine.weights_hash;
+  sim::ToyEngine engine({2, {}, {}}, {2, {0, 1}, {1}});
+  for (const char* variant : {"fp32", "int8"}) {
+    CAPTURE(variant);
+    comparison.task.variant = variant;
+    const Event answer = run_evaluation(comparison.task, *comparison.blobs.store, engine);
+    const auto* done = std::get_if<event::EvaluationDone>(&answer);
+    REQUIRE(done != nullptr);
+    const bool plain = comparison.task.variant == "fp32";
+    CHECK(done->candidate_only == (plain ? 1 : 0));
+    CHECK(done->both_wrong == (plain ? 0 : 1));
+  }
+}
+
 TEST_CASE("an evaluation that cannot be done fails its task for a reason", "[node][work]") {
   Comparison comparison;
   sim::ToyEngine engine({2, {}, {}}, {2, {0, 0}, {0}});
@@ -115,8 +137,12 @@ TEST_CASE("an evaluation that cannot be done fails its task for a reason", "[nod
     comparison.check_failure(failing, Reason::not_loadable);
   }
   SECTION("when the engine has no samples") {
-    FailingEngine failing({Errc::storage, "the samples cannot be read"});
+    FailingEngine failing({Errc::invalid, "there are none"});
     comparison.check_failure(failing, Reason::too_few_samples);
+  }
+  SECTION("when the disk fails") {
+    FailingEngine failing({Errc::storage, "the samples cannot be read"});
+    comparison.check_failure(failing, Reason::storage_failed);
   }
   SECTION("when the two were not scored on the same samples") {
     ShrinkingHoldout shrinking;

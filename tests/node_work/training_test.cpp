@@ -186,8 +186,12 @@ TEST_CASE("a training that cannot be done fails its task for a reason, and leave
   }
   SECTION("when the disk is full") {
     one.blobs.disk.fail_next_blob_write(Errc::storage_full);
-    one.check_failure(one.engine, Reason::training_failed);
+    one.check_failure(one.engine, Reason::storage_full);
     CHECK(one.done().content_bytes == 36);  // It is room alone that was missing.
+  }
+  SECTION("when the disk fails") {
+    one.blobs.disk.fail_next_blob_write(Errc::storage);
+    one.check_failure(one.engine, Reason::storage_failed);
   }
 }
 

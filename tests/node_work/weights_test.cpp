@@ -1,12 +1,14 @@
 #include <cmath>
 
 #include "node/work/tasks.h"
+#include "sim/world/toy_model.h"
 #include "tests/catch.h"
 #include "tests/small_model.h"
 
 using namespace rivulet;
 using namespace rivulet::node;
 using rivulet::testing::Blobs;
+using rivulet::testing::manifest_of;
 using rivulet::testing::put_release;
 using rivulet::testing::small_release;
 
@@ -94,6 +96,12 @@ TEST_CASE("no version leads further from the first weights than the release allo
                             {"mean", {2}, TensorKind::statistic}};
   CHECK(load({1, 1, 0, 0, 1e6F, -1e6F}));
 
+  // A w_0 that the disk has changed a little binds as little as none.
+  const Floats moved = {1, 1, 0, 0, 0, 1e-6F};
+  REQUIRE(blobs.store->erase(release.initial_weights));
+  REQUIRE(blobs.store->put(release.initial_weights, std::as_bytes(std::span(moved))));
+  CHECK(load(first).error().reason == Reason::corrupt_content);
+
   // Without w_0 nothing can be bound, so nothing is taken.
   REQUIRE(blobs.store->erase(release.initial_weights));
   const auto unbound = load({1, 1, 0, 0, 0, 1});
@@ -103,4 +111,75 @@ TEST_CASE("no version leads further from the first weights than the release allo
   const auto misfit = load({1, 1, 0, 0, 0, 1});
   REQUIRE_FALSE(misfit);
   CHECK(misfit.error().reason == Reason::corrupt_content);
+}
+
+namespace {
+
+/// A training task on a small model, and what the disk does to its contents.
+struct Stored {
+  Blobs blobs;
+  Release release = small_release(blobs);
+  VersionManifest manifest = manifest_of(blobs, release, {1, 2, 3, 4, 5, 6});
+  CandidateManifest candidate;
+
+  Stored() { candidate.snapshot = blobs.put_floats({6, 5, 4, 3, 2, 1}); }
+  void damage(const ContentId& content) {
+    Bytes bytes = blobs.store->read_all(content).value();
+    bytes[bytes.size() / 2] ^= std::byte{1};
+    REQUIRE(blobs.store->erase(content));
+    REQUIRE(blobs.store->put(content, bytes));
+  }
+  std::vector<ContentId> damaged() { return damaged_contents(*blobs.store, manifest, &candidate); }
+};
+
+}  // namespace
+
+TEST_CASE("contents that are not what their ids say are told from those that are", "[node][work]") {
+  Stored stored;
+  CHECK(stored.damaged().empty());
+  for (const ContentId& content : {stored.manifest.release_content, stored.manifest.snapshot,
+                                   stored.release.initial_weights, stored.candidate.snapshot}) {
+    Stored other;
+    other.damage(content);
+    CHECK(other.damaged() == std::vector{content});
+    Stored third;
+    REQUIRE(third.blobs.store->erase(content));
+    CHECK(third.damaged() == std::vector{content});
+  }
+  // Whole contents of a manifest that lies are no damage: they would come the same again.
+  stored.manifest.weights_hash = Digest{};
+  CHECK(stored.damaged().empty());
+}
+
+TEST_CASE("one bit of the release, the snapshot or w_0 is enough for a task to name it", "[node][work]") {
+  Stored whole;
+  for (const ContentId& content :
+       {whole.manifest.release_content, whole.manifest.snapshot, whole.release.initial_weights}) {
+    Stored stored;
+    stored.damage(content);
+    sim::ToyEngine engine({2, {1, 0}, {0}}, {2, {0, 1}, {1}});
+    effect::Train training;
+    training.base = stored.manifest;
+    const std::atomic<bool> stop = false;
+    const auto trained = run_training(training, *stored.blobs.store, engine, stop);
+    REQUIRE(trained);
+    REQUIRE(std::holds_alternative<event::TaskFailed>(*trained));
+    CHECK(std::get<event::TaskFailed>(*trained).damaged == std::vector{content});
+
+    effect::Evaluate evaluation;
+    evaluation.parent = stored.manifest;
+    evaluation.candidate = stored.candidate;
+    const Event judged = run_evaluation(evaluation, *stored.blobs.store, engine);
+    REQUIRE(std::holds_alternative<event::TaskFailed>(judged));
+    CHECK(std::get<event::TaskFailed>(judged).damaged == std::vector{content});
+  }
+}
+
+TEST_CASE("a disk that fails is told as such, whatever a task was about", "[node][work]") {
+  CHECK(reason_of({Errc::storage, ""}, Reason::not_loadable) == Reason::storage_failed);
+  CHECK(reason_of({Errc::storage_full, "", Reason::corrupt_content}, Reason::not_loadable) ==
+        Reason::storage_full);
+  CHECK(reason_of({Errc::refused, "", Reason::corrupt_content}, Reason::not_loadable) ==
+        Reason::corrupt_content);
+  CHECK(reason_of({Errc::refused, ""}, Reason::not_loadable) == Reason::not_loadable);
 }
