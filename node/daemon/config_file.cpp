@@ -52,6 +52,7 @@ Result<NodeConfig> read_config(TomlReader reader) {
 
   TomlReader model = reader.table("model");
   config.models_bytes_max = read_count(model, "bytes_max", config.models_bytes_max, 1 << 20);
+  config.weights_bytes_max = read_count(model, "weights_bytes_max", config.weights_bytes_max, 1 << 10);
   config.variant = model.choice("variant", config.variant, {"fp32", "int8"});
 
   TomlReader training = reader.table("training");
@@ -93,6 +94,7 @@ holdout_fraction = {}  # of the samples, never trained on
 
 [model]
 bytes_max = {}  # of models and deltas on disk
+weights_bytes_max = {}  # of one model; larger ones are refused
 variant = "{}"  # to serve if it is offered: int8 or fp32
 
 [training]
@@ -100,7 +102,8 @@ time_max = "{}s"  # a longer training is given up
 )",
       to_string(config.coordinator), config.fleet.hex(), config.root.hex(), to_string(config.api),
       config.api_threads, config.payload_bytes_max, config.buffer_bytes_max, config.buffer_age_max.count(),
-      config.holdout_fraction, config.models_bytes_max, config.variant, config.training_time_max.count());
+      config.holdout_fraction, config.models_bytes_max, config.weights_bytes_max, config.variant,
+      config.training_time_max.count());
 }
 
 }  // namespace rivulet::node

@@ -26,9 +26,10 @@ struct NodeConfig {
   std::chrono::seconds buffer_age_max{0};      ///< Older samples are dropped; 0: never.
   double holdout_fraction = 0.2;               ///< Of the samples, never trained on.
 
-  std::uint64_t models_bytes_max = std::uint64_t{2} << 30;  ///< Models and deltas on disk together.
-  std::string variant = "int8";                             ///< To serve if it is offered.
-  std::chrono::seconds training_time_max{1800};             ///< A longer training is given up.
+  std::uint64_t models_bytes_max = std::uint64_t{2} << 30;     ///< Models and deltas on disk together.
+  std::uint64_t weights_bytes_max = std::uint64_t{256} << 20;  ///< Of one model; larger ones are refused.
+  std::string variant = "int8";                                ///< To serve if it is offered.
+  std::chrono::seconds training_time_max{1800};                ///< A longer training is given up.
 
   bool operator==(const NodeConfig&) const = default;
 };

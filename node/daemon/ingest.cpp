@@ -62,8 +62,20 @@ class Ingest {
 
 }  // namespace
 
+Status check_input(const std::filesystem::path& file) {
+  if (file == "-") return {};
+  std::error_code error;
+  const auto type = std::filesystem::status(file, error).type();
+  if (type == std::filesystem::file_type::not_found)
+    return fail(Errc::invalid, file.string() + ": there is no such file");
+  if (type == std::filesystem::file_type::directory)
+    return fail(Errc::invalid, file.string() + ": is a folder; name a file");
+  return {};  // What else keeps it from being read, opening it tells.
+}
+
 Status ingest_file(const std::filesystem::path& file, const IngestOptions& options, const SampleSink& sink,
                    IngestReport& report) {
+  if (const auto there = check_input(file); !there) return there;
   const auto format = options.format ? Result<SampleFormat>(*options.format) : format_of(file);
   if (!format) return std::unexpected(format.error());
   const auto reader = open_samples(file, *format, {.label = options.label, .group = {}, .ignore = {}});

@@ -30,6 +30,9 @@ struct IngestReport {
 /// Where samples go: into the store, or to the daemon that holds it.
 using SampleSink = std::function<Result<AddOutcome>(std::span<const NewSample>)>;
 
+/// Whether there is a file of this name, - being standard input. @return invalid, since the command is wrong.
+Status check_input(const std::filesystem::path& file);
+
 /// Reads a file to its end, in bounded memory. What it holds of good samples is stored, whatever stands
 /// between them. @return what the reader or the sink returns; `report` then counts what was done so far.
 Status ingest_file(const std::filesystem::path& file, const IngestOptions& options, const SampleSink& sink,

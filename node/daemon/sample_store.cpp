@@ -6,71 +6,12 @@
 #include <set>
 #include <utility>
 
-#include "protocol/sha256.h"
-
 namespace rivulet::node {
 namespace {
 
 constexpr std::string_view samples_family = sample_families[0];
 constexpr std::string_view ids_family = sample_families[1];
-constexpr std::uint8_t record_format = 1;
 constexpr std::size_t batch_bytes_max = 1 << 20;
-
-struct Index {
-  std::uint64_t number = 0;
-  std::uint32_t bytes = 0;  ///< Of the sample's two entries.
-  bool labelled = false;
-};
-constexpr std::size_t index_bytes = 8 + 4 + 1;
-
-Bytes encode(const Index& index) {
-  Bytes out;
-  append_le(out, index.number);
-  append_le(out, index.bytes);
-  append_le(out, static_cast<std::uint8_t>(index.labelled));
-  return out;
-}
-
-std::optional<Index> decode_index(ByteSpan value) {
-  if (value.size() != index_bytes) return std::nullopt;
-  return Index{load_le<std::uint64_t>(value), load_le<std::uint32_t>(value, 8), value[12] != std::byte{0}};
-}
-
-Bytes encode(const NewSample& sample, const Digest& id, UtcTime time) {
-  Bytes out;
-  out.reserve(64 + (sample.label ? sample.label->size() : 0) + 4 * sample.inputs.size());
-  append_le(out, record_format);
-  append_le(out, static_cast<std::uint8_t>(sample.label.has_value()));
-  append_le(out, static_cast<std::int64_t>(time.time_since_epoch().count()));
-  out.insert(out.end(), id.bytes.begin(), id.bytes.end());
-  const ByteSpan label = sample.label ? bytes_of(*sample.label) : ByteSpan();
-  append_le(out, static_cast<std::uint16_t>(label.size()));
-  out.insert(out.end(), label.begin(), label.end());
-  append_le(out, static_cast<std::uint32_t>(sample.inputs.size()));
-  const ByteSpan inputs = std::as_bytes(std::span(sample.inputs));
-  out.insert(out.end(), inputs.begin(), inputs.end());
-  return out;
-}
-
-/// @param inputs where the numbers go, since the record's are not aligned. @return false for a record that
-/// does not have the form; `view` refers to `record` and `inputs`.
-bool decode(ByteSpan record, std::vector<float>& inputs, SampleView& view) {
-  constexpr std::size_t fixed = 1 + 1 + 8 + 32 + 2;
-  if (record.size() < fixed + 4 || load_le<std::uint8_t>(record) != record_format) return false;
-  view.time = UtcTime(std::chrono::milliseconds(load_le<std::int64_t>(record, 2)));
-  view.id = *Digest::from_bytes(record.subspan(10, 32));
-  const std::size_t label_size = load_le<std::uint16_t>(record, 42);
-  if (record.size() < fixed + label_size + 4) return false;
-  view.label.reset();
-  if (record[1] != std::byte{0}) view.label = text_of(record.subspan(fixed, label_size));
-  const std::size_t count = load_le<std::uint32_t>(record, fixed + label_size);
-  const ByteSpan numbers = record.subspan(fixed + label_size + 4);
-  if (count == 0 || numbers.size() != 4 * count) return false;
-  inputs.resize(count);
-  std::memcpy(inputs.data(), numbers.data(), numbers.size());
-  view.inputs = inputs;
-  return true;
-}
 
 std::unexpected<Error> fail_corrupt(ByteSpan key) {
   return fail(Errc::corrupt,
@@ -118,27 +59,6 @@ struct SampleStore::Batch {
   }
 };
 
-Digest sample_id(const NewSample& sample) {
-  Sha256 hash;
-  if (!sample.id.empty())
-    return hash.update(bytes_of("rivulet.sample.id")).update(bytes_of(sample.id)).finish();
-  Bytes lengths;
-  append_le(lengths, static_cast<std::uint64_t>(sample.inputs.size()));
-  append_le(lengths, static_cast<std::uint64_t>(sample.label ? sample.label->size() + 1 : 0));
-  hash.update(bytes_of("rivulet.sample.content"))
-      .update(lengths)
-      .update(std::as_bytes(std::span(sample.inputs)));
-  if (sample.label) hash.update(bytes_of(*sample.label));
-  return hash.finish();
-}
-
-bool in_holdout(const Digest& id, double fraction) {
-  Sha256 hash;
-  const Digest digest = hash.update(bytes_of("rivulet.holdout")).update(id.span()).finish();
-  const double draw = static_cast<double>(load_le<std::uint64_t>(digest.span()) >> 11) * 0x1.0p-53;
-  return draw < fraction;
-}
-
 Result<std::unique_ptr<SampleStore>> SampleStore::open(Store& store, const SampleLimits& limits) {
   std::unique_ptr<SampleStore> samples(new SampleStore(store, limits));
   if (const auto status = samples->load(); !status) return std::unexpected(status.error());
@@ -146,17 +66,25 @@ Result<std::unique_ptr<SampleStore>> SampleStore::open(Store& store, const Sampl
 }
 
 Status SampleStore::load() {
-  bool sound = true;
+  bool sound = true, old = false;
   // Only the small entries are read: the buffer itself may be hundreds of megabytes.
-  const auto status = store_.scan(ids_family, {}, [&](ByteSpan key, ByteSpan value) {
-    const auto id = Digest::from_bytes(key);
+  const auto read_all = [&](ByteSpan, ByteSpan value) {
+    old = is_first_format(value);
+    if (old) return false;
     const auto index = decode_index(value);
-    sound = id && index;
-    if (sound) count(counts_, *id, index->labelled, index->bytes, +1);
+    sound = index.has_value();
+    if (sound) count(counts_, *index, index->labelled, +1);
     return sound;
-  });
+  };
+  auto status = store_.scan(ids_family, {}, read_all);
+  if (status && old) {
+    if (status = rewrite_first_format(); !status) return status;
+    old = false;
+    counts_ = {};
+    status = store_.scan(ids_family, {}, read_all);
+  }
   if (!status) return status;
-  if (!sound)
+  if (!sound || old)
     return fail(Errc::corrupt,
                 "an entry of the store's family sample_ids has a wrong length: restore the store");
   const auto last = store_.last(samples_family);
@@ -168,14 +96,96 @@ Status SampleStore::load() {
   });
 }
 
-void SampleStore::count(SampleCounts& counts, const Digest& id, bool labelled, std::uint64_t bytes,
-                        int sign) const {
+Status SampleStore::rewrite_first_format() {
+  Bytes from;
+  for (bool done = false; !done;) {
+    Batch batch;
+    bool sound = true;
+    std::map<Digest, std::uint64_t> seen;  // in this batch
+    std::vector<float> inputs;
+    SampleView view;
+    done = true;
+    const auto rewrite = [&](ByteSpan key, ByteSpan value) {
+      if (batch.bytes >= batch_bytes_max) {
+        from = copy_of(key);
+        done = false;
+        return false;
+      }
+      sound = decode(value, inputs, view);
+      if (!sound) return false;
+      const Digest id = view.id;
+      if (id == first_format_id(view)) view.id = sample_id({}, view.inputs);
+      // Of two with the same inputs the later one stays, as it does when they come now.
+      const auto before = find_number(view.id, seen);
+      const std::uint64_t number = number_of_key(key).value_or(0);
+      if (before && *before < number) batch.erase(samples_family, number_key(*before));
+      if (view.id != id) batch.erase(ids_family, copy_of(id.span()));
+      Bytes record = encode(view);
+      const SampleIndex index{number, static_cast<std::uint32_t>(entry_bytes(record.size())),
+                              view.label.has_value(), view.draw};
+      batch.bytes += index.bytes;
+      batch.put(samples_family, copy_of(key), std::move(record));
+      batch.put(ids_family, copy_of(view.id.span()), encode(index));
+      seen[view.id] = number;
+      return true;
+    };
+    if (const auto status = store_.scan(samples_family, {}, rewrite, from); !status) return status;
+    if (!sound) return fail_corrupt({});
+    if (const auto status = store_.commit(batch.writes, Durability::synced); !status) return status;
+  }
+  // What no sample has any more, if anything: an index without its sample would stay for ever.
+  WriteBatch left;
+  const auto status = store_.scan(ids_family, {}, [&](ByteSpan key, ByteSpan value) {
+    if (is_first_format(value)) left.push_back(Erase{std::string(ids_family), copy_of(key)});
+    return true;
+  });
+  if (!status || left.empty()) return status;
+  return store_.commit(left, Durability::synced);
+}
+
+std::optional<std::uint64_t> SampleStore::find_number(const Digest& id,
+                                                      const std::map<Digest, std::uint64_t>& seen) const {
+  if (const auto found = seen.find(id); found != seen.end()) return found->second;
+  const auto value = store_.get(ids_family, id.span());
+  if (!value || !*value) return std::nullopt;
+  const auto index = decode_index(**value);
+  return index ? std::optional(index->number) : std::nullopt;
+}
+
+void SampleStore::count(SampleCounts& counts, const SampleIndex& index, bool used, int sign) const {
   const auto by = static_cast<std::uint64_t>(sign);  // Wraps for -1, as the sum does.
-  std::uint64_t& kind = !labelled                                  ? counts.unlabelled
-                        : in_holdout(id, limits_.holdout_fraction) ? counts.holdout
-                                                                   : counts.training;
-  kind += by;
-  counts.bytes += by * bytes;
+  const bool holdout = in_holdout(index.draw, limits_.holdout_fraction);
+  (!index.labelled ? counts.unlabelled : holdout ? counts.holdout : counts.training) += by;
+  if (used) (holdout ? counts.used_holdout : counts.used_training) += by;
+  counts.bytes += by * index.bytes;
+}
+
+void SampleStore::count(SampleCounts& counts, const SampleView& view, std::uint64_t bytes, int sign) const {
+  const bool used = fit_ ? fit_->uses(view.inputs, view.label) : view.label.has_value();
+  const SampleIndex index{0, static_cast<std::uint32_t>(bytes), view.label.has_value(), view.draw};
+  count(counts, index, used, sign);
+}
+
+Status SampleStore::set_fit(const SampleFit& fit) {
+  const std::lock_guard lock(mutex_);
+  if (fit_ == fit) return {};
+  const auto before = std::exchange(fit_, fit);
+  SampleCounts counts;
+  bool sound = true;
+  std::vector<float> inputs;
+  SampleView view;
+  auto status = store_.scan(samples_family, {}, [&](ByteSpan, ByteSpan value) {
+    sound = decode(value, inputs, view);
+    if (sound) count(counts, view, entry_bytes(value.size()), +1);
+    return sound;
+  });
+  if (status && !sound) status = fail_corrupt({});
+  if (status) {
+    counts_ = counts;
+  } else {
+    fit_ = before;
+  }
+  return status;
 }
 
 Result<AddOutcome> SampleStore::add(std::span<const NewSample> samples, UtcTime now) {
@@ -183,13 +193,12 @@ Result<AddOutcome> SampleStore::add(std::span<const NewSample> samples, UtcTime 
   AddOutcome outcome;
   std::size_t index = 0;
   while (index < samples.size()) {
-    Batch batch;
-    batch.counts = counts_;
-    batch.next = next_;
-    batch.oldest = oldest_;
+    Batch batch = begin_batch();
     const std::uint64_t bytes_max = std::min<std::uint64_t>(batch_bytes_max, limits_.bytes_max / 2);
     for (; index < samples.size() && batch.bytes < bytes_max; ++index) {
-      if (const auto status = add_one(samples[index], index, now, batch, outcome); !status) {
+      const Digest id = sample_id(samples[index].id, samples[index].inputs);
+      if (batch.ids.contains(id)) break;  // What is in the batch is to be in the store before it is judged.
+      if (const auto status = add_one(samples[index], id, index, now, batch, outcome); !status) {
         return std::unexpected(status.error());
       }
     }
@@ -198,40 +207,63 @@ Result<AddOutcome> SampleStore::add(std::span<const NewSample> samples, UtcTime 
   return outcome;
 }
 
-Status SampleStore::add_one(const NewSample& sample, std::size_t index, UtcTime now, Batch& batch,
-                            AddOutcome& outcome) {
-  if (const auto sound = check(sample, limits_.bytes_max); !sound) {
+SampleStore::Batch SampleStore::begin_batch() const {
+  Batch batch;
+  batch.counts = counts_;
+  batch.next = next_;
+  batch.oldest = oldest_;
+  return batch;
+}
+
+Status SampleStore::add_one(const NewSample& sample, const Digest& id, std::size_t index, UtcTime now,
+                            Batch& batch, AddOutcome& outcome) {
+  auto sound = check(sample, limits_.bytes_max);
+  if (sound && fit_) sound = fit_->check(sample.inputs, sample.label);
+  if (!sound) {
     outcome.refused.push_back({index, sound.error().detail});
-    return {};
-  }
-  const Digest id = sample_id(sample);
-  if (batch.ids.contains(id)) {
-    ++outcome.duplicate;
     return {};
   }
   const auto known = store_.get(ids_family, id.span());
   if (!known) return std::unexpected(known.error());
   if (*known) {
-    const auto before = decode_index(**known);
-    if (!before) return fail_corrupt(id.span());
-    if (before->labelled || !sample.label) {
+    const auto replaced = give_way(**known, id, sample, batch);
+    if (!replaced) return std::unexpected(replaced.error());
+    if (!*replaced) {
       ++outcome.duplicate;
       return {};
     }
-    // Its label comes now: the sample without one gives way.
-    batch.erase(samples_family, number_key(before->number));
-    count(batch.counts, id, false, before->bytes, -1);
   }
-  Bytes record = encode(sample, id, now);
-  const auto bytes = static_cast<std::uint32_t>(record.size() + 8 + Digest::size + index_bytes);
+  SampleView view{id, sample.inputs, {}, now, holdout_draw(sample.inputs)};
+  if (sample.label) view.label = *sample.label;
+  Bytes record = encode(view);
+  const auto bytes = static_cast<std::uint32_t>(entry_bytes(record.size()));
   batch.put(samples_family, number_key(batch.next), std::move(record));
-  batch.put(ids_family, copy_of(id.span()), encode(Index{batch.next, bytes, sample.label.has_value()}));
-  count(batch.counts, id, sample.label.has_value(), bytes, +1);
+  batch.put(ids_family, copy_of(id.span()),
+            encode(SampleIndex{batch.next, bytes, view.label.has_value(), view.draw}));
+  count(batch.counts, view, bytes, +1);
   batch.ids.insert(id);
   batch.bytes += bytes;
   ++batch.next;
   ++batch.stored;
   return {};
+}
+
+/// Removes the sample that is known by this id, if the new one tells more: its first label, or another label
+/// for the same inputs. @return whether it did; else the new one is a duplicate.
+Result<bool> SampleStore::give_way(ByteSpan known, const Digest& id, const NewSample& sample,
+                                   Batch& batch) const {
+  const auto index = decode_index(known);
+  if (!index) return fail_corrupt(id.span());
+  if (!sample.label) return false;
+  const auto record = store_.get(samples_family, number_key(index->number));
+  if (!record) return std::unexpected(record.error());
+  std::vector<float> inputs;
+  SampleView before;
+  if (!*record || !decode(**record, inputs, before)) return fail_corrupt(id.span());
+  if (before.label && (before.label == *sample.label || inputs != sample.inputs)) return false;
+  batch.erase(samples_family, number_key(index->number));
+  count(batch.counts, before, index->bytes, -1);
+  return true;
 }
 
 Status SampleStore::commit(Batch& batch, AddOutcome& outcome) {
@@ -259,10 +291,9 @@ Status SampleStore::drop_oldest(Batch& batch, const std::function<bool(std::uint
     if (!sound) return false;
     if (batch.ids.contains(view.id)) return true;  // It gives way to its labelled form anyway.
     if (!wanted(batch.dropped, view.time)) return false;
-    const std::uint64_t bytes = value.size() + 8 + Digest::size + index_bytes;
     batch.erase(samples_family, copy_of(key));
     batch.erase(ids_family, copy_of(view.id.span()));
-    count(batch.counts, view.id, view.label.has_value(), bytes, -1);
+    count(batch.counts, view, entry_bytes(value.size()), -1);
     batch.oldest = number_of_key(key).value_or(0) + 1;
     ++batch.dropped;
     return true;
@@ -277,10 +308,7 @@ Status SampleStore::drop_oldest(Batch& batch, const std::function<bool(std::uint
 Result<std::uint64_t> SampleStore::expire(UtcTime now) {
   if (limits_.age_max.count() == 0) return std::uint64_t{0};
   const std::lock_guard lock(mutex_);
-  Batch batch;
-  batch.counts = counts_;
-  batch.next = next_;
-  batch.oldest = oldest_;
+  Batch batch = begin_batch();
   const UtcTime limit = now - limits_.age_max;
   const auto status = drop_oldest(batch, [&](std::uint64_t, UtcTime time) { return time < limit; });
   if (!status) return std::unexpected(status.error());
@@ -321,7 +349,7 @@ Status SampleStore::visit(Split split, const std::function<bool(const SampleView
       return false;
     }
     if (!view.label && !unlabelled) return true;
-    if (in_holdout(view.id, limits_.holdout_fraction) != (split == Split::holdout)) return true;
+    if (in_holdout(view.draw, limits_.holdout_fraction) != (split == Split::holdout)) return true;
     return visit(view);
   });
   if (!status) return status;

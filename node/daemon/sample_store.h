@@ -3,6 +3,7 @@
 #include <array>
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -11,15 +12,13 @@
 #include <string_view>
 #include <vector>
 
+#include "node/daemon/sample_fit.h"
+#include "node/daemon/sample_record.h"
 #include "protocol/ids.h"
 #include "protocol/now.h"
 #include "protocol/result.h"
 #include "storage/store.h"
 
-/// The samples that a node holds, in the node's store:
-///   samples     number (u64 BE)  -> format: u8 = 1, labelled: u8, time: i64 ms, id: byte[32],
-///                                   label length: u16, label, count: u32, float32[count]; all LE
-///   sample_ids  id: byte[32]     -> number: u64, bytes: u32, labelled: u8; LE
 namespace rivulet::node {
 
 /// The families that the node's store must have for samples.
@@ -28,12 +27,6 @@ inline constexpr std::array<std::string_view, 2> sample_families = {"samples", "
 inline constexpr std::size_t sample_numbers_max = 1 << 22;  ///< Of one sample.
 inline constexpr std::size_t label_bytes_max = 256;
 inline constexpr std::size_t id_bytes_max = 256;
-
-struct NewSample {
-  std::string id;                    ///< Empty: what it holds names it, so that equal samples are one.
-  std::vector<float> inputs;         ///< As they were measured; the release's preprocessing comes later.
-  std::optional<std::string> label;  ///< As written; nothing: stored, and not trained on.
-};
 
 /// What became of some samples that were given to the store.
 struct AddOutcome {
@@ -52,6 +45,9 @@ struct SampleCounts {
   std::uint64_t holdout = 0;   ///< Labelled, to judge by.
   std::uint64_t unlabelled = 0;
   std::uint64_t bytes = 0;
+  std::uint64_t used_training =
+      0;  ///< What a task would use: of those that fit the release, once it is known.
+  std::uint64_t used_holdout = 0;
 
   bool operator==(const SampleCounts&) const = default;
   [[nodiscard]] std::uint64_t total() const { return training + holdout + unlabelled; }
@@ -63,25 +59,22 @@ struct SampleLimits {
   double holdout_fraction = 0.2;
 };
 
-/// Which samples a visit sees. A sample is in training or holdout by a hash of its id, for ever.
+/// Which samples a visit sees. Inputs are in training or holdout by a hash of them, for ever.
 enum class Split : std::uint8_t { training, holdout };
 
-/// A sample during a visit.
-struct SampleView {
-  Digest id;
-  std::span<const float> inputs;
-  std::optional<std::string_view> label;
-  UtcTime time{};
-};
-
 /// A bounded buffer of samples: when it is full, or they grow too old, the oldest are dropped. The same
-/// id twice is stored once; a label that comes later replaces the sample without one. What add() stored
-/// survives a crash after the next sync(). Thread-safe.
+/// sample twice is stored once; a label that comes later replaces the sample without one, or the label that
+/// the same inputs had. What add() stored survives a crash after the next sync(). Thread-safe.
 class SampleStore {
  public:
-  /// @param store outlives the object, and takes commits from any thread.
+  /// @param store outlives the object, and takes commits from any thread. Samples of an older format are
+  /// rewritten.
   /// @return corrupt, storage.
   static Result<std::unique_ptr<SampleStore>> open(Store& store, const SampleLimits& limits);
+
+  /// From now on samples that do not fit this release are refused, and those that are there are not counted
+  /// as used. Reads all of them when the release is another. @return corrupt, storage: then nothing changes.
+  Status set_fit(const SampleFit& fit);
 
   /// @return storage, storage_full: then some of the samples may be stored, and giving all of them again
   /// does no harm.
@@ -101,25 +94,27 @@ class SampleStore {
   struct Batch;
   SampleStore(Store& store, const SampleLimits& limits) : store_(store), limits_(limits) {}
   Status load();
-  Status add_one(const NewSample& sample, std::size_t index, UtcTime now, Batch& batch, AddOutcome& outcome);
+  Status rewrite_first_format();
+  std::optional<std::uint64_t> find_number(const Digest& id,
+                                           const std::map<Digest, std::uint64_t>& seen) const;
+  Batch begin_batch() const;
+  Status add_one(const NewSample& sample, const Digest& id, std::size_t index, UtcTime now, Batch& batch,
+                 AddOutcome& outcome);
+  Result<bool> give_way(ByteSpan known, const Digest& id, const NewSample& sample, Batch& batch) const;
   Status commit(Batch& batch, AddOutcome& outcome);
   Status drop_oldest(Batch& batch, const std::function<bool(std::uint64_t freed, UtcTime time)>& wanted);
-  void count(SampleCounts& counts, const Digest& id, bool labelled, std::uint64_t bytes, int sign) const;
+  void count(SampleCounts& counts, const SampleIndex& index, bool used, int sign) const;
+  void count(SampleCounts& counts, const SampleView& view, std::uint64_t bytes, int sign) const;
 
   Store& store_;
   const SampleLimits limits_;
   std::mutex sync_mutex_;     // of sync(): who comes second waits for the first one's end
   mutable std::mutex mutex_;  // of what follows
+  std::optional<SampleFit> fit_;
   SampleCounts counts_;
   std::uint64_t next_ = 0;    // the number of the next sample
   std::uint64_t oldest_ = 0;  // no sample has a lower number
   bool unsynced_ = false;
 };
-
-/// Whether the sample with this id belongs to the holdout: a SHA-256 of the id against the fraction.
-bool in_holdout(const Digest& id, double fraction);
-
-/// The id under which a sample is stored.
-Digest sample_id(const NewSample& sample);
 
 }  // namespace rivulet::node

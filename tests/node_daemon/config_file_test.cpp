@@ -40,6 +40,7 @@ age_max = "2d"
 holdout_fraction = 0.5
 [model]
 bytes_max = 2097152
+weights_bytes_max = 4096
 variant = "fp32"
 [training]
 time_max = "90s"
@@ -53,6 +54,7 @@ time_max = "90s"
   CHECK(config->buffer_age_max == std::chrono::hours(48));
   CHECK(config->holdout_fraction == 0.5);
   CHECK(config->models_bytes_max == 2097152);
+  CHECK(config->weights_bytes_max == 4096);
   CHECK(config->variant == "fp32");
   CHECK(config->training_time_max == std::chrono::seconds(90));
   const auto again = parse_node_config(to_toml(*config), "again");

@@ -83,7 +83,8 @@ TEST_CASE("a file that is not there, or a label that is no column, is an error a
   IngestReport report;
   const auto missing = ingest_file(folder.path / "none.csv", {.format = {}, .label = {}}, rig.sink, report);
   REQUIRE_FALSE(missing);
-  CHECK(missing.error().code == Errc::not_found);
+  CHECK(missing.error().code == Errc::invalid);
+  CHECK(missing.error().detail == (folder.path / "none.csv").string() + ": there is no such file");
   const auto no_column =
       ingest_file("data/digits/digits.csv.gz", {.format = {}, .label = "colour"}, rig.sink, report);
   REQUIRE_FALSE(no_column);

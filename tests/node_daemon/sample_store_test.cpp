@@ -5,6 +5,8 @@
 #include <set>
 
 #include "node/daemon/serial_store.h"
+#include "node/daemon/steady_calendar.h"
+#include "protocol/sha256.h"
 #include "storage/memory_disk.h"
 #include "storage/rocksdb_store.h"
 #include "tests/catch.h"
@@ -70,12 +72,12 @@ TEST_CASE("the same sample twice is stored once, in one call, in two, and after 
     CHECK(outcome.stored == 2);
     CHECK(outcome.duplicate == 1);
     CHECK(add(*samples, {sample(2)}).duplicate == 1);
-    // Another label, or an id of its own, makes another sample.
-    CHECK(add(*samples, {sample(1, "2"), sample(1, "1", "a"), sample(1, "1", "b")}).stored == 3);
+    // An id of its own makes another sample.
+    CHECK(add(*samples, {sample(1, "1", "a"), sample(1, "1", "b")}).stored == 2);
     CHECK(add(*samples, {sample(9, "9", "a")}).duplicate == 1);
   }
   const auto again = rig.open();
-  CHECK(again->counts().total() == 5);
+  CHECK(again->counts().total() == 4);
   CHECK(add(*again, {sample(1), sample(2), sample(3, "1", "b")}).duplicate == 3);
 }
 
@@ -125,6 +127,173 @@ TEST_CASE("unlabelled samples are stored and not trained on, until their label c
   CHECK(samples->counts().training == 2);
   CHECK(firsts(*samples, Split::training) == std::vector<float>{3, 1});
   CHECK(rig.open({.holdout_fraction = 0.0})->counts() == samples->counts());
+}
+
+TEST_CASE("a label that comes later replaces the one that the same inputs had", "[node][samples]") {
+  Rig rig;
+  const auto samples = rig.open({.holdout_fraction = 0.0});
+  const auto labels = [&] {
+    std::vector<std::string> found;
+    REQUIRE(samples->visit(Split::training, [&](const SampleView& view) {
+      found.emplace_back(*view.label);
+      return true;
+    }));
+    return found;
+  };
+  CHECK(add(*samples, {sample(1, "cat"), sample(2, "dog")}).stored == 2);
+  CHECK(add(*samples, {sample(1, "dog")}).stored == 1);
+  CHECK(labels() == std::vector<std::string>{"dog", "dog"});
+  CHECK(add(*samples, {sample(1, std::nullopt), sample(1, "dog")}).duplicate == 2);
+  // In one call as in many: the last word counts.
+  CHECK(add(*samples, {sample(3, std::nullopt), sample(3, "a"), sample(3, "b"), sample(3, "b")}).stored == 3);
+  CHECK(labels() == std::vector<std::string>{"dog", "dog", "b"});
+  CHECK(add(*samples, {sample(4, "x", "id"), sample(4, "y", "id"), sample(5, "z", "id")}).stored == 2);
+  CHECK(labels() == std::vector<std::string>{"dog", "dog", "b", "y"});
+  CHECK(samples->counts().total() == 4);
+  CHECK(rig.open({.holdout_fraction = 0.0})->counts() == samples->counts());
+}
+
+TEST_CASE("the same inputs are never in training and in the holdout, whatever they are called",
+          "[node][samples]") {
+  Rig rig;
+  const auto samples = rig.open({.holdout_fraction = 0.5});
+  std::vector<NewSample> batch;
+  for (int i = 0; i < 200; ++i) {
+    for (const char* id : {"", "a", "b", "c"}) {
+      batch.push_back(
+          sample(static_cast<float>(i), id[0] == 'b' ? "2" : "1", id[0] == 0 ? "" : id + std::to_string(i)));
+    }
+  }
+  CHECK(add(*samples, batch).stored == 800);
+  const auto training = firsts(*samples, Split::training), holdout = firsts(*samples, Split::holdout);
+  CHECK(training.size() + holdout.size() == 800);
+  const std::set<float> sides[] = {{training.begin(), training.end()}, {holdout.begin(), holdout.end()}};
+  CHECK(sides[0].size() + sides[1].size() == 200);
+  CHECK(sides[1].size() > 50);  // Binomial(200, 1/2): seven standard deviations.
+  CHECK(samples->counts().training == training.size());
+}
+
+/// An entry as the first format had it, from its description: format 1, labelled, time, id, label length,
+/// label, count, numbers; and number, bytes, labelled.
+void put_first_format(WriteBatch& writes, std::uint64_t number, const Digest& id, const NewSample& sample) {
+  Bytes record;
+  append_le(record, std::uint8_t{1});
+  append_le(record, static_cast<std::uint8_t>(sample.label.has_value()));
+  append_le(record, static_cast<std::int64_t>(noon.time_since_epoch().count()));
+  record.insert(record.end(), id.bytes.begin(), id.bytes.end());
+  const std::string label = sample.label.value_or("");
+  append_le(record, static_cast<std::uint16_t>(label.size()));
+  record.insert(record.end(), bytes_of(label).begin(), bytes_of(label).end());
+  append_le(record, static_cast<std::uint32_t>(sample.inputs.size()));
+  for (const float value : sample.inputs) append_le(record, value);
+  Bytes index;
+  append_le(index, number);
+  append_le(index, static_cast<std::uint32_t>(record.size() + 8 + 32 + 13));
+  append_le(index, static_cast<std::uint8_t>(sample.label.has_value()));
+  writes.push_back(Put{"samples", number_key(number), std::move(record)});
+  writes.push_back(Put{"sample_ids", copy_of(id.span()), std::move(index)});
+}
+
+/// The SHA-256 of what the first format hashed for a sample without an id of its own.
+Digest first_id(const NewSample& sample) {
+  Bytes text = copy_of(bytes_of("rivulet.sample.content"));
+  append_le(text, static_cast<std::uint64_t>(sample.inputs.size()));
+  append_le(text, static_cast<std::uint64_t>(sample.label ? sample.label->size() + 1 : 0));
+  for (const float value : sample.inputs) append_le(text, value);
+  for (const char c : sample.label.value_or("")) text.push_back(static_cast<std::byte>(c));
+  return sha256(text);
+}
+
+TEST_CASE("samples of the first format are all there, and split by their inputs from now on",
+          "[node][samples]") {
+  Rig rig;
+  WriteBatch writes;
+  std::uint64_t number = 5;
+  // 20,000 of them take more than one batch. Then two labels for one input, an id of its own, and one without
+  // label.
+  for (int i = 0; i < 20'000; ++i) {
+    const NewSample one = sample(static_cast<float>(i));
+    put_first_format(writes, number++, first_id(one), one);
+  }
+  const NewSample relabelled = sample(7, "2"), unlabelled = sample(-3, std::nullopt);
+  put_first_format(writes, number++, first_id(relabelled), relabelled);
+  put_first_format(writes, number++, sha256(bytes_of("rivulet.sample.idmine")), sample(8, "1", "mine"));
+  put_first_format(writes, number++, first_id(unlabelled), unlabelled);
+  REQUIRE(rig.store->commit(writes, Durability::synced));
+
+  const auto samples = rig.open();
+  CHECK(samples->counts().total() == 20'002);
+  CHECK(samples->counts().unlabelled == 1);
+  const auto training = firsts(*samples, Split::training), holdout = firsts(*samples, Split::holdout);
+  CHECK(training.size() == samples->counts().training);
+  CHECK(training.size() + holdout.size() == 20'001);
+  CHECK(std::abs(static_cast<double>(holdout.size()) - 4000) < 300);  // Five standard deviations.
+  for (const auto& values : {training, holdout}) CHECK(std::ranges::count(values, 8.0F) % 2 == 0);
+  CHECK(add(*samples, {sample(5), sample(7, "2"), sample(8, "1", "mine"), unlabelled}).duplicate == 4);
+  CHECK(rig.open()->counts() == samples->counts());
+  std::uint64_t bytes = 0;
+  for (const std::string_view family : sample_families) {
+    REQUIRE(rig.store->scan(family, {}, [&](ByteSpan key, ByteSpan value) {
+      bytes += key.size() + value.size();
+      return true;
+    }));
+  }
+  CHECK(samples->counts().bytes == bytes);
+}
+
+TEST_CASE("samples that no release takes are refused once it is known, and those there are not counted",
+          "[node][samples]") {
+  Rig rig;
+  const auto samples = rig.open({.holdout_fraction = 0.0});
+  add(*samples,
+      {sample(1, "a"), sample(2, "c"), sample(3, std::nullopt), {.id = {}, .inputs = {1, 2}, .label = "a"}});
+  CHECK(samples->counts().used_training == 3);  // Nothing is known of them yet.
+  SampleFit fit{.model = "m", .inputs = 3, .task = TaskKind::classification, .classes = {"a", "b"}};
+  REQUIRE(samples->set_fit(fit));
+  CHECK(samples->counts().training == 3);
+  CHECK(samples->counts().used_training == 1);
+  const auto outcome = add(*samples, {sample(4, "b"),
+                                      sample(5, "c"),
+                                      {.id = {}, .inputs = {1, 2, 3, 4}, .label = "a"},
+                                      {.id = {}, .inputs = {9, 9}, .label = "a"},
+                                      sample(6, std::nullopt)});
+  CHECK(outcome.stored == 2);
+  REQUIRE(outcome.refused.size() == 3);
+  CHECK(outcome.refused[0].reason == "its label 'c' is no class of the model m");
+  CHECK(outcome.refused[1].reason == "it has 4 numbers, and the model m takes 3: is one of them the label?");
+  CHECK(outcome.refused[2].reason == "it has 2 numbers, and the model m takes 3");
+  CHECK(samples->counts().used_training == 2);
+  CHECK(add(*samples, {sample(2, "b"), sample(3, "a")}).stored == 2);
+  CHECK(samples->counts().used_training == 4);
+
+  fit.task = TaskKind::anomaly;  // Learns from inputs alone.
+  REQUIRE(samples->set_fit(fit));
+  CHECK(samples->counts().used_training == 5);
+  fit.task = TaskKind::regression;
+  REQUIRE(samples->set_fit(fit));
+  CHECK(samples->counts().used_training == 0);
+  CHECK(add(*samples, {sample(7, "0.5"), sample(8, "much")}).stored == 1);
+  CHECK(samples->counts().used_training == 1);
+  CHECK(samples->counts().used_holdout == 0);
+}
+
+TEST_CASE("a calendar that was set is told from one that runs", "[node][samples]") {
+  using namespace std::chrono_literals;
+  SteadyCalendar calendar;
+  Now now{1h, noon};
+  const auto pass = [&](std::chrono::seconds passed, std::chrono::seconds moved) {
+    now.monotonic += passed;
+    now.utc += moved;
+    return calendar.runs(now);
+  };
+  CHECK_FALSE(calendar.runs(now));  // Nothing to compare with.
+  CHECK(pass(60s, 60s));
+  CHECK(pass(60s, 69s));
+  CHECK(pass(3600s, 3600s));
+  CHECK_FALSE(pass(60s, 24h * 365 * 56));
+  CHECK(pass(60s, 60s));
+  CHECK_FALSE(pass(60s, -24h));
+  CHECK(pass(60s, 60s));
 }
 
 TEST_CASE("a full buffer drops its oldest samples and never outgrows its limit", "[node][samples]") {
