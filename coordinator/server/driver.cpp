@@ -174,9 +174,8 @@ void Driver::committed(const std::shared_ptr<WriteBatch>& batch, const Status& s
   }
   if (!status) return broken(status.error());
   if (state_->storage_full && has_room()) {
-    log_event(LogLevel::info, "storage_has_room");
     look_again_.reset();
-    handle(event::StorageState{});
+    room_again();
   }
   release();
   pump();
@@ -191,8 +190,8 @@ void Driver::release() {
 
 void Driver::no_room() {
   look_again_ = now().monotonic + room_interval;
-  if (!state_->storage_full) {
-    // The core's own notice waits behind the commit that found no room.
+  if (!std::exchange(told_full_, true)) {
+    // The core may know it already; its own notice waits behind the commit that found no room.
     log_event(LogLevel::error, "storage_full", {{"folder", parts_.folder.string()}});
     handle(event::StorageState{.full = true});
   }
@@ -207,6 +206,11 @@ void Driver::look_for_room() {
     look_again_ = now().monotonic + room_interval;
     return;
   }
+  room_again();
+}
+
+void Driver::room_again() {
+  told_full_ = false;
   log_event(LogLevel::info, "storage_has_room");
   handle(event::StorageState{});
 }

@@ -123,6 +123,7 @@ class Driver {
   void release();
   void rearm();
   void look_for_room();
+  void room_again();
   [[nodiscard]] bool has_room() const;
   void count_rounds();
   /// Of a registered release, or of the one that is being imported. @return null if there is none.
@@ -153,6 +154,7 @@ class Driver {
   bool broken_ = false;
   std::shared_ptr<WriteBatch> waiting_for_room_;  // A commit that found the disk full.
   std::optional<MonotonicTime> look_again_;       // For room.
+  bool told_full_ = false;                        // The log says that there is none.
   std::uint64_t sent_bytes_ = 0;                  // Not yet told to the core.
   RoundNumber counted_round_ = 0;
   RequestId next_request_ = 1;

@@ -1,7 +1,10 @@
 #include "coordinator/server/init.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include "coordinator/core/coordinator.h"
 #include "coordinator/server/config_file.h"
+#include "link/disk.h"
 #include "models/package/release.h"
 #include "protocol/keys.h"
 #include "protocol/trust.h"
@@ -16,9 +19,14 @@ namespace fs = std::filesystem;
 constexpr auto trust_validity = std::chrono::days(365);
 
 Status check_unused(const fs::path& folder) {
+  if (folder.empty()) return fail(Errc::invalid, "the folder's name is empty: name a new folder");
   std::error_code error;
   const fs::file_status status = fs::status(folder, error);
   if (status.type() == fs::file_type::not_found) return {};
+  if (status.type() == fs::file_type::none) {
+    return fail(Errc::permission, fmt::format("{} cannot be looked at: {}: name another folder",
+                                              folder.string(), error.message()));
+  }
   if (status.type() != fs::file_type::directory) {
     return fail(Errc::conflict, folder.string() + " is not a folder: name another one");
   }
@@ -80,6 +88,7 @@ Status init_folder(const InitOptions& options, Now now) {
   if (Status status = check_unused(options.folder); !status) return status;
   std::error_code error;
   const bool existed = fs::exists(options.folder, error);
+  if (Status status = check_room_to_open(options.folder / "store"); !status) return status;
   if (Status status = make_folder(options.folder); !status) return status;
   Status status = fill(options, now);
   if (!status) {

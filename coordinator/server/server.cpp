@@ -15,6 +15,7 @@
 
 #include "coordinator/server/admin_api.h"
 #include "coordinator/server/connections.h"
+#include "link/disk.h"
 #include "link/log.h"
 #include "link/system_clock.h"
 #include "protocol/assert.h"
@@ -114,7 +115,7 @@ Status Server::Impl::open() {
   };
   const auto broken = [this](const Error& error) {
     log_event(LogLevel::error, "storage_failed", {{"detail", error.detail}});
-    failure = error;
+    failure = told_to_mend(error);
     begin_stop();
   };
   driver = std::make_unique<Driver>(
@@ -138,8 +139,9 @@ Status Server::Impl::open() {
 }
 
 Status Server::Impl::open_stores() {
+  if (Status status = check_room_to_open(options.folder / "store"); !status) return status;
   auto opened = open_rocksdb_store(options.folder / "store", families);
-  if (!opened) return std::unexpected(opened.error());
+  if (!opened) return std::unexpected(told_to_mend(opened.error()));
   store = std::move(*opened);
   auto contents =
       open_file_blob_store(options.folder / "blobs", {.bytes_max = options.config.server.blob_quota_bytes});
