@@ -140,6 +140,12 @@ Result<std::vector<Member>> members_of(const std::vector<NpyArray>& arrays) {
 Status write_npz(const std::filesystem::path& file, const std::vector<NpyArray>& arrays) {
   const auto members = members_of(arrays);
   if (!members) return fail_at(file.string(), members.error());
+  // A device, say, that a rename would replace.
+  std::error_code unknown;
+  if (std::filesystem::is_other(file, unknown)) {
+    return fail(Errc::invalid,
+                fmt::format("{} is no file that can be replaced: name another one", file.string()));
+  }
   std::filesystem::path part = file;
   part += ".part";
   std::ofstream stream(part, std::ios::binary | std::ios::trunc);

@@ -31,7 +31,7 @@ name = "digits"
 
 [model]
 architecture = "mlp"
-hidden = [16]
+hidden = [{hidden}]
 
 [input]
 shape = [64]
@@ -154,12 +154,19 @@ class Daemon:
                 entries.append(entry)
         return entries
 
+    def events_of_life(self):
+        """What it logged since it last started."""
+        entries = self.events()
+        starts = [i for i, entry in enumerate(entries) if entry["event"] == "started"]
+        return entries[starts[-1]:] if starts else entries
+
 
 class Fleet:
     """A coordinator and nodes in a temporary folder, which stays if the test fails."""
 
-    def __init__(self, programs, nodes=3, settings=None):
+    def __init__(self, programs, nodes=3, settings=None, hidden=16):
         self.programs = pathlib.Path(programs).resolve()
+        self.spec = SPEC.format(hidden=hidden)
         self.count = nodes
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="rivulet-e2e-"))
         self.directory = self.folder / "coordinator"
@@ -239,7 +246,7 @@ class Fleet:
 
     def write_spec(self):
         """The specification of a model, its test split, and for each node its own share of samples."""
-        (self.folder / "digits.toml").write_text(SPEC)
+        (self.folder / "digits.toml").write_text(self.spec)
         with gzip.open(ROOT / "data/digits/digits.csv.gz", "rt") as file:
             rows = [[int(float(cell)) for cell in row] for row in csv.reader(file)]
         random.Random(5).shuffle(rows)
@@ -294,6 +301,9 @@ class Fleet:
 
     def versions(self):
         return self.ask("model", "list")
+
+    def audit(self):
+        return self.operate("audit").splitlines()
 
     def run_rounds(self, count=1):
         return self.operate("round", "start", "--count", str(count), "--wait")

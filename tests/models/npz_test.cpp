@@ -1,3 +1,5 @@
+#include <sys/stat.h>
+
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
@@ -74,4 +76,8 @@ TEST_CASE("arrays that make no archive are refused, and an old file stays", "[mo
   CHECK(contents(file) == before);
   CHECK(write_npz(folder.path / "none" / "a.npz", {{"x", {3}, values}}).error().code == Errc::storage);
   CHECK(write_npz("/dev/full/a.npz", {{"x", {3}, values}}).error().code == Errc::storage);
+  // A device would be replaced, and whoever runs as root may do that.
+  REQUIRE(::mkfifo((folder.path / "pipe").c_str(), 0600) == 0);
+  CHECK(write_npz(folder.path / "pipe", {{"x", {3}, values}}).error().code == Errc::invalid);
+  CHECK(std::filesystem::is_fifo(folder.path / "pipe"));
 }
