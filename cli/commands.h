@@ -39,7 +39,7 @@ struct ImportOptions {
 Status import_model(const ConnectionOptions& connection, const ImportOptions& options);
 Status list_models(const ConnectionOptions& connection, bool json);
 Status show_model(const ConnectionOptions& connection, VersionNumber version, bool json);
-/// @param format "npz". @return invalid for another one.
+/// @param format "npz", "safetensors" or "torchscript". @return invalid for another one.
 Status export_model(const ConnectionOptions& connection, VersionNumber version, const std::string& format,
                     const std::filesystem::path& out);
 

@@ -130,7 +130,8 @@ void add_model_commands(CLI::App& app, Arguments& a) {
   CLI::App* exporting = add(*model, "export", "Write a version's weights to a file", a,
                             [&a] { return export_model(a.connection, a.number, a.format, a.out); });
   exporting->add_option("VERSION", a.number, "Its number")->required()->check(CLI::PositiveNumber);
-  exporting->add_option("--format", a.format, "npz: an array a tensor, and the preprocessing");
+  exporting->add_option("--format", a.format, 
+                        "npz (an array a tensor, and the preprocessing), safetensors, or torchscript");
   exporting->add_option("--out", a.out, "The file, which is replaced")->required();
 }
 

@@ -91,6 +91,7 @@ Status import_model(const ConnectionOptions& connection, const ImportOptions& op
   if (!release) return std::unexpected(release.error());
   const auto answer = client->post("/v1/releases", body_of(*model, *key), import_patience);
   if (!answer) return std::unexpected(answer.error());
+  for (const std::string& note : model->notes) fmt::print(stderr, "rivulet: note: {}\n", note);
   if (options.json) {
     print(json_line(*answer));
     return {};

@@ -10,6 +10,7 @@
 #include "cli/prepare.h"
 #include "config/exit_status.h"
 #include "models/runtime/runtime.h"
+#include "storage/file.h"
 
 using namespace rivulet;
 
@@ -33,6 +34,17 @@ Status prepare(const Arguments& arguments) {
   const auto model = cli::prepare_model(*spec, {*fleet, arguments.seed, arguments.epoch, created});
   if (!model) return std::unexpected(model.error());
   return cli::write_prepared(arguments.out, *model);
+}
+
+/// @param folder of a prepared model, which gets the file model.pt.
+Status export_folder(const std::string& folder) {
+  const auto model = cli::read_prepared(folder);
+  if (!model) return std::unexpected(model.error());
+  const auto release = decode_release(model->release);
+  if (!release) return std::unexpected(release.error());
+  const auto file = cli::export_torchscript(*release, model->weights);
+  if (!file) return std::unexpected(file.error());
+  return write_file_durably(std::filesystem::path(folder) / "model.pt", *file);
 }
 
 /// The specification and its data are the operator's too, so what is wrong with them is wrong usage.
@@ -68,6 +80,9 @@ int main(int argc, char** argv) {
   command->add_option("--epoch", arguments.epoch, "Nodes refuse versions of a lower one")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
+  std::string folder;
+  CLI::App* exporting = app.add_subcommand("export", "Write a prepared model as TorchScript");
+  exporting->add_option("folder", folder, "With release.payload and weights.f32; gets model.pt")->required();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -78,7 +93,7 @@ int main(int argc, char** argv) {
   }
   use_one_thread();
   try {
-    const Status status = prepare(arguments);
+    const Status status = exporting->parsed() ? export_folder(folder) : prepare(arguments);
     return status ? 0 : report(status.error().detail, status_of(status.error().code));
   } catch (const std::exception& error) {
     return report(std::string("it failed in a way that was not foreseen: ") + error.what(), exit_failed);

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "protocol/text.h"
 #include "storage/file.h"
 
 namespace rivulet::cli {
@@ -77,7 +78,7 @@ std::string last_line(std::string text, const std::string& program) {
   while (!text.empty() && text.back() == '\n') text.pop_back();
   text.erase(0, text.rfind('\n') + 1);  // npos + 1 is 0.
   const std::string prefix = program + ": ";
-  return text.starts_with(prefix) ? text.substr(prefix.size()) : text;
+  return to_printable(text.starts_with(prefix) ? text.substr(prefix.size()) : text);
 }
 
 }  // namespace
@@ -112,10 +113,13 @@ Status run_limited(const fs::path& program, const std::vector<std::string>& argu
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
   if (WIFSIGNALED(status)) {
+    const int number = WTERMSIG(status);
+    const bool is_limit = number == SIGXCPU || number == SIGKILL;
+    const std::string why = is_limit ? fmt::format("the model may need more than {} s or {} GiB",
+                                                   limits.cpu_seconds, limits.address_space_bytes >> 30)
+                                     : "the model's file may be damaged";
     return fail(Errc::refused,
-                fmt::format("{} was ended by signal {} ({}): the model may need more than {} s or {} GiB",
-                            name, WTERMSIG(status), ::strsignal(WTERMSIG(status)), limits.cpu_seconds,
-                            limits.address_space_bytes >> 30));
+                fmt::format("{} was ended by signal {} ({}): {}", name, number, ::strsignal(number), why));
   }
   const int code = WEXITSTATUS(status);
   if (code == 0) return {};

@@ -1,6 +1,8 @@
 #include "cli/prepare.h"
 
+#include <signal.h>
 #include <spdlog/fmt/fmt.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,9 +11,13 @@
 #include "models/package/snapshot.h"
 #include "models/runtime/model.h"
 #include "models/runtime/preprocessing.h"
+#include "models/runtime/release_model.h"
+#include "models/runtime/torchscript/archive.h"
+#include "models/runtime/torchscript/trial.h"
 #include "models/runtime/training.h"
 #include "protocol/content.h"
 #include "protocol/rng.h"
+#include "storage/file.h"
 
 namespace rivulet::cli {
 namespace {
@@ -102,8 +108,57 @@ std::vector<float> draw_known_inputs(const Range& range, std::uint64_t seed) {
   return inputs;
 }
 
+/// While it lives, no byte can be written to a file: a user's network is read and tried under it.
+class WritesNothing {
+ public:
+  WritesNothing() {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit none{0, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &none);
+    before_action_ = ::signal(SIGXFSZ, SIG_IGN);  // Else the attempt would end the process without a word.
+  }
+  WritesNothing(const WritesNothing&) = delete;
+  WritesNothing& operator=(const WritesNothing&) = delete;
+  ~WritesNothing() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    ::signal(SIGXFSZ, before_action_);
+  }
+
+ private:
+  rlimit before_{};
+  void (*before_action_)(int) = nullptr;
+};
+
+struct BuiltNetwork {
+  Model model;
+  std::vector<float> weights;  ///< w_0
+  Bytes graph;                 ///< Of a user's network, else empty.
+};
+
+/// A user's network begins with the weights in its file, a built-in one with those of the seed.
+Result<BuiltNetwork> build_network(const ModelSpec& spec, std::uint64_t seed) {
+  if (spec.architecture.kind != user_architecture) {
+    auto model = Model::build(spec.architecture);
+    if (!model) return std::unexpected(model.error());
+    std::vector<float> weights = model->initial_weights(seed);
+    return BuiltNetwork{std::move(*model), std::move(weights), {}};
+  }
+  const auto where = [&](const Error& error) { return fail_at("[model] " + spec.graph.string(), error); };
+  const auto file = read_file(spec.graph, torchscript::file_bytes_max);
+  if (!file) return where(file.error());
+  const WritesNothing writes_nothing;
+  auto model = Model::build(spec.architecture, *file);
+  if (!model) return where(model.error());
+  auto graph = torchscript::graph_of(*file);
+  if (!graph) return where(graph.error());
+  std::vector<float> weights = model->weights();
+  return BuiltNetwork{std::move(*model), std::move(weights), std::move(*graph)};
+}
+
 /// A forward and a backward pass from w_0 on the known inputs.
-Status try_out(Model& model, const Release& release, std::span<const float> weights) {
+/// @param notes are added to.
+Status try_out(Model& model, const Release& release, std::span<const float> weights,
+               std::vector<std::string>& notes) {
   const auto preprocessor = Preprocessor::make(release.preprocessing, release.architecture.input_shape);
   if (!preprocessor) return std::unexpected(preprocessor.error());
   std::vector<float> inputs = release.known_inputs;
@@ -111,6 +166,12 @@ Status try_out(Model& model, const Release& release, std::span<const float> weig
   if (!std::ranges::all_of(inputs, [](float x) { return std::isfinite(x); })) {
     return fail(Errc::invalid,
                 "[input] mean and scale turn samples into numbers that are not finite: mend them");
+  }
+  if (release.architecture.kind == user_architecture) {
+    const WritesNothing writes_nothing;
+    auto found = torchscript::try_network(model, release.task, inputs);
+    if (!found) return fail_at("the network", found.error());
+    notes = std::move(*found);
   }
   const auto outputs = static_cast<std::size_t>(release.architecture.outputs);
   std::vector<std::int64_t> labels;
@@ -150,6 +211,7 @@ Release describe(const ModelSpec& spec, const PrepareOptions& options) {
   release.preprocessing = spec.preprocessing;
   release.snapshot = spec.snapshot;
   release.recipes = spec.recipes;
+  release.batch_norm = spec.batch_norm;
   release.limits.min_interval = spec.limits.min_interval;
   release.limits.expires = options.created + spec.limits.expires;
   release.created = options.created;
@@ -168,12 +230,14 @@ Result<PreparedModel> prepare_model(const ModelSpec& spec, const PrepareOptions&
     if (!samples) return std::unexpected(samples.error());
     *to = std::move(*samples);
   }
-  auto model = Model::build(spec.architecture);
-  if (!model) return std::unexpected(model.error());
-  prepared.weights = model->initial_weights(options.seed);
+  auto network = build_network(spec, options.seed);
+  if (!network) return std::unexpected(network.error());
+  Model& model = network->model;
+  prepared.weights = std::move(network->weights);
 
   Release release = describe(spec, options);
-  release.layout = model->layout();
+  release.layout = model.layout();
+  release.graph = std::move(network->graph);
   release.initial_weights = content_id_of(std::as_bytes(std::span(prepared.weights)));
   release.initial_weights_hash = weights_hash_of(prepared.weights);
   release.known_inputs = draw_known_inputs(input_range(spec, prepared), options.seed);
@@ -181,10 +245,17 @@ Result<PreparedModel> prepare_model(const ModelSpec& spec, const PrepareOptions&
   release.limits.max_distance =
       distance > 0.0 ? distance : 10.0 * (norm_of(release.layout, prepared.weights) + 1.0);
   if (const Status status = check(release); !status) return std::unexpected(status.error());
-  if (const Status status = try_out(*model, release, prepared.weights); !status)
+  if (const Status status = try_out(model, release, prepared.weights, prepared.notes); !status)
     return std::unexpected(status.error());
   prepared.release = encode(release);
   return prepared;
+}
+
+Result<Bytes> export_torchscript(const Release& release, std::span<const float> weights) {
+  auto model = build_model(release);
+  if (!model) return std::unexpected(model.error());
+  if (const Status status = model->set_weights(weights); !status) return std::unexpected(status.error());
+  return model->to_torchscript();
 }
 
 }  // namespace rivulet::cli

@@ -21,4 +21,9 @@ inline constexpr std::size_t known_inputs_count = 4;
 /// @return invalid or corrupt with the file, line or key; unsupported; internal.
 Result<PreparedModel> prepare_model(const ModelSpec& spec, const PrepareOptions& options);
 
+/// The TorchScript file of a release with these weights, of which Python's torch.jit.load makes the same
+/// network: from preprocessed inputs to logits or values. @return what build_model returns; invalid for other
+/// weights.
+Result<Bytes> export_torchscript(const Release& release, std::span<const float> weights);
+
 }  // namespace rivulet::cli

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <sstream>
 #include <string>
 
 #include "models/package/snapshot.h"
@@ -15,6 +16,8 @@ namespace rivulet::cli {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr std::uint64_t notes_bytes_max = 1 << 20;
 
 template <typename T>
 ByteSpan bytes_in(const std::vector<T>& values) {
@@ -72,7 +75,7 @@ bool says_the_same(const Release& release, const ModelSpec& spec) {
   return release.name == spec.name && release.architecture == spec.architecture &&
          release.task == spec.task && release.classes == spec.classes &&
          release.preprocessing == spec.preprocessing && release.snapshot == spec.snapshot &&
-         release.recipes == spec.recipes && distance && limits.min_interval == spec.limits.min_interval &&
+         release.recipes == spec.recipes && release.batch_norm == spec.batch_norm && distance && limits.min_interval == spec.limits.min_interval &&
          limits.expires == release.created + spec.limits.expires;
 }
 
@@ -83,6 +86,8 @@ Status write_prepared(const fs::path& folder, const PreparedModel& model) {
   if (status) status = write_file_durably(folder / "weights.f32", bytes_in(model.weights));
   if (status) status = write_samples(folder, "holdout", model.holdout);
   if (status) status = write_samples(folder, "test", model.test);
+  const std::string notes = fmt::format("{}", fmt::join(model.notes, "\n"));
+  if (status) status = write_file_durably(folder / "notes.txt", bytes_of(notes));
   return status;
 }
 
@@ -97,6 +102,10 @@ Result<PreparedModel> read_prepared(const fs::path& folder) {
   Status status = read_samples(folder, "holdout", model.holdout);
   if (status) status = read_samples(folder, "test", model.test);
   if (!status) return std::unexpected(status.error());
+  const auto notes = read_file(folder / "notes.txt", notes_bytes_max);
+  if (!notes) return std::unexpected(notes.error());
+  std::istringstream lines{std::string(text_of(*notes))};
+  for (std::string line; std::getline(lines, line);) model.notes.push_back(line);
   return model;
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "models/package/release.h"
@@ -26,6 +27,7 @@ struct PreparedModel {
   std::vector<float> weights;  ///< w_0
   std::optional<LabelledSamples> holdout;
   std::optional<LabelledSamples> test;
+  std::vector<std::string> notes;  ///< What the operator should know of a network of his own, one line each.
 
   bool operator==(const PreparedModel&) const = default;
 };
@@ -38,6 +40,7 @@ inline constexpr std::uint64_t prepared_bytes_max = std::uint64_t{1} << 30;
 ///   weights.f32                     float32 LE[layout.size()]
 ///   holdout.inputs.f32, .labels.i64 float32 LE[n * input_size], i64 LE[n]; only if there is a holdout
 ///   test.inputs.f32, .labels.i64    the same for the test split
+///   notes.txt                       a line each
 /// @return storage, storage_full, permission, not_found.
 Status write_prepared(const std::filesystem::path& folder, const PreparedModel& model);
 

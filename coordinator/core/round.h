@@ -42,7 +42,7 @@ struct RoundPlan {
   VersionNumber base = 0;
   Digest base_hash;
   std::uint64_t parameter_count = 0;
-  std::uint64_t update_bytes_max = 0;  ///< encoded_bytes() of codec and parameter count.
+  std::uint64_t update_bytes_max = 0;  ///< mixed_bytes() of codec and layout.
   std::uint64_t invited_max = 0;       ///< cohort * over_selection, rounded up.
   std::uint64_t goal_count = 0;        ///< Closes training; at most as many as were invited.
   message::TrainingPlan training;      ///< Its seed is the round's; each task's is derived from it.

@@ -6,6 +6,7 @@
 #include "coordinator/core/records.h"
 #include "coordinator/core/views.h"
 #include "protocol/assert.h"
+#include "protocol/codec/mixed.h"
 #include "protocol/rng.h"
 
 namespace rivulet::coordinator {
@@ -26,7 +27,8 @@ RoundPlan make_plan(const State& state, RoundNumber round) {
   plan.base = state.registry.head;
   plan.base_hash = head.manifest.weights_hash;
   plan.parameter_count = release.release.layout.size();
-  plan.update_bytes_max = encoded_bytes(config.delta.codec, plan.parameter_count);
+  plan.update_bytes_max = mixed_bytes(config.delta.codec, plan.parameter_count,
+                                      ranges_of(release.release.layout, TensorKind::statistic));
   // Less a hair: 20 * 1.15 is a little more than 23 in binary.
   plan.invited_max =
       static_cast<std::uint64_t>(std::ceil(config.round.cohort * config.round.over_selection - 1e-9));

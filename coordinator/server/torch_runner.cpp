@@ -6,6 +6,7 @@
 #include "models/runtime/inference.h"
 #include "models/runtime/model.h"
 #include "models/runtime/preprocessing.h"
+#include "models/runtime/release_model.h"
 
 namespace rivulet::coordinator {
 namespace {
@@ -14,9 +15,7 @@ class TorchRunner final : public ModelRunner {
  public:
   Result<std::vector<float>> answers(const Release& release, std::span<const float> weights,
                                      std::span<const float> inputs) override {
-    const auto model = InferenceModel::load(
-        {release.architecture, release.layout, release.task, release.preprocessing, release.classes},
-        weights);
+    const auto model = InferenceModel::load(inference_spec(release), weights);
     if (!model) return std::unexpected(model.error());
     const auto predictions = model->infer_batch(inputs);
     if (!predictions) return std::unexpected(predictions.error());
@@ -49,12 +48,9 @@ class TorchRunner final : public ModelRunner {
 
  private:
   Status load(const Release& release) {
-    if (model_ && model_->architecture() == release.architecture) return {};
-    auto model = Model::build(release.architecture);
+    if (model_ && is_model_of(*model_, release)) return {};
+    auto model = build_model(release);
     if (!model) return std::unexpected(model.error());
-    if (model->layout() != release.layout) {
-      return fail(Errc::invalid, "the release's layout is not that of its architecture");
-    }
     model_.emplace(std::move(*model));
     return {};
   }

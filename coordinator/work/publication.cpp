@@ -65,7 +65,7 @@ Result<std::vector<float>> mean_delta(const effect::Aggregate& task, const Param
   std::vector<std::unique_ptr<SegmentSource>> sources;
   std::vector<SealedUpdate> updates;
   for (const SealedEntry& entry : task.entries) {
-    auto source = open_update(blobs, entry.content, entry.content_bytes, entry.codec, layout.size());
+    auto source = open_update(blobs, entry.content, entry.content_bytes, entry.codec, layout);
     if (!source) return fail_at("update " + entry.task.hex(), source.error());
     updates.push_back({entry.task, entry.weight, entry.scale, source->get()});
     sources.push_back(std::move(*source));
@@ -81,7 +81,7 @@ Result<std::vector<float>> step_master(const effect::Aggregate& task, const Para
   ServerState state{std::move(*parent), {}};
   const auto statistics = ranges_of(layout, TensorKind::statistic);
   const auto optimizer = make_fedavg(static_cast<float>(task.aggregation.server_learning_rate));
-  auto next = optimizer->step(state, delta, {statistics, {}});
+  auto next = optimizer->step(state, delta, {statistics, variance_ranges(layout)});
   if (!next) return std::unexpected(next.error());
   return std::move(next->master);
 }

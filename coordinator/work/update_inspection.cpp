@@ -2,11 +2,13 @@
 
 #include <algorithm>
 
+#include "protocol/codec/mixed.h"
+
 namespace rivulet::coordinator {
 
 Result<std::unique_ptr<SegmentSource>> open_update(const BlobStore& blobs, const ContentId& content,
                                                    std::uint64_t bytes, std::uint16_t codec,
-                                                   std::size_t entries) {
+                                                   const ParameterLayout& layout) {
   const auto known = codec_from_number(codec);
   if (!known) return std::unexpected(known.error());
   ReadBytes read = [&blobs, content](std::uint64_t offset, std::span<std::byte> out) -> Status {
@@ -16,7 +18,8 @@ Result<std::unique_ptr<SegmentSource>> open_update(const BlobStore& blobs, const
     std::copy(piece->begin(), piece->end(), out.begin());
     return {};
   };
-  return open_segments(*known, std::move(read), bytes, entries);
+  return open_mixed(*known, std::move(read), bytes, layout.size(),
+                    ranges_of(layout, TensorKind::statistic));
 }
 
 std::expected<UpdateFacts, Refusal> inspect_update(const effect::FetchUpdate& update,
@@ -25,7 +28,7 @@ std::expected<UpdateFacts, Refusal> inspect_update(const effect::FetchUpdate& up
     const Reason reason = error.reason == Reason::none ? Reason::corrupt_content : error.reason;
     return std::unexpected(Refusal{reason, error.detail});
   };
-  const auto segments = open_update(blobs, update.content, update.bytes, update.codec, layout.size());
+  const auto segments = open_update(blobs, update.content, update.bytes, update.codec, layout);
   if (!segments) return refuse(segments.error());
   const auto statistics = inspect(**segments, ranges_of(layout, TensorKind::parameter));
   if (!statistics) return refuse(statistics.error());

@@ -15,7 +15,7 @@ namespace rivulet::coordinator {
 /// @param codec its number in messages. @return unsupported, corrupt; else what reading failed with.
 Result<std::unique_ptr<SegmentSource>> open_update(const BlobStore& blobs, const ContentId& content,
                                                    std::uint64_t bytes, std::uint16_t codec,
-                                                   std::size_t entries);
+                                                   const ParameterLayout& layout);
 
 /// Decodes an update's content once, segment by segment, and so checks every entry.
 /// @return why the content is no good: wrong_layout, corrupt_content, bad_scale, not_finite.

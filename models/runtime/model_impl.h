@@ -11,6 +11,7 @@
 
 #include "models/runtime/architectures/network.h"
 #include "models/runtime/model.h"
+#include "protocol/text.h"
 
 namespace rivulet {
 
@@ -61,7 +62,8 @@ class PlainExecution {
   bool before_;
 };
 
-/// The messages of LibTorch go over many lines, and those about TorchScript begin with an empty one.
+/// The messages of LibTorch go over many lines, and those about TorchScript begin with an empty one. They
+/// quote what a file holds, whatever bytes that are.
 inline std::string on_one_line(std::string_view text) {
   constexpr std::size_t length_max = 300;
   std::string line;
@@ -70,7 +72,7 @@ inline std::string on_one_line(std::string_view text) {
     if (!blank) line += c;
     if (blank && !line.empty() && line.back() != ' ') line += ' ';
   }
-  return line.substr(0, length_max);
+  return to_printable(line, length_max);
 }
 
 /// Runs `work` and turns what LibTorch throws into an Error of one line.

@@ -4,6 +4,8 @@
 
 #include <chrono>
 
+#include "models/runtime/release_model.h"
+
 namespace rivulet::node {
 namespace {
 
@@ -17,12 +19,7 @@ Result<std::shared_ptr<const ServedModel>> load_served_model(const Release& rele
                                                              std::span<const float> weights,
                                                              const VersionManifest& manifest,
                                                              const std::string& variant) {
-  auto model = InferenceModel::load({.architecture = release.architecture,
-                                     .layout = release.layout,
-                                     .task = release.task,
-                                     .preprocessing = release.preprocessing,
-                                     .classes = release.classes},
-                                    weights);
+  auto model = InferenceModel::load(inference_spec(release), weights);
   if (!model) return std::unexpected(model.error());
   return std::make_shared<const ServedModel>(ServedModel{
       std::move(*model), manifest.version, manifest.manifest_version, variant, release.known_inputs});

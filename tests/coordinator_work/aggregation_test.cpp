@@ -2,7 +2,7 @@
 
 #include "coordinator/work/publication.h"
 #include "models/package/version.h"
-#include "protocol/codec/codec.h"
+#include "protocol/codec/mixed.h"
 #include "tests/catch.h"
 #include "tests/small_model.h"
 
@@ -54,7 +54,8 @@ struct RoundOfTwo {
 
   void add(unsigned char id, const Floats& delta, double weight, double scale) {
     Rng rng(1);
-    const Bytes wire = encode(Codec::fp32, delta, rng).value();
+    const auto statistics = ranges_of(release.layout, TensorKind::statistic);
+    const Bytes wire = encode_mixed(Codec::fp32, delta, statistics, rng).value();
     SealedEntry entry;
     entry.task.bytes[0] = std::byte{id};
     entry.content = blobs.put(wire);
@@ -96,6 +97,15 @@ TEST_CASE("a candidate is the parent's master after the weighted mean step",
     REQUIRE(built);
     CHECK(round.floats(built->master) == Floats{3, 5, 17});
   }
+}
+
+TEST_CASE("a variance stays at 0 or above, a mean may fall below it", "[coordinator][work][aggregation]") {
+  RoundOfTwo round;
+  round.task.entries.clear();
+  round.add(1, {0, 0, -30}, 1, 1);
+  CHECK(round.floats(round.build()->master) == Floats{1, 2, -20});
+  round.release.layout.tensors.back().name = "bn.running_var";
+  CHECK(round.floats(round.build()->master) == Floats{1, 2, 0});
 }
 
 TEST_CASE("what nodes get is the snapshot, with its hash and its distance from w_0",

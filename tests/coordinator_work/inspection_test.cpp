@@ -22,7 +22,12 @@ const ParameterLayout layout{{{"weight", {2}, TensorKind::parameter},
 const std::string four_entries = "0400000000000000";
 const std::string fp32_head = four_entries + "10000000";
 const std::string int8_head = four_entries + "08000000";
-effect::FetchUpdate update_of(Blobs& blobs, std::uint16_t codec, const std::string& hex) {
+// As mixed.h has it: behind the codec's part follows the statistic as float32, here 100.
+const std::string statistic = "0000c842";
+
+/// @param coded the codec's part.
+effect::FetchUpdate update_of(Blobs& blobs, std::uint16_t codec, const std::string& coded) {
+  const std::string hex = coded + statistic;
   effect::FetchUpdate update;
   update.content = blobs.put_hex(hex);
   update.bytes = hex.size() / 2;
@@ -146,6 +151,23 @@ TEST_CASE("an update that is no delta of this layout is refused, each for its re
   CHECK(facts.error().detail.find(words) != std::string::npos);
 }
 
+TEST_CASE("a statistic that no float32 part brings, or that is not finite, is refused",
+          "[coordinator][work][inspection]") {
+  const std::string zeros = fp32_head + std::string(32, '0');
+  const auto inspect_whole = [](const std::string& hex) {
+    Blobs blobs;
+    effect::FetchUpdate update;
+    update.content = blobs.put_hex(hex);
+    update.bytes = hex.size() / 2;
+    update.codec = fp32;
+    return inspect_update(update, layout, *blobs.store);
+  };
+  CHECK(inspect_whole(zeros + statistic));
+  CHECK(inspect_whole(zeros).error().reason == Reason::corrupt_content);
+  CHECK(inspect_whole(zeros + statistic + statistic).error().reason == Reason::corrupt_content);
+  CHECK(inspect_whole(zeros + "0000807f").error().reason == Reason::not_finite);
+}
+
 TEST_CASE("what a late segment hides is found too", "[coordinator][work][inspection]") {
   // One entry more than a segment holds; that one is in a segment of its own.
   const std::int64_t entries = 65'537;
@@ -176,11 +198,9 @@ TEST_CASE("what a late segment hides is found too", "[coordinator][work][inspect
 TEST_CASE("content that is shorter than it was announced, or gone, is corrupt",
           "[coordinator][work][inspection]") {
   Blobs blobs;
-  effect::FetchUpdate update = update_of(blobs, fp32,
-                                         fp32_head +
-                                             "0000803f"
-                                             "0000803f");
-  update.bytes = 28;  // What four entries take.
+  effect::FetchUpdate update = update_of(blobs, fp32, fp32_head + std::string(32, '0'));
+  update.content = blobs.put_hex(fp32_head + std::string(32, '0') + "0000");  // Half of the statistic.
+  update.bytes = 32;  // What four entries and the statistic take.
   const auto shorter = inspect_update(update, layout, *blobs.store);
   REQUIRE_FALSE(shorter);
   CHECK(shorter.error().reason == Reason::corrupt_content);

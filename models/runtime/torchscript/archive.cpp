@@ -60,7 +60,7 @@ Status check_records(PyTorchStreamReader& reader) {
       if (code.find(method) != std::string_view::npos)
         return fail(Errc::refused, fmt::format("its code ({}) has {}, which runs while the file is loaded: "
                                                "leave that out of the model",
-                                               name, method));
+                                               to_printable(name), method));
     }
   }
   return {};

@@ -13,6 +13,7 @@
 #include "models/runtime/torchscript/archive.h"
 #include "models/runtime/torchscript/operators.h"
 #include "protocol/assert.h"
+#include "protocol/text.h"
 
 namespace rivulet::torchscript {
 namespace {
@@ -88,6 +89,7 @@ class Collector {
 
  private:
   Status add(const at::Tensor& tensor, const std::string& name, Slot slot, bool parameter, bool buffer) {
+    if (!is_printable(name)) return fail(Errc::corrupt, "the name of one of its tensors is no text");
     if (Status status = check_dense(tensor, name); !status) return status;
     if (parameter) {
       if (Status status = check_parameter(tensor, name); !status) return status;

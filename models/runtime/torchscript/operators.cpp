@@ -33,7 +33,7 @@ std::string place_of(const Node& node) {
   const auto place = written ? written->file_line_col() : node.sourceRange().file_line_col();
   if (!place) return "";
   const std::string& path = std::get<0>(*place);
-  return fmt::format(" ({}:{})", path.substr(path.rfind('/') + 1), std::get<1>(*place));
+  return fmt::format(" ({}:{})", to_printable(path.substr(path.rfind('/') + 1)), std::get<1>(*place));
 }
 
 std::unexpected<Error> refuse(const Node& node, std::string_view why) {
