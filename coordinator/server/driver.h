@@ -141,7 +141,8 @@ class Driver {
   void carry_out(effect::EraseContent& effect);
   void carry_out(effect::Reply& effect);
   void carry_out(effect::Notice& effect);
-  const ScoringData* scoring_data(const ReleaseId& release, Split split);
+  /// Null if there is none, or it is damaged. @return storage.
+  Result<const ScoringData*> scoring_data(const ReleaseId& release, Split split);
 
   Parts parts_;
   Hooks hooks_;

@@ -81,15 +81,17 @@ void Driver::carry_out(effect::Aggregate& effect) {
       },
       [this, round = effect.round, attempt = effect.attempt](Result<CandidateBuilt> built) {
         if (built) return handle(event::Aggregated{round, attempt, std::move(*built)});
+        // The core would give up what can be finished after a restart.
+        if (built.error().code == Errc::storage) return broken(built.error());
         const bool full = built.error().code == Errc::storage_full;
         handle(event::AggregationFailed{round, attempt, std::move(built.error())});
         if (full) no_room();
       });
 }
 
-const ScoringData* Driver::scoring_data(const ReleaseId& release, Split split) {
+Result<const ScoringData*> Driver::scoring_data(const ReleaseId& release, Split split) {
   const auto data = parts_.datasets.find(release, split);
-  if (data) return *data;
+  if (data || data.error().code == Errc::storage) return data;
   log_event(LogLevel::error, "dataset_unreadable", {{"detail", data.error().detail}});
   return nullptr;
 }
@@ -97,13 +99,18 @@ const ScoringData* Driver::scoring_data(const ReleaseId& release, Split split) {
 void Driver::carry_out(effect::ScoreCandidate& effect) {
   const Release* release = find_release(effect.release);
   if (release == nullptr) return handle(event::CandidateScored{effect.round, effect.attempt, {}, {}, {}});
-  work<event::CandidateScored>(
-      [this, task = effect, release = *release] {
-        const ScoringData* holdout = scoring_data(task.release, Split::holdout);
-        const ScoringData* test = scoring_data(task.release, Split::test);
-        return score_candidate(task, release, holdout, test, parts_.runner, parts_.blobs);
+  work<Result<event::CandidateScored>>(
+      [this, task = effect, release = *release]() -> Result<event::CandidateScored> {
+        const auto holdout = scoring_data(task.release, Split::holdout);
+        if (!holdout) return std::unexpected(holdout.error());
+        const auto test = scoring_data(task.release, Split::test);
+        if (!test) return std::unexpected(test.error());
+        return score_candidate(task, release, *holdout, *test, parts_.runner, parts_.blobs);
       },
-      [this](event::CandidateScored scored) { handle(std::move(scored)); });
+      [this](Result<event::CandidateScored> scored) {
+        if (!scored) return broken(scored.error());
+        handle(std::move(*scored));
+      });
 }
 
 void Driver::carry_out(effect::SealVersion& effect) {
@@ -113,9 +120,10 @@ void Driver::carry_out(effect::SealVersion& effect) {
         event::PublicationFailed{effect.manifest.manifest_version, {Errc::not_found, "its release is gone"}});
   }
   work<Result<event::VersionSealed>>(
-      [this, task = effect, release = *release] {
-        const ScoringData* test = scoring_data(task.manifest.release, Split::test);
-        auto sealed = seal_version(task, release, test, parts_.key, parts_.runner, parts_.blobs);
+      [this, task = effect, release = *release]() -> Result<event::VersionSealed> {
+        const auto test = scoring_data(task.manifest.release, Split::test);
+        if (!test) return std::unexpected(test.error());
+        auto sealed = seal_version(task, release, *test, parts_.key, parts_.runner, parts_.blobs);
         crash_point("coordinator.version_sealed");
         if (sealed) {
           std::ignore = chunk_lists_.get(parts_.blobs, task.manifest.snapshot);
@@ -127,6 +135,7 @@ void Driver::carry_out(effect::SealVersion& effect) {
       },
       [this, number = effect.manifest.manifest_version](Result<event::VersionSealed> sealed) {
         if (sealed) return handle(std::move(*sealed));
+        if (sealed.error().code == Errc::storage) return broken(sealed.error());
         const bool full = sealed.error().code == Errc::storage_full;
         handle(event::PublicationFailed{number, std::move(sealed.error())});
         if (full) no_room();

@@ -1,5 +1,6 @@
 #include "coordinator/server/torch_runner.h"
 
+#include <limits>
 #include <optional>
 
 #include "models/runtime/evaluation.h"
@@ -42,6 +43,10 @@ class TorchRunner final : public ModelRunner {
     const auto evaluation = release.task == TaskKind::classification
                                 ? evaluate(*model_, inputs, data.labels)
                                 : evaluate_values(*model_, inputs, inputs);
+    if (!evaluation && evaluation.error().code == Errc::corrupt) {
+      // An answer that is no number says enough of a model: that it was scored, and what it is worth.
+      return Metrics{0, std::numeric_limits<double>::quiet_NaN(), data.labels.size()};
+    }
     if (!evaluation) return std::unexpected(evaluation.error());
     return Metrics{evaluation->accuracy(), evaluation->mean_loss(), evaluation->samples};
   }

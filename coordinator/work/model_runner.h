@@ -24,6 +24,7 @@ class ModelRunner {
   /// @param weights [layout.size()] @param inputs [n * input_size] @return [n * outputs]
   virtual Result<std::vector<float>> answers(const Release& release, std::span<const float> weights,
                                              std::span<const float> inputs) = 0;
+  /// @return a loss that is not finite if one of the answers is not.
   virtual Result<Metrics> score(const Release& release, std::span<const float> weights,
                                 const ScoringData& data) = 0;
 };

@@ -122,12 +122,12 @@ Result<VariantInfo> derive_variant(const std::string& recipe, const Release& rel
   return variant;
 }
 
+/// Also a score that is no number: what to make of it is the core's to decide.
 std::optional<Metrics> try_score(const Release& release, const Result<std::vector<float>>& weights,
                                  const ScoringData* data, ModelRunner& runner) {
   if (data == nullptr || data->labels.empty() || !weights) return std::nullopt;
   const auto metrics = runner.score(release, *weights, *data);
-  if (!metrics || !std::isfinite(metrics->loss)) return std::nullopt;
-  return *metrics;
+  return metrics ? std::optional(*metrics) : std::nullopt;
 }
 
 }  // namespace
@@ -182,16 +182,19 @@ Result<CandidateBuilt> build_candidate(const effect::Aggregate& task, const Rele
   return built;
 }
 
-event::CandidateScored score_candidate(const effect::ScoreCandidate& task, const Release& release,
-                                       const ScoringData* holdout, const ScoringData* test,
-                                       ModelRunner& runner, const BlobStore& blobs) {
+Result<event::CandidateScored> score_candidate(const effect::ScoreCandidate& task, const Release& release,
+                                               const ScoringData* holdout, const ScoringData* test,
+                                               ModelRunner& runner, const BlobStore& blobs) {
   const auto parent = read_snapshot(blobs, task.parent_snapshot, task.form, release.layout);
   const auto candidate = read_snapshot(blobs, task.candidate_snapshot, task.form, release.layout);
-  return {.round = task.round,
-          .attempt = task.attempt,
-          .parent_central = try_score(release, parent, holdout, runner),
-          .candidate_central = try_score(release, candidate, holdout, runner),
-          .candidate_test = try_score(release, candidate, test, runner)};
+  for (const auto* weights : {&parent, &candidate}) {
+    if (!*weights && weights->error().code == Errc::storage) return std::unexpected(weights->error());
+  }
+  return event::CandidateScored{.round = task.round,
+                                .attempt = task.attempt,
+                                .parent_central = try_score(release, parent, holdout, runner),
+                                .candidate_central = try_score(release, candidate, holdout, runner),
+                                .candidate_test = try_score(release, candidate, test, runner)};
 }
 
 Result<event::VersionSealed> seal_version(const effect::SealVersion& task, const Release& release,

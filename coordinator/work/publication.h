@@ -19,10 +19,11 @@ Result<CandidateBuilt> build_candidate(const effect::Aggregate& task, const Rele
                                        const SecretKey& key, std::size_t threads, BlobStore& blobs);
 
 /// Parent and candidate on the release's holdout and test split (effect::ScoreCandidate). What is
-/// absent, or cannot be scored, is absent from the answer.
-event::CandidateScored score_candidate(const effect::ScoreCandidate& task, const Release& release,
-                                       const ScoringData* holdout, const ScoringData* test,
-                                       ModelRunner& runner, const BlobStore& blobs);
+/// absent, or cannot be scored, is absent from the answer; a loss that is not finite is in it.
+/// @return storage if the disk failed.
+Result<event::CandidateScored> score_candidate(const effect::ScoreCandidate& task, const Release& release,
+                                               const ScoringData* holdout, const ScoringData* test,
+                                               ModelRunner& runner, const BlobStore& blobs);
 
 /// Derives the variants that the release's recipes name, stores them, and signs the whole manifest
 /// (effect::SealVersion). @param test scores variants and a release's first version; may be null.

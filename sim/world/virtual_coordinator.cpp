@@ -307,6 +307,8 @@ void VirtualCoordinator::carry_out(effect::Aggregate& effect) {
     if (faults_.crash_at("coordinator after aggregation")) return crash_soon();
     if (built) {
       handle(event::Aggregated{task.round, task.attempt, std::move(*built)});
+    } else if (built.error().code == Errc::storage) {
+      crash_soon();  // As the daemon does.
     } else {
       handle(event::AggregationFailed{task.round, task.attempt, built.error()});
     }
@@ -316,7 +318,10 @@ void VirtualCoordinator::carry_out(effect::Aggregate& effect) {
 void VirtualCoordinator::carry_out(effect::ScoreCandidate& effect) {
   work(1s, [this, task = effect] {
     const auto& release = state_->registry.releases.at(task.release).release;
-    handle(coordinator::score_candidate(task, release, parts_.holdout, parts_.test, parts_.runner, *blobs_));
+    auto scored =
+        coordinator::score_candidate(task, release, parts_.holdout, parts_.test, parts_.runner, *blobs_);
+    if (!scored) return crash_soon();
+    handle(std::move(*scored));
   });
 }
 
@@ -330,6 +335,8 @@ void VirtualCoordinator::carry_out(effect::SealVersion& effect) {
     if (faults_.crash_at("coordinator after sealing a version")) return crash_soon();
     if (sealed) {
       handle(std::move(*sealed));
+    } else if (sealed.error().code == Errc::storage) {
+      crash_soon();
     } else {
       handle(event::PublicationFailed{task.manifest.manifest_version, sealed.error()});
     }

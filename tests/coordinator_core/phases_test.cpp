@@ -1,3 +1,4 @@
+#include <cmath>
 #include <set>
 
 #include "tests/catch.h"
@@ -304,6 +305,30 @@ TEST_CASE("the central holdout is scored once and gates by the mode", "[coordina
       event::CandidateScored{1, 0, Metrics{0.895, 1, 100}, Metrics{accuracy, 1, 100}, Metrics{0.5, 2, 300}});
   REQUIRE(all_of<effect::SealVersion>(after).size() == (accuracy > 0.88 ? 1 : 0));
   REQUIRE(bench.state.round.summary.metrics == Metrics{0.5, 2, 300});
+}
+
+TEST_CASE("a loss that is not finite refuses the candidate, and three of them stop the schedule",
+          "[coordinator][gate]") {
+  Config config = test_config();
+  config.validation.mode = ValidationMode::central;
+  Bench bench(config);
+  bench.import(test_release(), true, false);
+  for (unsigned n = 1; n <= 2; ++n) bench.enrol(n);
+  for (unsigned n = 1; n <= 2; ++n) bench.connect(n);
+  bench.start(5);
+  for (RoundNumber round = 1; round <= 3; ++round) {
+    const TaskId task = bench.task_of(1);
+    bench.up_to_gating();
+    bench.give(event::CandidateScored{round, 0, Metrics{0.9, 1, 100}, Metrics{0.9, NAN, 100}, {}});
+    REQUIRE(bench.state.rounds.back().state == "refused");
+    REQUIRE(bench.verdict_of(task)->reason == Reason::candidate_refused);
+    bench.pass(1s);
+  }
+  REQUIRE(bench.state.schedule.refusals == 3);
+  REQUIRE_FALSE(bench.state.schedule.stopped.empty());
+  REQUIRE(bench.state.registry.head == 1);
+  bench.restart();
+  REQUIRE(std::isnan(bench.state.rounds.back().metrics->loss));
 }
 
 TEST_CASE("a task that is offered one content after the other is listened to four times",

@@ -1,5 +1,6 @@
 #include <cmath>
 
+#include "coordinator/core/gate.h"
 #include "coordinator/work/publication.h"
 #include "sim/world/toy_model.h"
 #include "tests/catch.h"
@@ -22,6 +23,14 @@ const Floats leaning = {0, 0, 0, 0, 0, static_cast<float>(std::log(3.0))};  // 1
 /// Samples whose inputs change nothing in the models above.
 ScoringData labelled(std::vector<std::int64_t> labels) {
   return {Floats(labels.size() * 2), std::move(labels)};
+}
+
+/// The disk changes the lowest bit of the last float: a number as good as before, but another one.
+void damage(Blobs& blobs, const ContentId& content) {
+  Bytes bytes = blobs.store->read_all(content).value();
+  bytes[bytes.size() - 4] ^= std::byte{1};
+  REQUIRE(blobs.store->erase(content));
+  REQUIRE(blobs.store->put(content, bytes));
 }
 
 /// A library that fails, or that answers what is no score.
@@ -75,47 +84,84 @@ TEST_CASE("parent and candidate are scored on the holdout, the candidate alone o
   const ScoringData holdout = labelled({0, 1, 1, 1}), test = labelled({0, 0});
   const auto scored =
       score_candidate(scoring.task, scoring.release, &holdout, &test, scoring.runner, *scoring.blobs.store);
-  CHECK(scored.round == 9);
-  CHECK(scored.attempt == 2);
-  REQUIRE(scored.parent_central);
-  CHECK(scored.parent_central->accuracy == 0.25);  // Of two equal probabilities the first class is taken.
-  CHECK(scored.parent_central->loss == Approx(std::log(2.0)));
-  CHECK(scored.parent_central->samples == 4);
-  REQUIRE(scored.candidate_central);
-  CHECK(scored.candidate_central->accuracy == 0.75);
-  CHECK(scored.candidate_central->loss == Approx((std::log(4.0) + 3 * std::log(4.0 / 3.0)) / 4));
-  REQUIRE(scored.candidate_test);
-  CHECK(scored.candidate_test->accuracy == 0);
-  CHECK(scored.candidate_test->loss == Approx(std::log(4.0)));
-  CHECK(scored.candidate_test->samples == 2);
+  REQUIRE(scored);
+  CHECK(scored->round == 9);
+  CHECK(scored->attempt == 2);
+  REQUIRE(scored->parent_central);
+  CHECK(scored->parent_central->accuracy == 0.25);  // Of two equal probabilities the first class is taken.
+  CHECK(scored->parent_central->loss == Approx(std::log(2.0)));
+  CHECK(scored->parent_central->samples == 4);
+  REQUIRE(scored->candidate_central);
+  CHECK(scored->candidate_central->accuracy == 0.75);
+  CHECK(scored->candidate_central->loss == Approx((std::log(4.0) + 3 * std::log(4.0 / 3.0)) / 4));
+  REQUIRE(scored->candidate_test);
+  CHECK(scored->candidate_test->accuracy == 0);
+  CHECK(scored->candidate_test->loss == Approx(std::log(4.0)));
+  CHECK(scored->candidate_test->samples == 2);
 }
 
-TEST_CASE("what has no samples, no snapshot or no finite loss has no score", "[coordinator][work][scoring]") {
+TEST_CASE("what has no samples, no snapshot or no answers has no score", "[coordinator][work][scoring]") {
   Scoring scoring;
   const ScoringData holdout = labelled({0, 1}), empty;
   const auto score = [&](const ScoringData* central, const ScoringData* test, ModelRunner& runner) {
-    return score_candidate(scoring.task, scoring.release, central, test, runner, *scoring.blobs.store);
+    return score_candidate(scoring.task, scoring.release, central, test, runner, *scoring.blobs.store)
+        .value();
   };
   const auto unscored = score(nullptr, &empty, scoring.runner);
   CHECK_FALSE(unscored.parent_central);
   CHECK_FALSE(unscored.candidate_central);
   CHECK_FALSE(unscored.candidate_test);
 
-  for (const Result<Metrics>& answer :
-       {Result<Metrics>(std::unexpected(Error{Errc::internal, "no memory"})),
-        Result<Metrics>(Metrics{0.5, NAN, 2}), Result<Metrics>(Metrics{0.5, INFINITY, 2})}) {
-    FailingRunner runner(answer);
-    const auto failed = score(&holdout, &holdout, runner);
-    CHECK_FALSE(failed.parent_central);
-    CHECK_FALSE(failed.candidate_central);
-    CHECK_FALSE(failed.candidate_test);
-  }
+  FailingRunner runner(std::unexpected(Error{Errc::internal, "no memory"}));
+  const auto failed = score(&holdout, &holdout, runner);
+  CHECK_FALSE(failed.parent_central);
+  CHECK_FALSE(failed.candidate_central);
+  CHECK_FALSE(failed.candidate_test);
 
   REQUIRE(scoring.blobs.store->erase(scoring.task.candidate_snapshot));
   const auto half = score(&holdout, &holdout, scoring.runner);
   CHECK(half.parent_central);
   CHECK_FALSE(half.candidate_central);
   CHECK_FALSE(half.candidate_test);
+}
+
+TEST_CASE("a loss that is not finite is a score, and one that the gate refuses",
+          "[coordinator][work][scoring]") {
+  Scoring scoring;
+  const ScoringData holdout = labelled({0, 1});
+  ValidationConfig config;
+  config.mode = ValidationMode::central;
+  for (const double loss : {static_cast<double>(NAN), static_cast<double>(INFINITY)}) {
+    FailingRunner runner(Metrics{0.5, loss, 2});
+    const auto scored =
+        score_candidate(scoring.task, scoring.release, &holdout, nullptr, runner, *scoring.blobs.store);
+    REQUIRE(scored);
+    REQUIRE(scored->candidate_central);
+    CHECK_FALSE(std::isfinite(scored->candidate_central->loss));
+    const GateEvidence evidence{
+        {}, true, scored->parent_central, scored->candidate_central, scored->candidate_test};
+    CHECK(decide(evidence, config).outcome == GateOutcome::refuse);
+  }
+}
+
+TEST_CASE("snapshots that the disk has changed are not scored, and a disk that fails is told of",
+          "[coordinator][work][scoring]") {
+  Scoring scoring;
+  const ScoringData holdout = labelled({0, 1});
+  const auto score = [&] {
+    return score_candidate(scoring.task, scoring.release, &holdout, &holdout, scoring.runner,
+                           *scoring.blobs.store);
+  };
+  damage(scoring.blobs, scoring.task.candidate_snapshot);
+  const auto scored = score();
+  REQUIRE(scored);
+  CHECK(scored->parent_central);
+  CHECK_FALSE(scored->candidate_central);
+  CHECK_FALSE(scored->candidate_test);
+  Rng rng(1);
+  scoring.blobs.disk.crash(rng);
+  REQUIRE_FALSE(score());
+  CHECK(score().error().code == Errc::storage);
 }
 
 TEST_CASE("a version is sealed with every variant that its release names",
@@ -175,6 +221,13 @@ TEST_CASE("a version that cannot be derived or does not fit in a frame is not se
     REQUIRE_FALSE(sealed);
     CHECK(sealed.error().code == Errc::not_found);
     CHECK(sealed.error().detail.starts_with("the version's snapshot: "));
+  }
+  SECTION("the disk has changed its snapshot") {
+    damage(sealing.blobs, sealing.task.manifest.snapshot);
+    const auto sealed = sealing.seal();
+    REQUIRE_FALSE(sealed);
+    CHECK(sealed.error().code == Errc::corrupt);
+    CHECK(sealed.error().detail.find(sealing.task.manifest.snapshot.hex()) != std::string::npos);
   }
   SECTION("its snapshot is another model's") {
     sealing.task.manifest.snapshot = sealing.blobs.put_floats({1, 2});

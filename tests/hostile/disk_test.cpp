@@ -132,3 +132,46 @@ TEST_CASE("a disk that fails ends the coordinator, and what it had promised is t
   const std::vector<float> after = world.weights(2);
   for (std::size_t i = 0; i < after.size(); ++i) CHECK(after[i] == Approx(before[i] + 0.3125));
 }
+
+TEST_CASE("wherever the disk breaks behind an update, the round is finished after a restart",
+          "[hostile][disk]") {
+  for (std::uint64_t writes = 0;; ++writes) {
+    CAPTURE(writes);
+    REQUIRE(writes < 200);
+    const Mended mended;
+    HostileWorld world(two_nodes());
+    world.import();
+    const auto first = world.member();
+    const auto second = world.member();
+    const auto tasks = world.round({first.get(), second.get()});
+    first->offer(tasks[0], std::vector<float>(9, 0.5F), 10);
+    CHECK(first->await<message::Receipt>().outcome == message::ReceiptOutcome::accepted);
+    const std::vector<float> before = world.weights(1);
+    disk().fail_after(writes);
+    second->offer(tasks[1], std::vector<float>(9, 0.25F), 30);
+    run_until(world.io, [&] { return first->ended || first->last<message::Verdicts>() != nullptr; });
+    if (const auto* verdicts = first->last<message::Verdicts>()) {
+      CHECK(verdicts->entries.at(0).outcome == message::VerdictOutcome::aggregated);
+      CHECK(writes > 5);  // The update, the candidate, the version, and what is recorded of them.
+      return;
+    }
+    first->await_end();
+    second->await_end();
+    const Status status = world.stop();
+    REQUIRE_FALSE(status.has_value());
+    CHECK(status.error().code == Errc::storage);
+
+    disk().crash();
+    disk().restart();
+    world.start();
+    world.session(*first);
+    world.session(*second);
+    second->offer(tasks[1], std::vector<float>(9, 0.25F), 30);
+    CHECK(second->await<message::Receipt>().outcome == message::ReceiptOutcome::accepted);
+    const json ended = world.ended_round();
+    CHECK(ended.at("state") == "published");
+    CHECK(ended.at("accepted") == 2);
+    const std::vector<float> after = world.weights(2);
+    for (std::size_t i = 0; i < after.size(); ++i) CHECK(after[i] == Approx(before[i] + 0.3125));
+  }
+}
