@@ -12,6 +12,7 @@
 #include "node/daemon/join.h"
 #include "node/daemon/run.h"
 #include "node/daemon/status.h"
+#include "node/work/tasks.h"
 
 /// rivulet-node: the daemon of an edge device, and its commands.
 namespace rivulet::node {
@@ -71,6 +72,7 @@ int finish_output() {
 struct SampleTarget {
   std::optional<ApiClient> client;
   std::unique_ptr<NodeFolder> folder;
+  UtcTime signed_time{};
 
   Status open(const std::string& path) {
     auto found = ApiClient::find(path);
@@ -80,12 +82,18 @@ struct SampleTarget {
     auto opened = open_node_folder(path);
     if (!opened) return std::unexpected(opened.error());
     folder = std::move(*opened);
-    return {};
+    const auto state = recover_agent(*folder);
+    if (!state) return std::unexpected(state.error());
+    signed_time = state->trust.signed_time;
+    if (!state->serving.active) return {};
+    // A model that cannot be read is the daemon's trouble; samples come in all the same.
+    const auto release = load_release(*folder->blobs, state->serving.active->manifest.release_content);
+    return release ? folder->samples->set_fit(fit_of(*release)) : Status();
   }
 
   Result<AddOutcome> add(std::span<const NewSample> samples) {
     if (client) return client->add_samples(samples);
-    return folder->samples->add(samples, system_now().utc);
+    return folder->samples->add(samples, std::max(system_now().utc, signed_time));
   }
   Status finish() { return folder ? folder->samples->sync() : Status(); }
 };
@@ -93,6 +101,9 @@ struct SampleTarget {
 int ingest(const Arguments& arguments) {
   const auto options = arguments.ingest_options();
   if (!options) return complain(options.error());
+  for (const std::string& file : arguments.files) {
+    if (const auto there = check_input(file); !there) return complain(there.error());
+  }
   SampleTarget target;
   if (const auto status = target.open(arguments.folder); !status) return complain(status.error());
   IngestReport report;
@@ -102,8 +113,9 @@ int ingest(const Arguments& arguments) {
     if (status = ingest_file(file, *options, sink, report); !status) break;
   }
   if (const auto finished = target.finish(); status && !finished) status = finished;
-  const std::string text = arguments.json ? to_json(report) + "\n" : to_text(report);
-  std::fputs(text.c_str(), stdout);
+  const bool nothing_read = report.stored + report.duplicate + report.refused == 0;
+  if (status || !nothing_read)
+    std::fputs((arguments.json ? to_json(report) + "\n" : to_text(report)).c_str(), stdout);
   if (!status) return complain(status.error());
   const bool all_refused = report.refused > 0 && report.stored + report.duplicate == 0;
   return all_refused

@@ -4,11 +4,11 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "node/daemon/answer_json.h"
 #include "node/daemon/folder.h"
 #include "protocol/endpoint.h"
-#include "storage/file.h"
 
 namespace rivulet::node {
 
@@ -54,21 +54,28 @@ ApiClient& ApiClient::operator=(ApiClient&&) noexcept = default;
 
 Result<std::optional<ApiClient>> ApiClient::find(const std::filesystem::path& folder) {
   const FolderPaths paths(folder);
-  std::error_code ignored;  // Who opens the folder is told why it cannot be.
-  if (!std::filesystem::exists(paths.config_file, ignored)) return std::optional<ApiClient>();
-  // A run.json that a killed daemon left says nothing: the lock tells.
-  const auto lock = lock_folder(folder);
-  if (lock) return std::optional<ApiClient>();
-  if (lock.error().code != Errc::conflict) return std::unexpected(lock.error());
-  const auto run = read_file(paths.run_file, 4096);
-  if (!run) return std::unexpected(lock.error());
-  const Json json = Json::parse(text_of(*run), nullptr, false);
-  const bool sound = json.is_object() && json.contains("api") && json["api"].is_string();
-  if (!sound)
-    return fail(Errc::corrupt, paths.run_file.string() + " is no JSON with \"api\": start the daemon again");
-  auto token = read_token(paths);
-  if (!token) return std::unexpected(token.error());
-  return std::optional<ApiClient>(ApiClient(json["api"].get<std::string>(), std::move(*token)));
+  const auto joined = has_joined(paths);
+  if (!joined) return std::unexpected(joined.error());
+  if (!*joined) return std::optional<ApiClient>();  // Who opens the folder is told so.
+  const auto patience_end = std::chrono::steady_clock::now() + folder_patience;
+  while (true) {
+    const auto holder = folder_holder(folder);
+    if (!holder) return std::unexpected(holder.error());
+    if (!*holder) return std::optional<ApiClient>();
+    const auto address = api_of_holder(paths, **holder);
+    if (!address) return std::unexpected(address.error());
+    if (*address) {
+      auto token = read_token(paths);
+      if (!token) return std::unexpected(token.error());
+      return std::optional<ApiClient>(ApiClient(**address, std::move(*token)));
+    }
+    // A daemon that starts, or a command that is done soon.
+    if (std::chrono::steady_clock::now() > patience_end) {
+      return fail(Errc::conflict,
+                  folder.string() + " is in use by another process that has no API: stop it first");
+    }
+    std::this_thread::sleep_for(folder_poll);
+  }
 }
 
 Result<AddOutcome> ApiClient::add_samples(std::span<const NewSample> samples) {

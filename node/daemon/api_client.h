@@ -15,8 +15,8 @@ namespace rivulet::node {
 /// The daemon of a folder, reached through its API. Not thread-safe.
 class ApiClient {
  public:
-  /// @return nothing if no process holds the folder, or it has not joined; conflict if one does that has no
-  /// API (yet).
+  /// @return nothing if no process holds the folder, or it has not joined; conflict if one does for
+  /// folder_patience that has no API. The token goes to the process alone that holds the folder.
   static Result<std::optional<ApiClient>> find(const std::filesystem::path& folder);
 
   ApiClient(const std::string& address, std::string token);

@@ -1,8 +1,14 @@
 #include "node/daemon/folder.h"
 
+#include <spdlog/fmt/fmt.h>
 #include <sys/stat.h>
 
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "link/disk.h"
 #include "node/core/records.h"
+#include "node/daemon/ballast.h"
 #include "storage/file_blob_store.h"
 #include "storage/rocksdb_store.h"
 
@@ -14,6 +20,7 @@ FolderPaths::FolderPaths(std::filesystem::path where)
       key_file(folder / "node.key"),
       token_file(folder / "api.token"),
       run_file(folder / "run.json"),
+      ballast_file(folder / "ballast"),
       store(folder / "store"),
       blobs(folder / "blobs") {}
 
@@ -23,10 +30,60 @@ std::vector<std::string> store_families() {
   return all;
 }
 
-Result<std::unique_ptr<NodeFolder>> open_node_folder(const std::filesystem::path& folder) {
+Result<bool> has_joined(const FolderPaths& paths) {
+  std::error_code error;
+  const auto type = std::filesystem::status(paths.config_file, error).type();
+  if (type != std::filesystem::file_type::none) return type != std::filesystem::file_type::not_found;
+  return fail(Errc::permission,
+              fmt::format("{} cannot be looked at: {}", paths.config_file.string(), error.message()));
+}
+
+Result<std::optional<std::string>> api_of_holder(const FolderPaths& paths, const FolderHolder& holder) {
+  const auto run = read_file(paths.run_file, 4096);
+  if (!run && run.error().code == Errc::not_found) return std::optional<std::string>();
+  if (!run) return std::unexpected(run.error());
+  const nlohmann::json json = nlohmann::json::parse(text_of(*run), nullptr, false);
+  const bool sound = json.is_object() && json.contains("api") && json["api"].is_string() &&
+                     json.contains("pid") && json["pid"].is_number_integer();
+  if (!sound) {
+    return fail(Errc::corrupt,
+                paths.run_file.string() + " is no JSON with \"pid\" and \"api\": start the daemon again");
+  }
+  if (json["pid"].get<std::int64_t>() != holder.process) return std::optional<std::string>();
+  return json["api"].get<std::string>();
+}
+
+namespace {
+
+/// A command is soon done with the folder; a daemon is not.
+Result<FolderLock> lock_patiently(const FolderPaths& paths) {
+  const auto patience_end = std::chrono::steady_clock::now() + folder_patience;
+  while (true) {
+    auto lock = lock_folder(paths.folder);
+    if (lock || lock.error().code != Errc::conflict) return lock;
+    if (std::chrono::steady_clock::now() > patience_end) return lock;
+    const auto holder = folder_holder(paths.folder);
+    if (holder && *holder) {
+      const auto api = api_of_holder(paths, **holder);
+      if (api && *api) return lock;
+    }
+    std::this_thread::sleep_for(folder_poll);
+  }
+}
+
+Result<std::unique_ptr<Store>> open_store(const FolderPaths& paths) {
+  if (const auto status = check_room_to_open(paths.store); !status) return std::unexpected(status.error());
+  return open_rocksdb_store(paths.store, store_families());
+}
+
+}  // namespace
+
+Result<std::unique_ptr<NodeFolder>> open_node_folder(const std::filesystem::path& folder,
+                                                     OnFullDisk on_full_disk) {
   FolderPaths paths(folder);
-  std::error_code ignored;  // What cannot be examined cannot be read either, which tells why.
-  if (!std::filesystem::exists(paths.config_file, ignored)) {
+  const auto joined = has_joined(paths);
+  if (!joined) return std::unexpected(joined.error());
+  if (!*joined) {
     return fail(Errc::invalid, folder.string() +
                                    " is not a node's folder (it has no node.toml): 'rivulet-node join "
                                    "TOKEN --dir " +
@@ -34,15 +91,20 @@ Result<std::unique_ptr<NodeFolder>> open_node_folder(const std::filesystem::path
   }
   auto config = load_node_config(paths.config_file);
   if (!config) return std::unexpected(config.error());
-  auto lock = lock_folder(folder);
+  auto lock = lock_patiently(paths);
   if (!lock) return std::unexpected(lock.error());
+  std::error_code ignored;  // What a daemon left that was killed: nobody believes it.
+  std::filesystem::remove(paths.run_file, ignored);
   auto key = SecretKey::load(paths.key_file);
   if (!key) return std::unexpected(key.error());
   for (const auto& sub : {paths.store, paths.blobs}) {
     if (const auto made = make_folder(sub); !made) return std::unexpected(made.error());
   }
-  auto store = open_rocksdb_store(paths.store, store_families());
-  if (!store) return std::unexpected(store.error());
+  auto store = open_store(paths);
+  const bool full = !store && store.error().code == Errc::storage_full;
+  const bool ballast_used = full && on_full_disk == OnFullDisk::use_ballast && drop_ballast(paths);
+  if (ballast_used) store = open_store(paths);
+  if (!store) return std::unexpected(told_to_mend(store.error()));
   auto blobs = open_file_blob_store(paths.blobs, {.bytes_max = config->models_bytes_max});
   if (!blobs) return std::unexpected(blobs.error());
   auto serial = std::make_unique<SerialStore>(std::move(*store));
@@ -50,9 +112,10 @@ Result<std::unique_ptr<NodeFolder>> open_node_folder(const std::filesystem::path
                                              .age_max = config->buffer_age_max,
                                              .holdout_fraction = config->holdout_fraction});
   if (!samples) return std::unexpected(samples.error());
+  if (on_full_disk == OnFullDisk::use_ballast) keep_ballast(paths);
   return std::unique_ptr<NodeFolder>(new NodeFolder{std::move(paths), std::move(*config), std::move(*key),
                                                     std::move(*lock), std::move(serial), std::move(*blobs),
-                                                    std::move(*samples)});
+                                                    std::move(*samples), ballast_used});
 }
 
 Result<State> recover_agent(const NodeFolder& folder) {
@@ -72,7 +135,13 @@ Result<State> recover_agent(const NodeFolder& folder) {
   config.root = folder.config.root;
   config.software = software_name;
   config.variant = folder.config.variant;
-  return recover(config, load_le<std::uint64_t>(random_bytes(sizeof(std::uint64_t))), records);
+  config.model_bytes_max = folder.config.weights_bytes_max;
+  auto state = recover(config, load_le<std::uint64_t>(random_bytes(sizeof(std::uint64_t))), records);
+  // What the disk has lost since is fetched again.
+  if (state) {
+    std::erase_if(state->transfers.present, [&](const ContentId& id) { return !folder.blobs->contains(id); });
+  }
+  return state;
 }
 
 Result<std::string> read_token(const FolderPaths& paths) {

@@ -27,7 +27,7 @@ struct LocalModel {
 
   Status load(const std::filesystem::path& path) {
     use_one_thread();
-    auto opened = open_node_folder(path);
+    auto opened = open_node_folder(path, OnFullDisk::use_ballast);
     if (!opened) return std::unexpected(opened.error());
     folder = std::move(*opened);
     const auto state = recover_agent(*folder);
@@ -92,6 +92,7 @@ class LineWriter {
 
 Status infer_file(const std::filesystem::path& folder, const std::filesystem::path& file,
                   const IngestOptions& options, const LineSink& sink) {
+  if (const auto there = check_input(file); !there) return there;
   const auto format = options.format ? Result<SampleFormat>(*options.format) : format_of(file);
   if (!format) return std::unexpected(format.error());
   const auto reader = open_samples(file, *format, {.label = options.label, .group = {}, .ignore = {}});

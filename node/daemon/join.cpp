@@ -1,11 +1,15 @@
 #include "node/daemon/join.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <asio/io_context.hpp>
 #include <asio/steady_timer.hpp>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "link/connection.h"
+#include "link/disk.h"
 #include "link/system_clock.h"
 #include "node/core/enrolment.h"
 #include "node/core/records.h"
@@ -127,13 +131,36 @@ Status write_folder(const FolderPaths& paths, const JoinToken& token, const Endp
   return write_file_durably(paths.config_file, bytes_of(to_toml(config)), 0600);
 }
 
+/// Other programs' files, or a user's, must not come to lie beside a node's.
+Status check_unused(const FolderPaths& paths) {
+  namespace fs = std::filesystem;
+  // What a join leaves that was interrupted; files get their names when they are whole.
+  const std::set<fs::path> ours{"LOCK",      "node.key",      paths.store.filename(), "node.key.new",
+                                "api.token", "api.token.new", "node.toml.new"};
+  const std::set<fs::path> ours_in_store{"LOCK", "FORMAT", "FORMAT.new", "rocksdb"};
+  for (const auto& [folder, names] : {std::pair(paths.folder, ours), std::pair(paths.store, ours_in_store)}) {
+    std::error_code error;
+    if (!fs::exists(folder, error)) continue;
+    for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
+      if (names.contains(at->path().filename())) continue;
+      return fail(Errc::invalid, fmt::format("{} holds something else than a join that was interrupted ({}): "
+                                             "nothing was changed; name a new or an empty folder",
+                                             folder.string(), at->path().filename().string()));
+    }
+    if (error)
+      return fail(Errc::invalid, fmt::format("{} cannot be used: {}", folder.string(), error.message()));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<Joined> join_fleet(std::string_view text, const std::filesystem::path& folder,
                           std::chrono::milliseconds patience) {
   const FolderPaths paths(folder);
-  std::error_code ignored;  // What cannot be examined cannot be written either, which tells why.
-  if (std::filesystem::exists(paths.config_file, ignored)) {
+  const auto joined = has_joined(paths);
+  if (!joined) return std::unexpected(joined.error());
+  if (*joined) {
     return fail(Errc::invalid, folder.string() +
                                    " has joined a fleet already (it has a node.toml): nothing was changed; "
                                    "name another folder");
@@ -145,6 +172,8 @@ Result<Joined> join_fleet(std::string_view text, const std::filesystem::path& fo
   if (token->address.find_first_of("\"\\\n") != std::string::npos) {
     return fail(Errc::invalid, "the token's address holds characters that no address has");
   }
+  if (const auto status = check_unused(paths); !status) return std::unexpected(status.error());
+  if (const auto status = check_room_to_open(paths.store); !status) return std::unexpected(status.error());
   if (const auto made = make_folder(folder); !made) return std::unexpected(made.error());
   const auto lock = lock_folder(folder);
   if (!lock) return std::unexpected(lock.error());

@@ -74,8 +74,12 @@ Status run_daemon(const std::filesystem::path& path) {
   if (const auto blas = check_blas(); !blas)
     log_event(LogLevel::warning, "slow_blas", {{"detail", blas.error().detail}});
 
-  const auto folder = open_node_folder(path);
+  const auto folder = open_node_folder(path, OnFullDisk::use_ballast);
   if (!folder) return std::unexpected(folder.error());
+  if ((*folder)->ballast_used) {
+    log_event(LogLevel::warning, "ballast_used",
+              {{"detail", "the disk is full, and this start took the room that was kept for it: make room"}});
+  }
   auto token = read_token((*folder)->paths);
   if (!token) return std::unexpected(token.error());
   auto state = recover_agent(**folder);
@@ -96,7 +100,10 @@ Status run_daemon(const std::filesystem::path& path) {
       {.listen = config.api, .threads = config.api_threads, .payload_bytes_max = config.payload_bytes_max});
   if (!api) return std::unexpected(api.error());
   const auto run_file = RunFile::write((*folder)->paths, (*api)->address());
-  if (!run_file) return std::unexpected(run_file.error());
+  if (!run_file) {
+    // It answers all the same: by its port, if node.toml names one.
+    log_event(LogLevel::warning, "no_run_file", {{"detail", run_file.error().detail}});
+  }
   log_event(LogLevel::info, "started",
             {{"node", (*folder)->key.public_key().hex()},
              {"coordinator", to_string(config.coordinator)},

@@ -29,7 +29,7 @@ Result<std::string> node_status(const std::filesystem::path& path) {
   auto client = ApiClient::find(path);
   if (!client) return std::unexpected(client.error());
   if (*client) return (*client)->status();
-  const auto folder = open_node_folder(path);
+  const auto folder = open_node_folder(path, OnFullDisk::use_ballast);
   if (!folder) return std::unexpected(folder.error());
   const auto state = recover_agent(**folder);
   if (!state) return std::unexpected(state.error());
