@@ -69,6 +69,7 @@ void AgentDriver::Impl::handle(Event event) {
   commits.push(std::move(transition.writes), std::move(transition.effects));
   pump();
   metrics.link_up(std::holds_alternative<Online>(state.link.phase));
+  if (state.trust.document) metrics.trust_expires(state.trust.document->expires);
   wake_at_deadline();
 }
 
@@ -243,6 +244,7 @@ void AgentDriver::Impl::carry_out(effect::SealReport& effect) {
 
 void AgentDriver::Impl::carry_out(effect::Notice& effect) {
   log_event(level_of(effect.level), effect.event, effect.fields);
+  metrics.noticed(effect);
 }
 
 AgentDriver::AgentDriver(NodeFolder& folder, State state, Inference& inference, Metrics& metrics)

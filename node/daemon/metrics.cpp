@@ -70,6 +70,11 @@ struct Metrics::Impl {
   prometheus::Family<prometheus::Counter>& evaluations =
       counters(registry, "rivulet_node_evaluations_total", "Evaluations of candidates by how they ended.");
 
+  prometheus::Family<prometheus::Counter>& refusals =
+      counters(registry, "rivulet_node_refusals_total",
+               "What the node refused, gave up or could not use, by the log's event and its reason.");
+  prometheus::Gauge& trust = gauge(registry, "rivulet_node_trust_expires_timestamp_seconds",
+                                   "When the trust document expires: renew it before.");
   prometheus::Gauge& link = gauge(registry, "rivulet_node_link_up", "1 while the coordinator is connected.");
   prometheus::Counter& sent =
       counter(registry, "rivulet_node_sent_bytes_total", "Content bytes that were sent.");
@@ -122,6 +127,22 @@ void Metrics::evaluated(std::string_view outcome) {
 }
 
 void Metrics::link_up(bool up) { impl_->link.Set(up ? 1 : 0); }
+
+void Metrics::noticed(const effect::Notice& notice) {
+  if (notice.level == effect::Notice::Level::info) return;
+  std::string reason = "none";
+  // Some errors have a code and no reason. Both are of a fixed set of words.
+  for (const char* key : {"error", "reason"}) {
+    for (const auto& [name, value] : notice.fields) {
+      if (name == key) reason = value;
+    }
+  }
+  impl_->refusals.Add({{"event", notice.event}, {"reason", reason}}).Increment();
+}
+
+void Metrics::trust_expires(UtcTime time) {
+  impl_->trust.Set(std::chrono::duration<double>(time.time_since_epoch()).count());
+}
 
 void Metrics::transferred(std::uint64_t sent_bytes, std::uint64_t received_bytes) {
   impl_->sent.Increment(static_cast<double>(sent_bytes));

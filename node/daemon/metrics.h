@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "node/core/effects.h"
 #include "node/daemon/sample_store.h"
 #include "protocol/ids.h"
 
@@ -30,6 +31,9 @@ class Metrics {
   void trained(std::string_view outcome, double seconds);
   void evaluated(std::string_view outcome);
   void link_up(bool up);
+  /// Counts what the agent warns of, by event and reason: what it refused, what failed, what it gave up.
+  void noticed(const effect::Notice& notice);
+  void trust_expires(UtcTime time);
   void transferred(std::uint64_t sent_bytes, std::uint64_t received_bytes);
 
   /// Prometheus's text form.

@@ -5,6 +5,7 @@
 #include "node/core/agent.h"
 #include "node/core/enrolment.h"
 #include "node/core/records.h"
+#include "node/daemon/metrics.h"
 #include "storage/memory_disk.h"
 #include "tests/node_core/fleet.h"
 #include "tests/transport/fixture.h"
@@ -107,7 +108,10 @@ class NodeLink final : public ConnectionUser {
       if (auto* send = std::get_if<node::effect::Send>(&effect)) connection_->send(std::move(send->message));
       if (auto* close = std::get_if<node::effect::Disconnect>(&effect))
         connection_->close(close->reason, close->detail);
-      if (auto* notice = std::get_if<node::effect::Notice>(&effect)) notices.push_back(*notice);
+      if (auto* notice = std::get_if<node::effect::Notice>(&effect)) {
+        notices.push_back(*notice);
+        metrics.noticed(*notice);
+      }
       if (std::holds_alternative<node::effect::Fetch>(effect)) ++fetches;
     }
   }
@@ -121,6 +125,16 @@ class NodeLink final : public ConnectionUser {
     return false;
   }
 
+  /// How often this was counted, in the text that Prometheus reads.
+  [[nodiscard]] double counted(const std::string& event, const std::string& reason) const {
+    const std::string line =
+        "rivulet_node_refusals_total{event=\"" + event + "\",reason=\"" + reason + "\"} ";
+    const std::string text = metrics.text();
+    const std::size_t at = text.find(line);
+    return at == std::string::npos ? 0 : std::stod(text.substr(at + line.size()));
+  }
+
+  node::Metrics metrics;
   std::vector<node::effect::Notice> notices;
   int fetches = 0;
   bool over = true;
@@ -271,6 +285,7 @@ TEST_CASE("a member says nothing to a coordinator that its fleet's root does not
     run_until(io, [&] { return link.over && coordinator.over; });
     CHECK(link.noticed("coordinator_given_up", lie.why));
     CHECK(link.noticed("coordinator_given_up", "untrusted"));
+    CHECK(link.counted("coordinator_given_up", "untrusted") == 1);
     CHECK(state.trust.document == fleet.document(2));
     check_silence(coordinator, lie);
   }
@@ -331,11 +346,14 @@ TEST_CASE("an online key alone cannot make a node serve what it should not", "[h
   link.dial(coordinator.port());
   coordinator.accept();
   run_until(io, [&] { return std::holds_alternative<node::Online>(state.link.phase); });
+  double refused = 0;
   for (const Case& one : cases) {
     CAPTURE(one.what);
     link.notices.clear();
     coordinator.send(message::Assignment{one.envelope});
     run_until(io, [&] { return link.noticed("assignment_refused"); });
+    CHECK(link.noticed("assignment_refused", "bad_manifest"));
+    CHECK(link.counted("assignment_refused", "bad_manifest") == ++refused);
     CHECK(state.serving.highest_manifest == 0);
     CHECK_FALSE(state.serving.pending.has_value());
     CHECK(link.fetches == 0);
@@ -362,6 +380,7 @@ TEST_CASE("a node believes no time that the coordinator's key did not sign", "[h
   coordinator.accept();
   run_until(io, [&] { return link.over && coordinator.over; });
   CHECK(link.noticed("coordinator_given_up", "untrusted"));
+  CHECK(link.counted("coordinator_given_up", "untrusted") == 1);
   REQUIRE(coordinator.heard.size() == 1);
   CHECK(std::holds_alternative<message::Hello>(coordinator.heard[0]));
 }
