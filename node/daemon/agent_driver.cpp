@@ -4,6 +4,7 @@
 #include <future>
 #include <nlohmann/json.hpp>
 
+#include "link/disk.h"
 #include "link/log.h"
 #include "link/system_clock.h"
 #include "node/core/agent.h"
@@ -39,6 +40,9 @@ std::string status_document(const State& state, const SampleCounts& samples, con
   json["samples"] = samples.training;
   json["holdout_samples"] = samples.holdout;
   json["unlabelled_samples"] = samples.unlabelled;
+  json["unused_samples"] =
+      samples.training + samples.holdout -
+      std::min(samples.training + samples.holdout, samples.used_training + samples.used_holdout);
   json["buffer_bytes"] = samples.bytes;
   json["serving"] = nullptr;
   if (served != nullptr) json["serving"] = {{"version", served->version}, {"variant", served->variant}};
@@ -70,6 +74,7 @@ void AgentDriver::Impl::handle(Event event) {
   pump();
   metrics.link_up(std::holds_alternative<Online>(state.link.phase));
   if (state.trust.document) metrics.trust_expires(state.trust.document->expires);
+  signed_time = state.trust.signed_time.time_since_epoch().count();
   wake_at_deadline();
 }
 
@@ -121,7 +126,7 @@ void AgentDriver::Impl::committed(const std::shared_ptr<WriteBatch>& writes, con
 void AgentDriver::Impl::break_down(const Error& error) {
   if (broken) return;
   log_event(LogLevel::error, "disk_failed", {{"detail", error.detail}});
-  broken = error;
+  broken = told_to_mend(error);
   begin_stop();
 }
 
@@ -151,8 +156,10 @@ void AgentDriver::Impl::keep_house() {
 
 void AgentDriver::Impl::care_for_samples(bool expire) {
   Status status;
-  if (expire) {
-    const auto expired = folder.samples->expire(system_now().utc);
+  // By what was learnt or set a moment ago, samples would seem old that have just come.
+  const Now now{system_now().monotonic, utc()};
+  if (expire && calendar.runs(now)) {
+    const auto expired = folder.samples->expire(now.utc);
     if (expired) {
       metrics.samples_expired(*expired);
     } else {
@@ -164,11 +171,15 @@ void AgentDriver::Impl::care_for_samples(bool expire) {
   post([this, error = status.error()] { break_down(error); });
 }
 
+UtcTime AgentDriver::Impl::utc() const {
+  return std::max(system_now().utc, UtcTime(std::chrono::milliseconds(signed_time.load())));
+}
+
 void AgentDriver::Impl::tell_counts() {
   const SampleCounts counts = folder.samples->counts();
   if (counts != told_counts) {
     told_counts = counts;
-    handle(event::SampleCounts{counts.training, counts.holdout});
+    handle(event::SampleCounts{counts.used_training, counts.used_holdout});
   }
   const std::uint64_t inferences = inference.inferences(), errors = inference.errors();
   if (inferences != told_inferences || errors != told_errors) {
@@ -194,11 +205,12 @@ Status AgentDriver::Impl::run() {
   inference.set_on_failure([this](std::uint64_t manifest, const std::string& detail) {
     post([this, manifest, detail] { handle(event::ActiveModelFailed{manifest, detail}); });
   });
+  signed_time = state.trust.signed_time.time_since_epoch().count();
   Transition transition = start(state, system_now());
   commits.push(std::move(transition.writes), std::move(transition.effects));
   pump();
   told_counts = folder.samples->counts();
-  handle(event::SampleCounts{told_counts.training, told_counts.holdout});
+  handle(event::SampleCounts{told_counts.used_training, told_counts.used_holdout});
   keep_house();
   io.run();
   if (broken) return std::unexpected(*broken);
@@ -264,6 +276,8 @@ void AgentDriver::stop() {
 void AgentDriver::fail_with(const Error& error) {
   impl_->post([impl = impl_.get(), error] { impl->break_down(error); });
 }
+
+UtcTime AgentDriver::utc() const { return impl_->utc(); }
 
 Result<std::string> AgentDriver::status() {
   // Shared, since the one that asks may have gone when the agent answers.

@@ -31,6 +31,9 @@ class AgentDriver {
   void stop();
   /// The disk failed elsewhere; run() ends with the error. From any thread.
   void fail_with(const Error& error);
+  /// The time by which samples age: the later of the local clock and the coordinator's signed time. From any
+  /// thread.
+  [[nodiscard]] UtcTime utc() const;
   /// The agent's status and the buffer's, one JSON document. From any thread while run() runs.
   /// @return busy if the agent does not answer in time.
   Result<std::string> status();

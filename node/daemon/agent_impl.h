@@ -8,6 +8,7 @@
 
 #include "link/connection.h"
 #include "node/daemon/agent_driver.h"
+#include "node/daemon/steady_calendar.h"
 #include "node/daemon/torch_engine.h"
 #include "node/daemon/worker.h"
 #include "node/work/tasks.h"
@@ -51,6 +52,8 @@ struct AgentDriver::Impl final : private ConnectionUser {
   std::uint64_t told_inferences = 0;
   std::uint64_t told_errors = 0;
   int periods = 0;
+  std::atomic<std::int64_t> signed_time = 0;  // State's, in ms, for other threads.
+  SteadyCalendar calendar;                    // of the storage thread
 
   struct Training {
     TaskId task;
@@ -80,6 +83,8 @@ struct AgentDriver::Impl final : private ConnectionUser {
   void keep_house();
   /// On the storage thread.
   void care_for_samples(bool expire);
+  /// The later of the local clock and the highest signed time, as the agent takes it. From any thread.
+  UtcTime utc() const;
   void tell_counts();
   Status run();
   void begin_stop();
@@ -107,6 +112,8 @@ struct AgentDriver::Impl final : private ConnectionUser {
 
   // agent_work.cpp: training, evaluation, activation
   void carry_out(effect::Train& effect);
+  /// Ends the daemon if a task has met a failed disk, of which nobody knows what it kept.
+  void watch_disk(const Event& event);
   void trained(const TaskId& task, std::optional<Event> event, double seconds);
   void carry_out(effect::Evaluate& effect);
   void carry_out(effect::StopTask& effect);

@@ -49,7 +49,6 @@ void AgentDriver::Impl::finish_fetch(Connection&, const ContentId& content) {
     auto status = folder.blobs->finish_part(content);
     post([this, content, status = std::move(status)] {
       if (status) return fetch_done(content);
-      if (status.error().code == Errc::storage) break_down(status.error());
       content_failed(content, status.error());
     });
   });
@@ -62,6 +61,7 @@ void AgentDriver::Impl::fetch_failed(Connection& from, const ContentId& content,
 }
 
 void AgentDriver::Impl::content_failed(const ContentId& content, const Error& error) {
+  if (error.code == Errc::storage) break_down(error);
   if (!fetch || fetch->content != content) return;
   fetch.reset();
   handle(event::ContentFailed{content, error});

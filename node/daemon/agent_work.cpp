@@ -31,6 +31,12 @@ void AgentDriver::Impl::carry_out(effect::Train& effect) {
   });
 }
 
+void AgentDriver::Impl::watch_disk(const Event& event) {
+  const auto* failed = std::get_if<event::TaskFailed>(&event);
+  if (failed != nullptr && failed->reason == Reason::storage_failed)
+    break_down({Errc::storage, failed->detail});
+}
+
 void AgentDriver::Impl::trained(const TaskId& task, std::optional<Event> event, double seconds) {
   const bool mine = training && training->task == task;
   const bool too_long = mine && training->too_long;
@@ -48,6 +54,7 @@ void AgentDriver::Impl::trained(const TaskId& task, std::optional<Event> event, 
     outcome = failed != nullptr ? std::string(name(failed->reason)) : "done";
   }
   metrics.trained(outcome, seconds);
+  if (event) watch_disk(*event);
   log_event(LogLevel::info, "training_ended",
             {{"task", task.hex()}, {"outcome", outcome}, {"seconds", std::to_string(seconds)}});
   if (event) handle(std::move(*event));
@@ -65,6 +72,7 @@ void AgentDriver::Impl::carry_out(effect::Evaluate& effect) {
           event::TaskFailed{task.task, Reason::too_few_samples, "the node has no labelled holdout sample"};
     }
     post([this, event = std::move(event)]() mutable {
+      watch_disk(event);
       const auto* failed = std::get_if<event::TaskFailed>(&event);
       metrics.evaluated(failed != nullptr ? name(failed->reason) : "done");
       handle(std::move(event));
@@ -84,10 +92,11 @@ void AgentDriver::Impl::carry_out(effect::Activate& effect) {
       post([this, manifest] { handle(event::ActivationDone{manifest}); });
       return;
     }
-    const Reason reason =
-        status.error().reason == Reason::none ? Reason::not_loadable : status.error().reason;
-    post([this, manifest, reason, detail = status.error().detail] {
-      handle(event::ActivationFailed{manifest, reason, detail});
+    event::ActivationFailed failed{manifest, reason_of(status.error(), Reason::not_loadable),
+                                   status.error().detail, damaged_contents(*folder.blobs, effect.manifest)};
+    post([this, failed = std::move(failed)] {
+      if (failed.reason == Reason::storage_failed) break_down({Errc::storage, failed.detail});
+      handle(failed);
     });
   });
 }
@@ -99,6 +108,9 @@ Status AgentDriver::Impl::activate(const effect::Activate& effect) {
   if (!ready) return std::unexpected(ready.error());
   auto model = load_served_model(ready->release, ready->weights, effect.manifest, effect.variant);
   if (!model) return std::unexpected(model.error());
+  if (const auto status = folder.samples->set_fit(fit_of(ready->release)); !status) {
+    return std::unexpected(status.error());
+  }
   inference.swap(std::move(*model));
   activated = std::move(*ready);
   crash_point("node.version_loaded");

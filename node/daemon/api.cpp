@@ -3,12 +3,13 @@
 #include <httplib.h>
 #include <spdlog/fmt/fmt.h>
 
-#include <limits>
+#include <algorithm>
+#include <atomic>
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "link/system_clock.h"
 #include "node/daemon/answer_json.h"
+#include "node/daemon/request_json.h"
 #include "protocol/sha256.h"
 
 namespace rivulet::node {
@@ -18,8 +19,8 @@ using Json = nlohmann::json;
 
 constexpr auto json_type = "application/json";
 constexpr auto raw_type = "application/octet-stream";
-constexpr std::size_t samples_per_request_max = 100'000;
 constexpr int silence_seconds_max = 3;  // Also how long an end can take.
+constexpr std::size_t requests_per_connection_max = 1000;
 
 int http_status(Errc code) {
   switch (code) {
@@ -48,55 +49,42 @@ void answer_error(httplib::Response& response, const Error& error) {
 
 bool is_raw(const std::string& type) { return type.starts_with(raw_type); }
 
-Result<std::vector<float>> numbers_of(const Json& json) {
-  if (!json.is_array()) return fail(Errc::invalid, "it is no list of numbers");
-  std::vector<float> numbers;
-  numbers.reserve(json.size());
-  for (const Json& element : json) {
-    if (!element.is_number())
-      return fail(Errc::invalid, fmt::format("number {} is no number", numbers.size() + 1));
-    const double value = element.get<double>();
-    // What float32 cannot hold becomes infinite, and is refused as such by who takes it.
-    const bool fits = std::abs(value) <= static_cast<double>(std::numeric_limits<float>::max());
-    numbers.push_back(fits ? static_cast<float>(value) : std::numeric_limits<float>::infinity());
-  }
-  return numbers;
+bool same_letters(std::string_view a, std::string_view b) {
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+  return std::ranges::equal(a, b, {}, lower, lower);
 }
 
-/// The list under `key` of a request's JSON object.
-Result<Json> list_of(const std::string& body, const char* key) {
-  Json json = Json::parse(body, nullptr, false);
-  if (json.is_discarded()) return fail(Errc::invalid, "the body is no JSON");
-  if (!json.is_object() || !json.contains(key) || !json[key].is_array()) {
-    return fail(Errc::invalid, fmt::format("the body must be an object with a list \"{}\"", key));
-  }
-  if (json[key].size() > samples_per_request_max) {
-    return fail(Errc::too_large, fmt::format("more than {} samples in one request", samples_per_request_max));
-  }
-  return std::move(json[key]);
+/// Whether a web page of another origin sent it, through a browser on this machine (RFC 6454: Origin is the
+/// page's).
+bool of_foreign_page(const httplib::Request& request) {
+  return request.has_header("Origin") &&
+         !same_letters(request.get_header_value("Origin"), "http://" + request.get_header_value("Host"));
 }
 
-Result<NewSample> sample_of(const Json& json) {
-  if (!json.is_object() || !json.contains("inputs"))
-    return fail(Errc::invalid, "it is no object with \"inputs\"");
-  NewSample sample;
-  auto inputs = numbers_of(json["inputs"]);
-  if (!inputs) return std::unexpected(inputs.error());
-  sample.inputs = std::move(*inputs);
-  for (const auto& [key, value] : json.items()) {
-    if (key == "inputs" || value.is_null()) continue;
-    if (key == "id" && value.is_string()) {
-      sample.id = value.get<std::string>();
-    } else if (key == "label" && (value.is_string() || value.is_number())) {
-      sample.label = value.is_string() ? value.get<std::string>() : value.dump();
-    } else {
-      return fail(Errc::invalid, key == "id" || key == "label"
-                                     ? fmt::format("\"{}\" has a wrong type", key)
-                                     : fmt::format("\"{}\" is not known here", key));
-    }
-  }
-  return sample;
+/// What no page can send without its Origin: forms can write JSON as text/plain, and old browsers name no
+/// origin.
+bool is_known_type(const std::string& type) {
+  return type.empty() || is_raw(type) || type.starts_with(json_type) ||
+         type.starts_with("application/x-www-form-urlencoded");  // What curl -d says, whatever the body is.
 }
+
+/// Knows whether connections wait for a thread.
+class Threads final : public httplib::TaskQueue {
+ public:
+  Threads(std::size_t count, std::atomic<std::size_t>& waiting) : pool_(count), waiting_(waiting) {}
+  void enqueue(std::function<void()> job) override {
+    ++waiting_;
+    pool_.enqueue([this, job = std::move(job)] {
+      --waiting_;
+      job();
+    });
+  }
+  void shutdown() override { pool_.shutdown(); }
+
+ private:
+  httplib::ThreadPool pool_;
+  std::atomic<std::size_t>& waiting_;
+};
 
 std::string raw_outputs(const Answers& answers) {
   std::string out;
@@ -127,27 +115,38 @@ struct Api::Impl {
 
   ApiParts parts;
   const Digest token_hash;
+  std::atomic<std::size_t> waiting = 0;  // connections without a thread
   httplib::Server server;
   std::string address;
   std::thread thread;
 
   using Handler = void (Impl::*)(const httplib::Request&, httplib::Response&);
 
-  /// The check of Host comes here and not before routing, where the body of a refused request would be
-  /// left unread and taken for the next request.
+  /// The checks come here and not before routing, where the body of a refused request would be left unread
+  /// and taken for the next request.
   httplib::Server::Handler guarded(Handler handler) {
     return [this, handler](const httplib::Request& request, httplib::Response& response) {
       if (!is_local_host(request.get_header_value("Host"))) {
         return answer_error(response, 403, "permission", "the Host header must be 127.0.0.1 or localhost");
       }
+      if (of_foreign_page(request)) {
+        return answer_error(response, 403, "permission", "web pages of other origins may not call this API");
+      }
+      if (request.method == "POST" && !is_known_type(request.get_header_value("Content-Type"))) {
+        return answer_error(response, 415, "unsupported",
+                            "the Content-Type must be application/json or application/octet-stream");
+      }
+      // A thread serves one connection until that ends: who waits for one gets this, and the client connects
+      // anew.
+      if (waiting > 0) response.set_header("Connection", "close");
       (this->*handler)(request, response);
     };
   }
 
   void set_up(const ApiOptions& options) {
     // The library's own limits are for one browser: 5 requests a connection, and any size.
-    server.new_task_queue = [threads = options.threads] { return new httplib::ThreadPool(threads); };
-    server.set_keep_alive_max_count(std::numeric_limits<std::size_t>::max());
+    server.new_task_queue = [this, threads = options.threads] { return new Threads(threads, waiting); };
+    server.set_keep_alive_max_count(requests_per_connection_max);
     server.set_keep_alive_timeout(silence_seconds_max);
     server.set_read_timeout(silence_seconds_max);
     server.set_write_timeout(silence_seconds_max);
@@ -191,16 +190,16 @@ struct Api::Impl {
 
   void infer(const httplib::Request& request, httplib::Response& response) {
     if (is_raw(request.get_header_value("Content-Type"))) return infer_raw(request, response);
-    const auto rows = list_of(request.body, "inputs");
+    auto rows = read_inputs(request.body);
     if (!rows) return answer_error(response, rows.error());
     std::vector<std::vector<float>> samples;
     std::vector<std::optional<Error>> wrong(rows->size());
     for (std::size_t i = 0; i < rows->size(); ++i) {
-      auto numbers = numbers_of((*rows)[i]);
-      if (!numbers) {
-        wrong[i] = numbers.error();
+      auto& row = (*rows)[i];
+      if (!row) {
+        wrong[i] = std::move(row.error());
       } else {
-        samples.push_back(std::move(*numbers));
+        samples.push_back(std::move(*row));
       }
     }
     const auto answers = parts.inference.answer(samples);
@@ -248,13 +247,13 @@ struct Api::Impl {
 
   void add_samples(const httplib::Request& request, httplib::Response& response) {
     if (!authorised(request, response)) return;
-    const auto list = list_of(request.body, "samples");
+    auto list = read_samples(request.body);
     if (!list) return answer_error(response, list.error());
     std::vector<NewSample> samples;
     std::vector<std::size_t> places;
     Json refused = Json::array();
     for (std::size_t i = 0; i < list->size(); ++i) {
-      auto sample = sample_of((*list)[i]);
+      auto& sample = (*list)[i];
       if (!sample) {
         refused.push_back({{"index", i}, {"reason", sample.error().detail}});
         continue;
@@ -262,7 +261,7 @@ struct Api::Impl {
       samples.push_back(std::move(*sample));
       places.push_back(i);
     }
-    auto outcome = parts.samples.add(samples, system_now().utc);
+    auto outcome = parts.samples.add(samples, parts.utc());
     if (outcome && request.get_param_value("sync") == "true") {
       if (const auto status = parts.samples.sync(); !status) outcome = std::unexpected(status.error());
     }

@@ -20,6 +20,7 @@ struct ApiParts {
   std::string token;                             ///< For calls that write.
   std::function<Result<std::string>()> status;   ///< One JSON document.
   std::function<void(const Error&)> on_storage;  ///< Told when a sample met a failed disk.
+  std::function<UtcTime()> utc;                  ///< The time that samples get.
 };
 
 struct ApiOptions {
@@ -36,8 +37,10 @@ struct ApiOptions {
 ///                     "refused":[{"index","reason"}]}; needs the token. Durable within a second, or when
 ///                     answered with ?sync=true. A label is a text or a number.
 ///   GET /v1/status, /healthz, /readyz (503 while no model serves), /metrics
-/// Errors are {"error","detail"}. A request whose Host is not this machine is refused (403): web pages
-/// must not get here by a name of theirs (DNS rebinding).
+/// Errors are {"error","detail"}. Web pages must not get here through a browser on this machine: a request
+/// whose Host is not this machine (DNS rebinding), or whose Origin is not this API, is refused (403), and so
+/// is a body that calls itself neither JSON nor octets (415). What curl -d and its like call a form is read
+/// as JSON. Connections are kept, unless others wait for one of the `threads`.
 class Api {
  public:
   /// Listens and answers when it returns. @return busy if the port is taken.

@@ -9,8 +9,6 @@
 namespace rivulet::node {
 namespace {
 
-constexpr std::uint64_t failures_in_row_max = 20;
-
 Error no_model() { return {Errc::busy, "no model serves yet: the node awaits its first version"}; }
 
 }  // namespace
@@ -27,7 +25,6 @@ Result<std::shared_ptr<const ServedModel>> load_served_model(const Release& rele
 
 void Inference::swap(std::shared_ptr<const ServedModel> model) {
   metrics_.model_swapped(model ? model->version : 0);
-  failures_in_row_ = 0;
   served_.store(std::move(model));
 }
 
@@ -91,23 +88,16 @@ void Inference::run(Answers& answers, std::span<const std::vector<float>> sample
   inferences_ += places.size() - failed;
   errors_ += failed;
   metrics_.inferred(places.size() - failed, seconds_each);
-  if (failed == 0) {
-    failures_in_row_ = 0;
-    return;
-  }
+  if (failed == 0) return;
   metrics_.inference_failed(failed);
-  const bool all = failed == places.size();
-  failures_in_row_ = all ? failures_in_row_ + failed : 0;
   for (const std::size_t place : places) {
     if (!answers.results[place]) return judge_failure(*answers.served, answers.results[place].error().detail);
   }
 }
 
-/// Whether the model or the sample is to blame.
+/// Only the known inputs tell whether the model is to blame: any number of others may be too large for it.
 void Inference::judge_failure(const ServedModel& served, const std::string& detail) {
-  const bool answers_known =
-      !served.known_inputs.empty() && served.model.infer_batch(served.known_inputs).has_value();
-  if (answers_known && failures_in_row_ < failures_in_row_max) return;
+  if (served.known_inputs.empty() || served.model.infer_batch(served.known_inputs)) return;
   const auto current = served_.load();
   if (!current || current->manifest_version != served.manifest_version) return;
   if (reported_.exchange(served.manifest_version) == served.manifest_version) return;

@@ -21,8 +21,8 @@ struct ServedModel {
   VersionNumber version = 0;
   std::uint64_t manifest_version = 0;
   std::string variant;
-  /// Raw samples that it is known to answer, [n * input_size]: they tell a broken model from an input so
-  /// large that no model could answer it.
+  /// Raw samples that it is known to answer, [n * input_size], at least one: they tell a broken model from an
+  /// input so large that no model could answer it.
   std::vector<float> known_inputs;
 };
 
@@ -43,7 +43,7 @@ struct Answers {
 /// served when it began, and none waits. Thread-safe.
 class Inference {
  public:
-  /// Told once of each model that answers with numbers that are not finite, from an answering thread.
+  /// Told once of each model that fails on its own known inputs, from an answering thread.
   using OnFailure = std::function<void(std::uint64_t manifest_version, const std::string& detail)>;
 
   explicit Inference(Metrics& metrics) : metrics_(metrics) {}
@@ -73,7 +73,6 @@ class Inference {
   std::atomic<std::shared_ptr<const ServedModel>> served_;
   std::atomic<std::uint64_t> inferences_ = 0;
   std::atomic<std::uint64_t> errors_ = 0;
-  std::atomic<std::uint64_t> failures_in_row_ = 0;
   std::atomic<std::uint64_t> reported_ = 0;  // the manifest version that on_failure_ was told of last
 };
 

@@ -96,7 +96,8 @@ Status run_daemon(const std::filesystem::path& path) {
        .metrics = metrics,
        .token = std::move(*token),
        .status = [&driver] { return driver.status(); },
-       .on_storage = [&driver](const Error& error) { driver.fail_with(error); }},
+       .on_storage = [&driver](const Error& error) { driver.fail_with(error); },
+       .utc = [&driver] { return driver.utc(); }},
       {.listen = config.api, .threads = config.api_threads, .payload_bytes_max = config.payload_bytes_max});
   if (!api) return std::unexpected(api.error());
   const auto run_file = RunFile::write((*folder)->paths, (*api)->address());

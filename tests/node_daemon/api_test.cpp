@@ -3,6 +3,7 @@
 #include <httplib.h>
 
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "storage/memory_disk.h"
 #include "tests/catch.h"
@@ -22,6 +23,7 @@ struct Rig {
   Metrics metrics;
   Inference inference{metrics};
   std::vector<Error> storage_errors;
+  UtcTime utc{std::chrono::milliseconds(1'800'000'000'000)};
   std::unique_ptr<Api> api;
 
   Rig() {
@@ -33,7 +35,8 @@ struct Rig {
                                .metrics = metrics,
                                .token = token,
                                .status = [] { return Result<std::string>(R"({"node":"me"})"); },
-                               .on_storage = [this](const Error& error) { storage_errors.push_back(error); }},
+                               .on_storage = [this](const Error& error) { storage_errors.push_back(error); },
+                               .utc = [this] { return utc; }},
                               {.payload_bytes_max = 20'000});
     REQUIRE(started);
     api = std::move(*started);
@@ -129,6 +132,10 @@ TEST_CASE("samples come in with the token alone, and each is answered for", "[no
   CHECK(json["duplicate"] == 1);
   REQUIRE(json["refused"].size() == 3);
   CHECK(rig.samples->counts().total() == 2);
+  REQUIRE(rig.samples->visit(Split::training, [&](const SampleView& view) {
+    CHECK(view.time == rig.utc);  // The node's time, whatever the local clock says.
+    return true;
+  }));
   CHECK(rig.post("/v1/samples", "[1]", with_token).first == 400);
 
   rig.disk.fail_next_commit(Errc::storage_full);
@@ -152,6 +159,61 @@ TEST_CASE("a request under another host's name is refused, also for reading", "[
     CHECK(rig.client().Get("/v1/status", {{"Host", host}})->status == 200);
   }
   CHECK(Json::parse(rig.client().Get("/v1/status")->body)["node"] == "me");
+}
+
+TEST_CASE("a web page of another origin can neither ask nor read", "[node][api]") {
+  Rig rig;
+  rig.inference.swap(constant_model(softmax_release(2, 3), 1, 0));
+  const std::string body = R"({"inputs":[[1,2]]})";
+  for (const char* origin :
+       {"http://evil.example", "https://evil.example", "http://127.0.0.1", "http://localhost:3000", "null"}) {
+    CAPTURE(origin);
+    CHECK(rig.post("/v1/infer", body, {{"Origin", origin}}).first == 403);
+    CHECK(rig.post("/v1/samples", R"({"samples":[{"inputs":[1]}]})",
+                   {{"Origin", origin}, {"Authorization", "Bearer " + token}})
+              .first == 403);
+    CHECK(rig.client().Get("/v1/status", {{"Origin", origin}})->status == 403);
+  }
+  CHECK(rig.samples->counts().total() == 0);
+  CHECK(rig.inference.inferences() == 0);
+  CHECK(rig.post("/v1/infer", body, {{"Origin", "http://" + rig.api->address()}}).first == 200);
+  // What a form can send where a browser names no origin.
+  for (const char* type : {"text/plain", "text/plain; charset=utf-8", "text/html"}) {
+    CAPTURE(type);
+    CHECK(rig.post("/v1/infer", body, {}, type).first == 415);
+  }
+  for (const char* type : {"application/json; charset=utf-8", "application/x-www-form-urlencoded"}) {
+    CAPTURE(type);
+    CHECK(rig.post("/v1/infer", body, {}, type).first == 200);
+  }
+}
+
+TEST_CASE("who asks while every thread has a lively connection is answered all the same", "[node][api]") {
+  Rig rig;  // 8 threads.
+  std::atomic<bool> stop = false;
+  std::atomic<int> lively = 0;
+  std::vector<std::thread> busy;
+  for (int i = 0; i < 8; ++i) {
+    busy.emplace_back([&] {
+      auto client = rig.client();
+      client.set_keep_alive(true);
+      bool first = true;
+      while (!stop) {
+        const auto result = client.Get("/healthz");
+        if (result && std::exchange(first, false)) ++lively;
+      }
+    });
+  }
+  while (lively < 8) std::this_thread::yield();
+  auto ninth = rig.client();
+  ninth.set_read_timeout(60);
+  for (int i = 0; i < 20; ++i) {
+    const auto result = ninth.Get("/healthz");
+    REQUIRE(result);
+    CHECK(result->status == 200);
+  }
+  stop = true;
+  for (auto& thread : busy) thread.join();
 }
 
 TEST_CASE("metrics count what was answered and stored, and name no secret", "[node][api]") {

@@ -104,7 +104,16 @@ TEST_CASE("a model that answers no number is reported once, an input too large f
   REQUIRE(answers);
   CHECK_FALSE(answers->results[0]);
   CHECK(inference.errors() == 1);
+  // However many come, in one request or in many: whoever sends them does not decide what serves.
+  const std::vector<std::vector<float>> hundred(100, {3.4e38F, -3.4e38F});
+  for (int i = 0; i < 3; ++i) {
+    const auto none = inference.answer(hundred);
+    REQUIRE(none);
+    for (const auto& result : none->results) CHECK_FALSE(result);
+  }
+  CHECK(inference.errors() == 301);
   CHECK(reported.empty());
+  CHECK(inference.served()->version == 7);
 
   release.known_inputs = {1e38F, 1e38F};
   model = load_served_model(release, weights, manifest, "fp32");

@@ -1,7 +1,12 @@
+#include <httplib.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <chrono>
+#include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <thread>
 
 #include "node/core/records.h"
 #include "node/daemon/api_client.h"
@@ -104,7 +109,8 @@ TEST_CASE("a daemon that was killed leaves a folder that starts again", "[node][
     daemon.send(SIGKILL);
     CHECK(daemon.wait().status == 128 + SIGKILL);
   }
-  CHECK(std::filesystem::exists(folder.path / "run.json"));  // It says nothing now.
+  CHECK(std::filesystem::exists(folder.path /
+                                "run.json"));  // It says nothing now, and goes with the next opening.
   const auto status = run_node({"status", "--dir", dir, "--json"});
   REQUIRE(status.status == 0);
   const Json document = Json::parse(status.out);
@@ -116,18 +122,118 @@ TEST_CASE("a daemon that was killed leaves a folder that starts again", "[node][
   CHECK(daemon.wait().status == 0);
 }
 
+/// The most memory that a process has had so far.
+std::uint64_t peak_kib(int process) {
+  std::ifstream file("/proc/" + std::to_string(process) + "/status");
+  std::string word;
+  while (file >> word && word != "VmHWM:") {
+  }
+  std::uint64_t kib = 0;
+  file >> kib;
+  return kib;
+}
+
+TEST_CASE("a body of nothing but brackets or numbers costs a small multiple of its length",
+          "[node][program]") {
+  const TemporaryFolder folder;
+  make_joined_folder(folder.path);
+  Program daemon(NODE_PROGRAM, {"run", "--dir", folder.path.string()});
+  const Json ready = Json::parse(daemon.read_line(), nullptr, false);
+  REQUIRE(ready.is_object());
+  const int process = Json::parse(text_of(*read_file(folder.path / "run.json", 4096)))["pid"];
+  httplib::Client client("http://" + ready["api"].get<std::string>());
+  client.set_read_timeout(60);
+  REQUIRE(client.Get("/healthz"));
+  const std::uint64_t before = peak_kib(process);
+  REQUIRE(before > 0);
+  constexpr std::size_t half = 4'000'000;
+  std::string pairs = "{\"inputs\":[[]";
+  while (pairs.size() < 2 * half) pairs += ",[]";
+  std::string numbers = "{\"inputs\":[[0";
+  while (numbers.size() < 2 * half) numbers += ",0";
+  for (const std::string& body :
+       {std::string(half, '['), "{\"inputs\":" + std::string(half, '[') + std::string(half, ']') + "}",
+        "{\"a\":" + std::string(half, '[') + std::string(half, ']') + "}", pairs + "]}", numbers + "]]}"}) {
+    const auto result = client.Post("/v1/infer", body, "application/json");
+    REQUIRE(result);
+    CHECK(result->status >= 400);
+  }
+  CHECK(peak_kib(process) - before < 96 * 1024);
+  daemon.send(SIGTERM);
+  CHECK(daemon.wait().status == 0);
+}
+
+TEST_CASE("the API's token goes to the daemon that holds the folder, and to nobody else", "[node][program]") {
+  const TemporaryFolder folder;
+  make_joined_folder(folder.path);
+  const std::string dir = folder.path.string();
+  httplib::Server stranger;  // Listens where a daemon did that was killed.
+  std::atomic<int> heard = 0;
+  stranger.set_pre_routing_handler([&](const httplib::Request&, httplib::Response&) {
+    ++heard;
+    return httplib::Server::HandlerResponse::Unhandled;
+  });
+  const int port = stranger.bind_to_any_port("127.0.0.1");
+  REQUIRE(port > 0);
+  std::thread serving([&] { stranger.listen_after_bind(); });
+  while (!stranger.is_running()) std::this_thread::yield();
+  const Json stale = {{"pid", 1}, {"api", "127.0.0.1:" + std::to_string(port)}};
+  REQUIRE(write_file_durably(folder.path / "run.json", bytes_of(stale.dump())));
+  {
+    const auto mine = lock_folder(folder.path);  // As a command does that opens the folder itself.
+    REQUIRE(mine);
+    const auto found = ApiClient::find(folder.path);
+    REQUIRE_FALSE(found);
+    CHECK(found.error().code == Errc::conflict);
+  }
+  CHECK(run_node({"ingest", "--dir", dir, "data/digits/digits.csv.gz", "--label", "65"}).status == 0);
+  CHECK_FALSE(std::filesystem::exists(folder.path / "run.json"));
+  CHECK(heard == 0);
+  stranger.stop();
+  serving.join();
+}
+
+TEST_CASE("a daemon starts though commands look into its folder all the time", "[node][program]") {
+  const TemporaryFolder folder;
+  make_joined_folder(folder.path);
+  const std::string dir = folder.path.string();
+  std::atomic<bool> stop = false;
+  std::atomic<int> looks = 0;
+  std::thread watcher([&] {
+    while (!stop) {
+      if (run_node({"status", "--dir", dir}).status == 0) ++looks;
+    }
+  });
+  for (int i = 0; i < 5; ++i) {
+    while (looks <= i) std::this_thread::yield();
+    Program daemon(NODE_PROGRAM, {"run", "--dir", dir});
+    CHECK_FALSE(daemon.read_line().empty());
+    daemon.send(SIGTERM);
+    CHECK(daemon.wait().status == 0);
+  }
+  stop = true;
+  watcher.join();
+}
+
 TEST_CASE("wrong usage and wrong folders are told in one line with the right status", "[node][program]") {
   const TemporaryFolder folder;
   const std::string dir = (folder.path / "n").string();
-  for (const auto& arguments :
-       std::vector<std::vector<std::string>>{{},
-                                             {"dance"},
-                                             {"run"},
-                                             {"run", "--dir", dir},
-                                             {"status", "--dir", dir},
-                                             {"infer", "--dir", dir, "data/digits/digits.csv.gz"},
-                                             {"ingest", "--dir", dir, "data/digits/digits.csv.gz"},
-                                             {"join", "nonsense", "--dir", dir}}) {
+  for (const auto& arguments : std::vector<std::vector<std::string>>{
+           {},
+           {"dance"},
+           {"run"},
+           {"run", "--dir", dir},
+           {"status", "--dir", dir},
+           {"infer", "--dir", dir, "data/digits/digits.csv.gz"},
+           {"ingest", "--dir", dir, "data/digits/digits.csv.gz"},
+           {"ingest", "--dir", dir, "data/digits/none"},
+           {"ingest", "--dir", dir, "data/digits/none.csv"},
+           {"ingest", "--dir", dir, "data/digits/none", "--format", "csv"},
+           {"ingest", "--dir", dir, "data/digits/digits.csv.gz", "data/none.csv"},
+           {"infer", "--dir", dir, "data/digits/none"},
+           {"infer", "--dir", dir, "data/digits/none.csv"},
+           {"infer", "--dir", dir, "data/digits"},
+           {"join", "nonsense", "--dir", dir}}) {
     const auto end = run_node(arguments);
     CAPTURE(arguments, end.err);
     CHECK(end.status == 2);
@@ -168,6 +274,29 @@ TEST_CASE("joining keeps its key when nobody answers, and leaves a joined folder
   REQUIRE(again);
   CHECK(again->public_key() == key->public_key());
   CHECK_FALSE(std::filesystem::exists(folder.path / "n" / "node.toml"));
+
+  // What is not ours stays as it is, and gets no neighbours: a coordinator's folder, or somebody's home.
+  const auto names = [](const std::filesystem::path& where) {
+    std::set<std::string> found;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(where))
+      found.insert(entry.path().lexically_relative(where).string());
+    return found;
+  };
+  const std::filesystem::path home = folder.path / "home";
+  for (const char* file : {"coordinator.toml", "notes", "store/mine"}) {
+    CAPTURE(file);
+    std::filesystem::create_directories((home / file).parent_path());
+    REQUIRE(write_file_durably(home / file, bytes_of("x")));
+    const auto before = names(home);
+    const auto refused = run_node({"join", to_text(token), "--dir", home.string()});
+    CHECK(refused.status == 2);
+    CHECK(is_one_line(refused.err));
+    CHECK(refused.err.find("nothing was changed") != std::string::npos);
+    CHECK(names(home) == before);
+    std::filesystem::remove_all(home);
+  }
+  std::filesystem::create_directory(home);
+  CHECK(run_node({"join", to_text(token), "--dir", home.string()}).status == 1);  // Empty: nobody answers.
 
   make_joined_folder(folder.path);
   const auto used = run_node({"join", to_text(token), "--dir", folder.path.string()});
