@@ -1,5 +1,6 @@
 #include "protocol/trust.h"
 
+#include "protocol/assert.h"
 #include "protocol/envelope.h"
 #include "protocol/payload.h"
 #include "protocol/schema.capnp.h"
@@ -14,6 +15,13 @@ bool signed_by(const SignedTrust& trust, const PublicKey& key) {
     if (entry.key == key && verify_payload(key, Context::trust, trust.payload, entry.signature)) return true;
   }
   return false;
+}
+
+/// A link that a node passes over until it reaches what it knows: its own version, or, knowing none, the
+/// first document of its root.
+bool is_before(const TrustAnchor& anchor, const SignedTrust& link, const TrustDocument& document) {
+  if (anchor.document) return document.version < anchor.document->version;
+  return document.root != anchor.root && !signed_by(link, anchor.root);
 }
 
 std::string short_hex(const PublicKey& key) { return key.hex().substr(0, 12); }
@@ -75,9 +83,12 @@ Result<TrustDocument> follow_trust(const TrustAnchor& anchor, const std::vector<
   if (chain.empty()) return fail(Errc::refused, "the trust chain is empty");
   PublicKey root = anchor.root;
   std::optional<TrustDocument> latest = anchor.document;
+  bool reached = false;  // A chain from the first document on begins before what most nodes know.
   for (const SignedTrust& link : chain) {
     auto document = decode_trust(link.payload);
     if (!document) return std::unexpected(document.error());
+    reached = reached || &link == &chain.back() || !is_before(anchor, link, *document);
+    if (!reached) continue;
     if (!signed_by(link, root)) {
       // Only a document that says to be by another root can be the end of a chain that we lack.
       const bool other_root = document->root != root && signed_by(link, document->root);
@@ -109,6 +120,22 @@ Result<TrustDocument> follow_trust(const TrustAnchor& anchor, const std::vector<
                                    to_rfc3339(latest->expires) + ": renew it with 'rivulet trust renew'");
   }
   return *latest;
+}
+
+std::vector<SignedTrust> trust_chain_from(const std::vector<SignedTrust>& documents,
+                                          std::uint64_t from_version) {
+  RIVULET_ASSERT(!documents.empty());
+  std::vector<SignedTrust> chain;
+  std::optional<PublicKey> root;
+  for (const SignedTrust& link : documents) {
+    const auto document = decode_trust(link.payload);
+    RIVULET_ASSERT(document.has_value());
+    const bool changes_root = root && document->root != *root;
+    root = document->root;
+    if (&link == &documents.back() || (changes_root && document->version >= from_version))
+      chain.push_back(link);
+  }
+  return chain;
 }
 
 }  // namespace rivulet

@@ -51,13 +51,20 @@ struct TrustAnchor {
   std::optional<TrustDocument> document;  ///< Nothing before the first contact.
 };
 
-/// Checks a chain of documents by rising version that starts at (or goes through) `anchor`, and gives
-/// the last. Each must be signed by the root before it, one that names another root by that one too;
-/// the version never falls below the anchor's; the same version must have the same content; the last
+/// Checks a chain of documents by rising version that starts at, goes through or begins before `anchor`,
+/// and gives the last. What comes before the anchor (an older version, or before its root signed anything)
+/// is passed over; from there on each must be signed by the root before it, one that names another root by
+/// that one too; the same version must have the same content; the last must not be older than the anchor's,
 /// must not have expired at `utc`, and must be of the anchor's fleet.
 /// @return refused with the kind of attack or mistake in words. not_found if the last document is
 /// signed by a root that the given chain does not lead to: ask for the whole chain.
 Result<TrustDocument> follow_trust(const TrustAnchor& anchor, const std::vector<SignedTrust>& chain,
                                    UtcTime utc);
+
+/// The answer to a request for the chain from a version on: of a fleet's documents, from the first on, those
+/// of at least `from_version` that changed the root, and the last.
+/// @param documents by rising version, each one that decode_trust accepts; at least one.
+std::vector<SignedTrust> trust_chain_from(const std::vector<SignedTrust>& documents,
+                                          std::uint64_t from_version);
 
 }  // namespace rivulet

@@ -58,7 +58,10 @@ class Connections::Peer final : public ConnectionUser {
   void take(message::Activation& activation) {
     driver_.handle(event::ActivationReceived{id_, std::move(activation)});
   }
-  void take(message::TrustRequest&) { connection_.send(message::TrustChain{driver_.state().trust_chain}); }
+  void take(message::TrustRequest& request) {
+    connection_.send(
+        message::TrustChain{trust_chain_from(driver_.state().trust_chain, request.from_version)});
+  }
   /// The session lets nothing else through.
   template <typename T>
   void take(T&) {}

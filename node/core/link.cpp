@@ -56,7 +56,8 @@ Result<UtcTime> open_time(const TrustDocument& document, const Envelope& envelop
 
 void raise_signed_time(Turn& turn, UtcTime utc) {
   Trust& trust = turn.state.trust;
-  const UtcTime bounded = std::min(utc, trust.document->expires);
+  // Below the expiry: one wrong clock at the coordinator must not make every node distrust it for good.
+  const UtcTime bounded = std::min(utc, trust.document->expires - std::chrono::milliseconds(1));
   if (bounded <= trust.signed_time) return;
   trust.signed_time = bounded;
   turn.now.utc = std::max(turn.now.utc, bounded);

@@ -92,6 +92,43 @@ TEST_CASE("a new root is followed when the old one signed it too, however long t
   CHECK(follow_trust(anchor, {without_new}, now).error().code == Errc::refused);
 }
 
+TEST_CASE("a chain from the first document on serves a node wherever it stopped", "[protocol][trust]") {
+  const SecretKey roots[] = {SecretKey::generate(), SecretKey::generate(), SecretKey::generate()};
+  const SecretKey coordinator = SecretKey::generate();
+  // Founded, renewed, rotated, renewed, rotated, renewed.
+  const std::size_t root_of[] = {0, 0, 1, 1, 2, 2};
+  std::vector<TrustDocument> documents;
+  std::vector<SignedTrust> all;
+  for (std::size_t i = 0; i < 6; ++i) {
+    const bool rotates = i > 0 && root_of[i] != root_of[i - 1];
+    documents.push_back(document_by(roots[root_of[i]], coordinator, i + 1));
+    all.push_back(
+        sign_trust(documents.back(), roots[root_of[i]], rotates ? &roots[root_of[i - 1]] : nullptr));
+  }
+  for (std::size_t known = 0; known < 6; ++known) {
+    const PublicKey root = roots[root_of[known]].public_key();
+    CAPTURE(known);
+    CHECK(follow_trust({root, documents[known]}, all, now).value() == documents.back());
+    CHECK(follow_trust({root, documents[known]}, trust_chain_from(all, known + 1), now).value() ==
+          documents.back());
+    CHECK(follow_trust({root, std::nullopt}, all, now).value() == documents.back());  // By a token.
+    CHECK(follow_trust({root, std::nullopt}, trust_chain_from(all, 0), now).value() == documents.back());
+  }
+  CHECK(trust_chain_from(all, 0) == std::vector{all[2], all[4], all[5]});
+  CHECK(trust_chain_from(all, 4) == std::vector{all[4], all[5]});
+  CHECK(trust_chain_from({all[0]}, 1) == std::vector{all[0]});
+
+  SECTION("and never leads back") {
+    const TrustAnchor anchor{roots[2].public_key(), documents[5]};
+    const std::vector<SignedTrust> older(all.begin(), all.end() - 1);
+    CHECK(follow_trust(anchor, older, now).error().detail.find("rolled back") != std::string::npos);
+  }
+  SECTION("nor passes over a link without the signature of the root before it") {
+    all[4] = sign_trust(documents[4], roots[2]);
+    CHECK(follow_trust({roots[0].public_key(), documents[1]}, all, now).error().code == Errc::not_found);
+  }
+}
+
 TEST_CASE("a token that was mistyped or cut short says so", "[protocol][token]") {
   JoinToken token;
   token.address = "127.0.0.1:7443";
