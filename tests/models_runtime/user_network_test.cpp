@@ -7,7 +7,9 @@
 #include <fstream>
 #include <map>
 
+#include "models/runtime/calibration.h"
 #include "models/runtime/evaluation.h"
+#include "models/runtime/inference.h"
 #include "models/runtime/local_statistics.h"
 #include "models/runtime/model.h"
 #include "models/runtime/torchscript/archive.h"
@@ -101,6 +103,53 @@ TEST_CASE("a network from Python has its weights and answers as Python does", "[
   INFO((imported ? std::string() : imported.error().detail));
   CHECK(imported.has_value());
   CHECK(import_file(graph).error().detail.find("gradient") != std::string::npos);  // All zeros train nothing.
+}
+
+TEST_CASE("a network from Python is served by every engine, in float as Python answers, in int8 nearly so",
+          "[runtime][user]") {
+  const fs::path& files = written_files();
+  if (files.empty()) return;
+  const std::string name = GENERATE("residual", "recurrent");
+  CAPTURE(name);
+  const Bytes file = read_all(files / (name + ".pt"));
+  const Model model = Model::build(image_architecture, file).value();
+  const InferenceSpec spec{.architecture = image_architecture,
+                           .layout = model.layout(),
+                           .task = TaskKind::classification,
+                           .preprocessing = {},
+                           .classes = {},
+                           .graph = torchscript::graph_of(file).value()};
+  const std::vector<float> inputs = read_floats(files / (name + ".inputs.f32"));
+  const auto predictions = [&](const EngineSetup& setup) {
+    const auto loaded = InferenceModel::load(spec, model.weights(), setup);
+    INFO((loaded ? std::string() : loaded.error().detail));
+    REQUIRE(loaded);
+    return loaded->infer_batch(inputs).value();
+  };
+  const auto check_close = [&](const EngineSetup& setup, float margin) {
+    std::vector<float> expected = read_floats(files / (name + ".outputs.f32"));
+    const auto answered = predictions(setup);
+    for (std::size_t i = 0; i < answered.size(); ++i) {
+      const auto row = std::span(expected).subspan(i * 5, 5);
+      softmax(row);
+      for (std::size_t c = 0; c < 5; ++c)
+        CHECK(answered[i].probabilities[c] == Approx(row[c]).margin(margin));
+    }
+  };
+  check_close({.engine = {.kind = EngineKind::fp32_script}}, 1e-5F);
+  check_close({.engine = {.kind = EngineKind::fp32_optimized}}, 1e-5F);
+  check_close({.engine = {.kind = EngineKind::int8_dynamic, .backend = Int8Backend::onednn}}, 0.05F);
+  if (name == "residual") {
+    const auto ranges = calibrate(spec, model.weights(), inputs);
+    INFO((ranges ? std::string() : ranges.error().detail));
+    REQUIRE(ranges);
+    check_close(
+        {.engine = {.kind = EngineKind::int8_static, .backend = Int8Backend::onednn}, .ranges = *ranges},
+        0.05F);
+  }
+  InferenceSpec other = spec;
+  other.layout.tensors.pop_back();
+  CHECK_FALSE(InferenceModel::load(other, std::vector<float>(other.layout.size())));
 }
 
 TEST_CASE("the layout names parameters and running statistics as Python does, and counters are not in it",

@@ -57,13 +57,19 @@ Result<std::vector<ActivationRange>> try_quantizing(const ModuleFactory& make,
                                                     const std::set<std::string>& quantized,
                                                     Int8Backend backend) {
   const at::NoGradGuard no_grad;
-  const PlainExecution plain;
+  // The passes inline whole networks, for which the usual executor has to be on; running them takes the plain
+  // one.
   ObservedModule observed = observe(make(), quantized);
-  for (const at::Tensor& batch : batches) observed.module.forward({batch});
+  const auto run = [](Module& module, const at::Tensor& batch) {
+    const PlainExecution plain;
+    module.forward({batch});
+  };
+  for (const at::Tensor& batch : batches) run(observed.module, batch);
   Result<std::vector<ActivationRange>> ranges = observed.ranges();
   if (!ranges) return ranges;
   observed.preload(*ranges, ActivationBits::eight);
-  convert(observed.module, backend).forward({batches.front().narrow(0, 0, 1)});
+  Module converted = convert(observed.module, backend);
+  run(converted, batches.front().narrow(0, 0, 1));
   return ranges;
 }
 

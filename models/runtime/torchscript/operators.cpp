@@ -205,12 +205,28 @@ Status check_all(const Module& module) {
       if (Status status = inspection.visit(*method); !status) return status;
     }
   }
-  const std::shared_ptr<Graph> graph = module.get_method("forward").graph()->copy();
-  torch::jit::Inline(*graph);
+  const std::shared_ptr<Graph> graph = inlined_forward(module);
   return check_loops(*graph->block(), Bounds(module, graph->inputs()[0]), 1);
 }
 
+bool has_calls(const Block& block) {
+  for (const Node* node : block.nodes()) {
+    if (node->kind() == c10::prim::CallMethod || node->kind() == c10::prim::CallFunction) return true;
+    for (const Block* inner : node->blocks()) {
+      if (has_calls(*inner)) return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace
+
+std::shared_ptr<Graph> inlined_forward(const Module& module) {
+  std::shared_ptr<Graph> graph = module.get_method("forward").graph()->copy();
+  // With the profiling executor one pass reaches all levels, without it one level each.
+  for (int level = 0; level < depth_max && has_calls(*graph->block()); ++level) torch::jit::Inline(*graph);
+  return graph;
+}
 
 Status check_operators(const Module& module) {
   return catch_torch("reading the code", [&]() -> Status { return check_all(module); });

@@ -7,6 +7,10 @@
 
 namespace rivulet::torchscript {
 
+/// The code of `forward` with all that it calls in its place, whatever this thread's execution mode is; calls
+/// of what is not known beforehand remain.
+std::shared_ptr<torch::jit::Graph> inlined_forward(const torch::jit::Module& module);
+
 /// Whether everything that the module's code can do is computing on tensors: each operator in each method of
 /// each submodule and of each function that they call is on a list, no loop is endless, and `forward` takes
 /// one tensor and returns one. Nothing is run.

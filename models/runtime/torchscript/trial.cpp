@@ -1,11 +1,11 @@
 #include "models/runtime/torchscript/trial.h"
 
 #include <torch/csrc/jit/ir/ir.h>
-#include <torch/csrc/jit/passes/inliner.h>
 
 #include <algorithm>
 #include <cmath>
 
+#include "models/runtime/torchscript/operators.h"
 #include "models/runtime/torchscript/user_model.h"
 #include "protocol/assert.h"
 
@@ -167,8 +167,7 @@ void find_fixed_modes(const torch::jit::Block& block, NamedModes& found) {
 }
 
 Result<std::vector<std::string>> check_modes(const UserNetwork& network) {
-  const auto graph = network.module.get_method("forward").graph()->copy();
-  torch::jit::Inline(*graph);
+  const auto graph = inlined_forward(network.module);
   NamedModes found;
   find_fixed_modes(*graph->block(), found);
   for (const auto& [kind, training] : found) {
