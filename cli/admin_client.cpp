@@ -91,8 +91,10 @@ struct AdminClient::Impl {
                               "--dir {}'",
                               address, where));
     }
-    return fail(Errc::disconnected, fmt::format("the coordinator at {} broke off ({}): see its log", address,
-                                                httplib::to_string(error)));
+    return fail(
+        Errc::disconnected,
+        fmt::format("{} broke off ({}): see the coordinator's log, and that this is its admin address",
+                    address, httplib::to_string(error)));
   }
 
   Result<std::string> judge(httplib::Result result) const {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <functional>
+#include <limits>
 #include <string>
 
 #include "cli/commands.h"
@@ -16,6 +17,8 @@ using namespace rivulet;
 using namespace rivulet::cli;
 
 namespace {
+
+constexpr std::int64_t number_max = std::numeric_limits<std::int64_t>::max();
 
 /// All that can stand on the command line, and what is to be done with it.
 struct Arguments {
@@ -115,22 +118,26 @@ void add_model_commands(CLI::App& app, Arguments& a) {
   importing->add_option("--release-key", a.key_file, "The release key, which init wrote to D/offline")
       ->required();
   importing->add_option("--seed", a.seed, "Of the starting weights; 1 without")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(std::int64_t{0}, number_max));
   importing->add_option("--epoch", a.epoch, "Raise it, and nodes refuse every older version for good")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(std::int64_t{0}, number_max));
   add_json(importing, a);
 
   add_json(add(*model, "list", "List all versions", a, [&a] { return list_models(a.connection, a.json); }),
            a);
   CLI::App* show =
       add(*model, "show", "Show one version", a, [&a] { return show_model(a.connection, a.number, a.json); });
-  show->add_option("VERSION", a.number, "Its number")->required()->check(CLI::PositiveNumber);
+  show->add_option("VERSION", a.number, "Its number")
+      ->required()
+      ->check(CLI::Range(std::int64_t{1}, number_max));
   add_json(show, a);
 
   CLI::App* exporting = add(*model, "export", "Write a version's weights to a file", a,
                             [&a] { return export_model(a.connection, a.number, a.format, a.out); });
-  exporting->add_option("VERSION", a.number, "Its number")->required()->check(CLI::PositiveNumber);
-  exporting->add_option("--format", a.format, 
+  exporting->add_option("VERSION", a.number, "Its number")
+      ->required()
+      ->check(CLI::Range(std::int64_t{1}, number_max));
+  exporting->add_option("--format", a.format,
                         "npz (an array a tensor, and the preprocessing), safetensors, or torchscript");
   exporting->add_option("--out", a.out, "The file, which is replaced")->required();
 }
@@ -145,7 +152,7 @@ void add_round_commands(CLI::App& app, Arguments& a) {
   CLI::App* status =
       add(*round, "status", "Show one round", a, [&a] { return show_round(a.connection, a.round, a.json); });
   status->add_option("ROUND", a.round, "Its number; without, the running or last one")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(std::int64_t{1}, number_max));
   add_json(status, a);
   add_json(add(*round, "list", "List the rounds", a, [&a] { return list_rounds(a.connection, a.json); }), a);
 }
@@ -198,7 +205,9 @@ int run(const Arguments& arguments) {
     if (!status) return report(status.error().detail, exit_status(status.error().code));
   } catch (const std::exception& error) {
     // What the coordinator answers is JSON, but perhaps not with the keys that we know.
-    return report(std::string("the coordinator's answer was not understood: ") + error.what(), exit_failed);
+    return report(std::string("the coordinator's answer was not understood: is that its admin address? ") +
+                      error.what(),
+                  exit_failed);
   }
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
     return report("cannot write to standard output: is the disk full?", exit_failed);

@@ -112,6 +112,12 @@ Status export_model(const ConnectionOptions& connection, VersionNumber number, c
     return fail(Errc::invalid,
                 fmt::format("--format {} is not known: npz, safetensors and torchscript are", format));
   }
+  std::error_code unknown;  // What cannot be looked at cannot be written either, which tells why.
+  if (fs::is_other(out, unknown)) {
+    return fail(Errc::invalid,
+                fmt::format("--out {} is a device or a pipe, which the export would replace: name a file",
+                            out.string()));
+  }
   auto client = AdminClient::open(connection);
   if (!client) return std::unexpected(client.error());
   const auto version = client->get_json(fmt::format("/v1/versions/{}", number));

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <string>
 
 #include "cli/prepare.h"
@@ -15,6 +16,8 @@
 using namespace rivulet;
 
 namespace {
+
+constexpr std::int64_t number_max = std::numeric_limits<std::int64_t>::max();
 
 struct Arguments {
   std::string spec;
@@ -76,10 +79,10 @@ int main(int argc, char** argv) {
   command->add_option("--fleet", arguments.fleet, "The id of the fleet, 32 hexadecimal digits")->required();
   command->add_option("--seed", arguments.seed, "Of the starting weights")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(std::int64_t{0}, number_max));
   command->add_option("--epoch", arguments.epoch, "Nodes refuse versions of a lower one")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(std::int64_t{0}, number_max));
   std::string folder;
   CLI::App* exporting = app.add_subcommand("export", "Write a prepared model as TorchScript");
   exporting->add_option("folder", folder, "With release.payload and weights.f32; gets model.pt")->required();

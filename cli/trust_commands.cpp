@@ -54,6 +54,7 @@ Status check_signed(const Trust& trust, const SecretKey& root, const std::filesy
 Result<TrustDocument> successor(const TrustDocument& current, const std::string& expires) {
   const auto lifetime = parse_duration(expires);
   if (!lifetime) return fail_at("--expires", lifetime.error());
+  if (*lifetime <= std::chrono::seconds(0)) return fail(Errc::invalid, "--expires must be 1s or longer");
   TrustDocument next = current;
   ++next.version;
   next.created = std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
+#include <limits>
 #include <thread>
 
 #include "models/runtime/runtime.h"
@@ -102,7 +103,7 @@ int run_program(int argc, char** argv) {
       ->add_option("--out", arguments.folder, "the folder for rounds.jsonl, summary.json and model.npz")
       ->required();
   run_command->add_option("--seed", arguments.seed, "replaces the experiment's seed")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(std::int64_t{0}, std::numeric_limits<std::int64_t>::max()));
   run_command
       ->add_option("--set", arguments.settings,
                    "key=value, replaces a key of the experiment; may be repeated")
@@ -116,7 +117,10 @@ int run_program(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
-    return complain(std::string(error.what()) + "; see rivulet-sim --help", wrong_usage);
+    // A word that is no subcommand is the better news than that one is missing.
+    const auto unknown = app.remaining(true);
+    const std::string what = unknown.empty() ? error.what() : "'" + unknown.front() + "' is not known here";
+    return complain(what + ": see 'rivulet-sim --help'", wrong_usage);
   }
   return *list_command ? list() : run(arguments);
 }

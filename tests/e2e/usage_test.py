@@ -1,7 +1,10 @@
 """Whatever is wrong with a command, its answer is one clear line and the status that the contract names."""
 
+import gzip
 import os
+import pathlib
 import shutil
+import struct
 import subprocess
 import sys
 
@@ -19,6 +22,8 @@ WRONG_USAGE = [  # program, arguments, a word of the answer
     ("rivulet-coordinator", ["init", "--dir", "{new}", "--admin", "127.0.0.1:99999"], "--admin"),
     ("rivulet-coordinator", ["init", "--dir", "{new}", "--fleet", ""], "fleet"),
     ("rivulet-coordinator", ["init", "--dir", "{file}"], "is not a folder"),
+    ("rivulet-coordinator", ["init", "--dir", ""], "empty"),
+    ("rivulet-coordinator", ["init", "--dir", "{new}" + "w" * 300], "too long"),
     ("rivulet-coordinator", ["init", "--dir", "{coordinator}"], "nothing was changed"),
     ("rivulet-coordinator", ["run"], "--dir"),
     ("rivulet-coordinator", ["run", "--dir", "{new}"], "rivulet-coordinator init"),
@@ -50,6 +55,9 @@ WRONG_USAGE = [  # program, arguments, a word of the answer
     ("rivulet-node", ["infer", "--dir", "{node}", "{data}", "--fly"], "--fly"),
     ("rivulet-node", ["status", "--dir", "{new}"], "is not a node's folder"),
     ("rivulet-node", ["status", "--dir", "{node}", "--fly"], "--fly"),
+    ("rivulet-node", ["ingest", "--dir", "{node}", "{empty}", "--format", "csv"], "is a folder"),
+    ("rivulet-node", ["ingest", "--dir", "{node}", "{file}"], "say csv or idx"),
+    ("rivulet-node", ["ingest", "--dir", "{node}", "{data}", "--label", "66"], "'66'"),
     ("rivulet-model", [], "rivulet-model --help"),
     ("rivulet-model", ["fly"], "fly"),
     ("rivulet-model", ["prepare", "{new}", "--out", "{empty}", "--fleet", "0" * 32], "{new}"),
@@ -66,7 +74,53 @@ WRONG_USAGE = [  # program, arguments, a word of the answer
     ("rivulet", ["--dir", "{coordinator}", "model", "import", "{spec}", "--release-key", "{new}"], "{new}"),
     ("rivulet", ["--dir", "{coordinator}", "model", "export", "1", "--format", "tar", "--out", "{new}"], "npz"),
     ("rivulet", ["--dir", "{coordinator}", "trust", "renew", "--root-key", "{new}"], "{new}"),
+    ("rivulet", ["--dir", "{coordinator}", "model", "show", "x"], "x not in range 1 to"),
+    ("rivulet", ["--dir", "{coordinator}", "model", "import", "{spec}", "--release-key", "{release_key}", "--seed", "-1"],
+     "-1 not in range 0 to"),
+    ("rivulet-sim", [], "rivulet-sim --help"),
+    ("rivulet-sim", ["fly"], "'fly'"),
+    ("rivulet-sim", ["run", "digits"], "--out"),
+    ("rivulet-sim", ["run", "{new}", "--out", "{new}"], "{new}"),
+    ("rivulet-sim", ["run", "digits", "--out", "{new}", "--seed", "x"], "x not in range 0 to"),
+    ("rivulet-sim", ["run", "digits", "--out", "{new}", "--set", "training.learning_rate=nan"], "learning_rate"),
+    ("rivulet-sim", ["run", "digits", "--out", "{new}", "--set", "nothing.at_all=1"], "nothing is not a key"),
 ]
+
+# Commands to a coordinator that runs, and has a model.
+WRONG_REQUESTS = [
+    (FAILED, ["trust", "renew", "--root-key", "{release_key}"], "give that one"),
+    (WRONG, ["trust", "renew", "--root-key", "{root_key}", "--expires", "0d"], "--expires"),
+    (FAILED, ["model", "show", "99"], "99"),
+    (WRONG, ["model", "export", "1", "--out", "{folder}/pipe"], "{folder}/pipe"),
+    (WRONG, ["model", "export", "1", "--format", "safetensors", "--out", "{folder}/pipe"], "{folder}/pipe"),
+    (FAILED, ["model", "export", "1", "--out", "{new}/model.npz"], "{new}/model.npz"),
+    (FAILED, ["model", "import", "{empty}", "--release-key", "{release_key}"], "{empty}"),
+    (FAILED, ["model", "import", "{folder}/huge", "--release-key", "{release_key}"], "3221225472 bytes"),
+    (FAILED, ["model", "import", "{spec}", "--release-key", "{root_key}"], "no release key"),
+    (FAILED, ["round", "status", "99"], "99"),
+    (FAILED, ["node", "revoke", "12345678"], "12345678"),
+]
+
+# What is put into the specification of a model, and what the answer must name.
+WRONG_SPECS = [
+    ('hidden = [16]', 'hidden = [-1]', "model.hidden"),
+    ('hidden = [16]', 'hidden = [100000, 100000]', "make it smaller"),
+    ('hidden = [16]', 'hiden = [16]', "hiden"),
+    ('scale = [16.0]', 'scale = [nan]', "input.scale"),
+    ('shape = [64]', 'shape = [63]', "63"),
+    ('"0", ', '', "'0' is none of the classes"),
+    ('test.csv', 'nothing.csv', "nothing.csv"),
+    ('test.csv', 'no-samples.csv', "there is no sample"),
+    ('test.csv', 'few-columns.csv', "no column 'label'"),
+    ('test.csv', 'wrong-label.csv', "'77' is none of the classes"),
+    ('test.csv', 'cut.csv.gz', "ends early"),
+]
+
+# Files that a node cannot take, with the rest of the command.
+WRONG_FILES = [("{folder}/cut.csv.gz", [], "ends early"),
+               ("{folder}/cut-images-idx3-ubyte", ["--label", "{folder}/labels-idx1-ubyte"], "ends within"),
+               ("{folder}/text.csv", ["--label", "1"], "no sample was in order"),
+               ("{data}", ["--format", "idx"], "is not IDX")]
 
 FAILING = [  # Correct commands that cannot be done now.
     ("rivulet", ["--dir", "{coordinator}", "status"], "no coordinator runs in"),
@@ -102,13 +156,13 @@ class UsageTest:
         self.faults = []
         self.paths = {}
 
-    def check(self, program, arguments, wanted, *words, environment=None):
-        """One command: its status, one line on standard error with these words, and nothing on standard output."""
-        command = [self.fleet.programs / program, *[str(part).format(**self.paths) for part in arguments]]
+    def check(self, program, arguments, wanted, *words, environment=None, before=()):
+        """One command: its status (None: either), one line on standard error with these words, no standard output."""
+        command = [*before, self.fleet.programs / program, *[str(part).format(**self.paths) for part in arguments]]
         status, out, err = run_program(command, environment=environment, patience=60)
         self.checked += 1
         wrong = []
-        if status != wanted:
+        if status not in ([FAILED, WRONG] if wanted is None else [wanted]):
             wrong.append(f"status {status} instead of {wanted}")
         if not one_line(err, program):
             wrong.append(f"{err.count(chr(10))} lines")
@@ -174,6 +228,64 @@ class UsageTest:
         self.run_daemon("node", WRONG, "RIVULET_FAULT_FS", environment={"RIVULET_FAULT_FS": "rain"})
         self.run_daemon("coordinator", WRONG, "RIVULET_CRASH_AT", environment={"RIVULET_CRASH_AT": "nowhere"})
 
+    def write_wrong_files(self):
+        """What goes wrong on the way to a program: cut off, of another form, of another system."""
+        folder = self.fleet.folder
+        data = (folder / "test.csv").read_text()
+        lines = data.splitlines()
+        (folder / "no-samples.csv").write_text(lines[0] + "\n")
+        (folder / "few-columns.csv").write_text("".join(",".join(line.split(",")[:9]) + "\n" for line in lines[1:]))
+        (folder / "wrong-label.csv").write_text("\n".join([*lines[:4], lines[4].rpartition(",")[0] + ",77"]) + "\n")
+        packed = gzip.compress(data.encode())
+        (folder / "cut.csv.gz").write_bytes(packed[:len(packed) // 2])
+        (folder / "cut-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 10, 8, 8) + bytes(200))
+        (folder / "labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, 10) + bytes(range(10)))
+        (folder / "text.csv").write_text("hello world\nthis,is,text\n")
+        (folder / "windows.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines[:4]).encode() + b"\r\n")
+        with open(folder / "huge", "wb") as huge:
+            huge.truncate(3 << 30)
+        os.mkfifo(folder / "pipe")
+
+    def check_wrong_files(self):
+        for file, more, word in WRONG_FILES:
+            self.check("rivulet-node", ["ingest", "--dir", "{node}", file, *more], FAILED, word)
+        ingested = self.fleet.run("rivulet-node", "ingest", "--dir", self.paths["node"], self.fleet.folder / "windows.csv",
+                                  "--label", "label")
+        assert "duplicate 3\n" in ingested, ingested  # The lines of test.csv, which it holds already.
+        ingested = self.fleet.run("rivulet-node", "ingest", "--dir", self.paths["node"], self.fleet.folder / "no-samples.csv",
+                                  "--label", "label")
+        assert "stored 0\n" in ingested and "refused 0\n" in ingested, ingested
+
+    def check_requests(self):
+        """What a running coordinator cannot do, and specifications that are wrong."""
+        spec, sound = self.fleet.folder / "wrong.toml", (self.fleet.folder / "digits.toml").read_text()
+        for old, new, word in WRONG_SPECS:
+            assert old in sound, old
+            spec.write_text(sound.replace(old, new))
+            self.check("rivulet", ["--dir", "{coordinator}", "model", "import", spec, "--release-key", "{release_key}"],
+                       WRONG, word)
+        self.fleet.import_model()
+        for wanted, arguments, word in WRONG_REQUESTS:
+            self.check("rivulet", ["--dir", "{coordinator}", *arguments], wanted, word)
+        self.check("rivulet", ["--dir", "{coordinator}", "--admin", "{nodes_at}", "status"], FAILED, "{nodes_at}")
+        if not (self.fleet.folder / "pipe").is_fifo():
+            self.faults.append("model export replaced a pipe, as it would a device")
+
+    def check_permission(self):
+        """A folder that may not be looked into is not mistaken for one that is not there."""
+        # Without these two capabilities even root minds the mode of a folder.
+        before = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+        for name, program, commands in [("coordinator", "rivulet-coordinator", [["run"], ["init"]]),
+                                        ("node", "rivulet-node", [["run"], ["status"], ["ingest", "{data}"],
+                                                                  ["join", "{token}"]])]:
+            folder = pathlib.Path(self.paths[name])
+            folder.chmod(0)
+            for command in commands:
+                self.check(program, [*command, "--dir", folder], None, "{" + name + "}", "ermission denied", before=before)
+            if name == "coordinator":
+                self.check("rivulet", ["--dir", folder, "status"], None, "ermission denied", before=before)
+            folder.chmod(0o700)
+
     def check_lost_output(self, program, arguments):
         """An answer that cannot be written is not a success."""
         with open("/dev/full", "w") as full:
@@ -206,14 +318,21 @@ def main():
                       "new": str(fleet.folder / "new"), "empty": str(fleet.folder / "empty"),
                       "file": str(fleet.folder / "file"), "data": str(fleet.folder / "test.csv"),
                       "spec": str(fleet.folder / "digits.toml"), "token": token,
-                      "release_key": str(fleet.directory / "offline/release.key")}
+                      "release_key": str(fleet.directory / "offline/release.key"),
+                      "root_key": str(fleet.directory / "offline/root.key"), "folder": str(fleet.folder),
+                      "nodes_at": fleet.coordinator.ready["listen"]}
+        test.write_wrong_files()
         assert fleet.nodes[0].start()
         test.check_daemons_in_use()
         for program, arguments in [("rivulet", ["--dir", "{coordinator}", "status", "--json"]),
                                    ("rivulet-node", ["status", "--dir", "{node}", "--json"]),
                                    ("rivulet-node", ["ingest", "--dir", "{node}", "{data}", "--label", "label"])]:
             test.check_lost_output(program, arguments)
-        assert fleet.nodes[0].stop() == 0 and fleet.coordinator.stop() == 0
+        test.check_wrong_files()
+        assert fleet.nodes[0].stop() == 0
+        test.check_requests()
+        assert fleet.coordinator.stop() == 0
+        test.check_permission()
 
         for cases, wanted in [(WRONG_USAGE, WRONG), (FAILING, FAILED)]:
             for program, arguments, word in cases:
