@@ -134,7 +134,9 @@ Status make_folder(const fs::path& folder) {
     return fail_errno("make the folder", folder, errno);
   }
   if (auto made = make_folder(parent); !made) return made;
-  return make_folder(folder);
+  // Once more and no oftener: below /proc, say, nothing can be made though the parent is there.
+  if (::mkdir(folder.c_str(), 0700) == 0 || errno == EEXIST) return sync_folder(parent);
+  return fail_errno("make the folder", folder, errno);
 }
 
 namespace {

@@ -67,6 +67,7 @@ TEST_CASE("folders are made with those above them, and only where no file stands
   write_text(folder.path / "file", "");
   CHECK(make_folder(folder.path / "file").error().code == Errc::conflict);
   CHECK_FALSE(make_folder(folder.path / "file" / "below"));
+  CHECK_FALSE(make_folder("/proc/none/below"));  // /proc is there, and takes no folder.
 }
 
 TEST_CASE("a folder is held by one process, and who asks in vain is told by which", "[storage][file]") {
