@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <limits>
@@ -12,7 +13,7 @@ namespace {
 ReadBytes from(const Bytes& wire) {
   return [&wire](std::uint64_t offset, std::span<std::byte> out) -> Status {
     if (offset + out.size() > wire.size()) return fail(Errc::corrupt, "too short");
-    std::memcpy(out.data(), wire.data() + offset, out.size());
+    std::copy_n(wire.begin() + static_cast<std::ptrdiff_t>(offset), out.size(), out.begin());
     return {};
   };
 }
