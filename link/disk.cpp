@@ -2,25 +2,15 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include "storage/rocksdb_store.h"
+
 namespace rivulet {
-namespace {
 
 namespace fs = std::filesystem;
 
-/// For the files of the store itself: with an eighth of it every opening succeeded.
-constexpr std::uint64_t own_bytes = 1 << 20;
-
-}  // namespace
-
 Status check_room_to_open(const fs::path& store) {
-  std::uint64_t needed = own_bytes;
+  const std::uint64_t needed = bytes_to_open(store);
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(store / "rocksdb", error)) {
-    std::error_code unknown;
-    if (entry.path().extension() != ".log") continue;
-    const auto bytes = entry.file_size(unknown);
-    if (!unknown) needed += bytes;
-  }
   // The store of a new folder will lie where its parent does.
   fs::path there = fs::absolute(store, error);
   while (there.has_relative_path() && !fs::exists(there, error)) there = there.parent_path();

@@ -317,15 +317,7 @@ Status RocksDbStore::open_again() {
     return fail(Errc::storage_full,
                 fmt::format("{}: the disk was full, and {}: make room", folder_.string(), why));
   };
-  // Opening writes what the logs hold into a table, so it needs room for as much, and some for its own files.
-  std::uint64_t needed = 1 << 20;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(files_, error)) {
-    std::error_code unknown;
-    if (entry.path().extension() != ".log") continue;
-    const auto bytes = entry.file_size(unknown);
-    if (!unknown) needed += bytes;
-  }
+  const std::uint64_t needed = bytes_to_open(folder_);
   rocksdb::Env* env = env_ ? env_.get() : rocksdb::Env::Default();
   std::uint64_t available = 0;
   if (env->GetFreeSpace(files_.string(), &available).ok() && available < needed) {
@@ -382,6 +374,19 @@ Status RocksDbStore::sync() {
 }
 
 }  // namespace
+
+std::uint64_t bytes_to_open(const fs::path& folder) {
+  // For the files of the store itself: with an eighth of it every opening succeeded.
+  std::uint64_t needed = 1 << 20;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder / "rocksdb", error)) {
+    std::error_code unknown;
+    if (entry.path().extension() != ".log") continue;
+    const auto bytes = entry.file_size(unknown);
+    if (!unknown) needed += bytes;
+  }
+  return needed;
+}
 
 Result<std::unique_ptr<Store>> open_rocksdb_store(const fs::path& folder, std::vector<std::string> families,
                                                   RocksDbOptions options) {

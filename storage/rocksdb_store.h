@@ -29,6 +29,10 @@ Result<std::unique_ptr<Store>> open_rocksdb_store(const std::filesystem::path& f
                                                   std::vector<std::string> families,
                                                   RocksDbOptions options = {});
 
+/// How much room on its disk opening, or beginning, such a store takes: what its logs hold is written into
+/// tables.
+std::uint64_t bytes_to_open(const std::filesystem::path& folder);
+
 /// The newest form of such a folder.
 inline constexpr std::uint32_t store_format = 1;
 
