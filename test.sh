@@ -23,11 +23,12 @@ if [ -z "${RIVULET_DATA-}" ] && [ -d ../shared/data ]; then
   RIVULET_DATA=$(cd ../shared/data && pwd)
   export RIVULET_DATA
 fi
+jobs=$(nproc)  # It would say 1 once OMP_NUM_THREADS is set.
 # More threads in a matrix product only slow down products of the size that tests have.
 export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=second_deadlock_stack=1
 
 scripts/setup.sh --tests
 cmake --preset "$preset" --log-level=WARNING
-cmake --build --preset "$preset" --target "$target" --parallel "$(nproc)"
+cmake --build --preset "$preset" --target "$target" --parallel "$jobs"
 ctest --test-dir "build/$preset" "${only[@]}" --no-tests=error --output-on-failure -j 1
