@@ -28,6 +28,9 @@ struct TensorSpec {
   bool operator==(const TensorSpec&) const = default;
   /// The number of entries, the product of the shape.
   [[nodiscard]] std::size_t size() const;
+  /// Whether it is a parameter of at least two dimensions: no bias, no scale or shift of a norm, no
+  /// statistic.
+  [[nodiscard]] bool is_weight() const { return kind == TensorKind::parameter && shape.size() >= 2; }
 };
 
 /// How a model's tensors lie in one flat float32 vector: one after the other in this order, each

@@ -1,0 +1,79 @@
+#include "models/package/pruning.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <vector>
+
+#include "protocol/assert.h"
+
+namespace rivulet {
+namespace {
+
+/// Orders as the magnitudes do, and is an order also where those are not numbers.
+std::uint32_t magnitude(float x) { return std::bit_cast<std::uint32_t>(x) & 0x7fff'ffffU; }
+
+template <typename Visit>
+void visit_weights(const ParameterLayout& layout, std::span<float> weights, Visit visit) {
+  for (const TensorSpec& tensor : layout.tensors) {
+    const auto entries = weights.first(tensor.size());
+    weights = weights.subspan(entries.size());
+    if (!tensor.is_weight()) continue;
+    for (float& x : entries) visit(x);
+  }
+}
+
+}  // namespace
+
+Status check(const PruningPlan& plan) {
+  if (!(plan.sparsity >= 0.0 && plan.sparsity < 1.0)) {
+    return fail(Errc::invalid, fmt::format("the sparsity is {}; it must be at least 0 and below 1, so that "
+                                           "something is left",
+                                           plan.sparsity));
+  }
+  if (plan.rounds == 0 || plan.rounds > pruning_rounds_max || plan.begin > pruning_rounds_max) {
+    return fail(Errc::invalid, fmt::format("pruning begins after {} rounds and takes {}; 0 to {} and 1 to {} "
+                                           "are allowed",
+                                           plan.begin, plan.rounds, pruning_rounds_max, pruning_rounds_max));
+  }
+  return {};
+}
+
+double sparsity_at(const PruningPlan& plan, std::uint64_t step) {
+  if (step <= plan.begin) return 0.0;
+  const std::uint64_t done = step - plan.begin;
+  if (done >= plan.rounds) return plan.sparsity;
+  const double left = 1.0 - static_cast<double>(done) / plan.rounds;
+  return plan.sparsity * (1.0 - left * left * left);
+}
+
+std::size_t prunable_entries(const ParameterLayout& layout) {
+  std::size_t entries = 0;
+  for (const TensorSpec& tensor : layout.tensors) entries += tensor.is_weight() ? tensor.size() : 0;
+  return entries;
+}
+
+void prune(std::span<float> weights, const ParameterLayout& layout, double sparsity) {
+  RIVULET_ASSERT(weights.size() == layout.size() && sparsity >= 0.0 && sparsity < 1.0);
+  const std::size_t entries = prunable_entries(layout);
+  const auto pruned = static_cast<std::size_t>(sparsity * static_cast<double>(entries));
+  if (pruned == 0) return;
+  std::vector<std::uint32_t> magnitudes;
+  magnitudes.reserve(entries);
+  visit_weights(layout, weights, [&](float x) { magnitudes.push_back(magnitude(x)); });
+  const auto last = magnitudes.begin() + static_cast<std::ptrdiff_t>(pruned - 1);
+  std::nth_element(magnitudes.begin(), last, magnitudes.end());
+  const std::uint32_t threshold = *last;
+  // nth_element leaves what is smaller in front of it, and maybe some that are equal.
+  auto equal = static_cast<std::size_t>(std::count(magnitudes.begin(), std::next(last), threshold));
+  visit_weights(layout, weights, [&](float& x) {
+    const std::uint32_t size = magnitude(x);
+    if (size > threshold || (size == threshold && equal == 0)) return;
+    if (size == threshold) --equal;
+    x = 0.0F;
+  });
+}
+
+}  // namespace rivulet

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "models/package/layout.h"
+#include "protocol/result.h"
+
+namespace rivulet {
+
+/// How a release prunes: from version to version more of the smallest weights are 0. The fp32 master stays
+/// dense and takes every step, so that a weight whose master has grown comes back.
+/// Sources: Zhu, Gupta 2017, arXiv:1710.01878 (the schedule); Lin et al. 2020, arXiv:2006.07253 (feedback).
+struct PruningPlan {
+  double sparsity = 0.0;      ///< The fraction of the weights that is 0 in the end, in [0, 1); 0: no pruning.
+  std::uint32_t begin = 0;    ///< The last step that prunes nothing.
+  std::uint32_t rounds = 20;  ///< How many steps later all of `sparsity` is reached; at least 1.
+
+  bool operator==(const PruningPlan&) const = default;
+};
+
+/// No release asks for more steps, before or while it prunes.
+inline constexpr std::uint32_t pruning_rounds_max = 1'000'000;
+
+/// @return invalid.
+Status check(const PruningPlan& plan);
+
+/// s_f (1 - (1 - (step - begin) / rounds)^3), 0 until `begin` and s_f from `begin + rounds` on.
+/// @param step how many rounds' publications lie between a version and its release's w_0, itself included.
+double sparsity_at(const PruningPlan& plan, std::uint64_t step);
+
+/// The number of entries that may be pruned: those of all tensors that are weights.
+std::size_t prunable_entries(const ParameterLayout& layout);
+
+/// Sets the floor(sparsity * prunable_entries) entries of the smallest magnitude among all weights to +0; of
+/// equal ones those that come first. Entries that are not numbers count as the largest. In O(n).
+/// @param weights [layout.size()]. @param sparsity in [0, 1).
+void prune(std::span<float> weights, const ParameterLayout& layout, double sparsity);
+
+}  // namespace rivulet
