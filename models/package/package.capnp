@@ -10,7 +10,7 @@ $Cxx.namespace("rivulet::schema");
 enum TaskKind { classification @0; regression @1; anomaly @2; }
 enum TensorKind { parameter @0; statistic @1; }
 enum BatchNorm { averaged @0; local @1; }
-enum SnapshotForm { fp32 @0; int8 @1; }
+enum SnapshotForm { fp32 @0; int8 @1; sparseFp32 @2; sparseInt8 @3; }
 
 struct Architecture {
   kind @0 :Text;

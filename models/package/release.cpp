@@ -139,7 +139,7 @@ Result<Release> read_release(schema::Release::Reader reader) {
       .id(reader.getInitialWeights(), release.initial_weights, "initialWeights")
       .id(reader.getInitialWeightsHash(), release.initial_weights_hash, "initialWeightsHash")
       .keep(read_enum(reader.getTask(), TaskKind::anomaly, release.task, "task"))
-      .keep(read_enum(reader.getSnapshot(), SnapshotForm::int8, release.snapshot, "snapshot"))
+      .keep(read_enum(reader.getSnapshot(), snapshot_form_last, release.snapshot, "snapshot"))
       .keep(read_enum(reader.getBatchNorm(), BatchNorm::local, release.batch_norm, "batchNorm"));
   release.architecture.hidden = read_list<std::int64_t>(architecture.getHidden());
   release.architecture.input_shape = read_list<std::int64_t>(architecture.getInputShape());

@@ -3,8 +3,10 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
+#include "models/package/sparse.h"
 #include "protocol/assert.h"
 #include "protocol/sha256.h"
 
@@ -14,14 +16,36 @@ namespace {
 constexpr float steps = 127.0F;
 
 bool is_quantized(SnapshotForm form, const TensorSpec& tensor) {
-  return form == SnapshotForm::int8 && tensor.kind == TensorKind::parameter && tensor.shape.size() >= 2;
+  return dense_form(form) == SnapshotForm::int8 && tensor.is_weight();
 }
 
 std::size_t channels_of(const TensorSpec& tensor) { return static_cast<std::size_t>(tensor.shape.front()); }
 
+/// Exact in a dense form; in a sparse one its entries have a byte more at most.
 std::size_t encoded_size(SnapshotForm form, const TensorSpec& tensor) {
-  if (!is_quantized(form, tensor)) return tensor.size() * sizeof(float);
-  return channels_of(tensor) * sizeof(float) + tensor.size();
+  const std::size_t coding = is_sparse(form) ? 1 : 0;
+  if (!is_quantized(form, tensor)) return coding + tensor.size() * sizeof(float);
+  return coding + channels_of(tensor) * sizeof(float) + tensor.size();
+}
+
+template <typename Entry>
+void append_entries(SnapshotForm form, std::span<const Entry> entries, Bytes& out) {
+  if (is_sparse(form)) return append_sparse(entries, out);
+  const ByteSpan bytes = std::as_bytes(entries);
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
+
+/// @param source  of a dense form it is long enough.
+template <typename Entry>
+Status take_entries(SnapshotForm form, const TensorSpec& tensor, ByteSpan& source, std::span<Entry> out) {
+  if (is_sparse(form)) {
+    const Status taken = take_sparse(source, out);
+    return taken ? taken : fail_at(fmt::format("tensor '{}'", tensor.name), taken.error());
+  }
+  RIVULET_ASSERT(source.size() >= out.size_bytes());
+  std::memcpy(out.data(), source.data(), out.size_bytes());
+  source = source.subspan(out.size_bytes());
+  return {};
 }
 
 float scale_of(std::span<const float> channel) {
@@ -32,16 +56,30 @@ float scale_of(std::span<const float> channel) {
   return std::isfinite(scale * steps) ? scale : std::nextafter(scale, 0.0F);
 }
 
-void encode_channel(std::span<const float> channel, float scale, Bytes& out) {
-  for (const float value : channel) {
+/// @param entries [values.size()], written.
+void encode_channel(std::span<const float> values, float scale, std::span<std::int8_t> entries) {
+  for (std::size_t i = 0; i < values.size(); ++i) {
     // The quotient may exceed 127 where the scale is subnormal, and so coarse.
-    const float entry = scale == 0.0F ? 0.0F : std::clamp(std::nearbyint(value / scale), -steps, steps);
-    out.push_back(static_cast<std::byte>(static_cast<std::int8_t>(entry)));
+    const float entry = scale == 0.0F ? 0.0F : std::clamp(std::nearbyint(values[i] / scale), -steps, steps);
+    entries[i] = static_cast<std::int8_t>(entry);
   }
 }
 
-Status decode_plain(const TensorSpec& tensor, ByteSpan source, std::span<float> out) {
-  std::memcpy(out.data(), source.data(), source.size());
+void encode_quantized(SnapshotForm form, const TensorSpec& tensor, std::span<const float> values,
+                      Bytes& out) {
+  const std::size_t width = values.size() / channels_of(tensor);
+  std::vector<std::int8_t> entries(values.size());
+  for (std::size_t at = 0; at < values.size(); at += width) {
+    const auto channel = values.subspan(at, width);
+    const float scale = scale_of(channel);
+    append_le(out, scale);
+    encode_channel(channel, scale, std::span(entries).subspan(at, width));
+  }
+  append_entries(form, std::span<const std::int8_t>(entries), out);
+}
+
+Status take_plain(SnapshotForm form, const TensorSpec& tensor, ByteSpan& source, std::span<float> out) {
+  if (Status taken = take_entries(form, tensor, source, out); !taken) return taken;
   for (std::size_t i = 0; i < out.size(); ++i) {
     if (!std::isfinite(out[i])) {
       return fail(Errc::corrupt, fmt::format("entry {} of tensor '{}' is not finite", i, tensor.name));
@@ -50,18 +88,24 @@ Status decode_plain(const TensorSpec& tensor, ByteSpan source, std::span<float> 
   return {};
 }
 
-Status decode_quantized(const TensorSpec& tensor, ByteSpan source, std::span<float> out) {
+Status take_quantized(SnapshotForm form, const TensorSpec& tensor, ByteSpan& source, std::span<float> out) {
   const std::size_t channels = channels_of(tensor);
-  const std::size_t width = tensor.size() / channels;
-  const ByteSpan entries = source.subspan(channels * sizeof(float));
+  const std::size_t width = out.size() / channels;
+  if (source.size() < channels * sizeof(float)) {
+    return fail(Errc::corrupt, fmt::format("the scales of tensor '{}' are cut short", tensor.name));
+  }
+  const ByteSpan scales = source.first(channels * sizeof(float));
+  source = source.subspan(scales.size());
+  std::vector<std::int8_t> entries(out.size());
+  if (Status taken = take_entries(form, tensor, source, std::span(entries)); !taken) return taken;
   for (std::size_t channel = 0; channel < channels; ++channel) {
-    const auto scale = load_le<float>(source, channel * sizeof(float));
+    const auto scale = load_le<float>(scales, channel * sizeof(float));
     if (std::signbit(scale) || !std::isfinite(scale * steps)) {
       return fail(Errc::corrupt,
                   fmt::format("the scale of channel {} of tensor '{}' is {}", channel, tensor.name, scale));
     }
     for (std::size_t i = channel * width; i < (channel + 1) * width; ++i) {
-      const auto entry = static_cast<std::int8_t>(entries[i]);
+      const std::int8_t entry = entries[i];
       if (entry == -128 || (scale == 0.0F && entry != 0)) {
         return fail(Errc::corrupt, fmt::format("entry {} of tensor '{}' is {} beside a scale of {}", i,
                                                tensor.name, static_cast<int>(entry), scale));
@@ -74,7 +118,28 @@ Status decode_quantized(const TensorSpec& tensor, ByteSpan source, std::span<flo
 
 }  // namespace
 
-std::string_view name(SnapshotForm form) { return form == SnapshotForm::int8 ? "int8" : "fp32"; }
+std::string_view name(SnapshotForm form) {
+  constexpr std::array<std::string_view, 4> names{"fp32", "int8", "sparse_fp32", "sparse_int8"};
+  return names.at(static_cast<std::size_t>(form));
+}
+
+bool is_sparse(SnapshotForm form) {
+  return form == SnapshotForm::sparse_fp32 || form == SnapshotForm::sparse_int8;
+}
+
+SnapshotForm dense_form(SnapshotForm form) {
+  const bool int8 = form == SnapshotForm::int8 || form == SnapshotForm::sparse_int8;
+  return int8 ? SnapshotForm::int8 : SnapshotForm::fp32;
+}
+
+SnapshotForm sparse_form(SnapshotForm form) {
+  return dense_form(form) == SnapshotForm::int8 ? SnapshotForm::sparse_int8 : SnapshotForm::sparse_fp32;
+}
+
+SnapshotForm variant_form(std::string_view recipe, SnapshotForm version) {
+  const SnapshotForm form = recipe == "int8" ? SnapshotForm::int8 : SnapshotForm::fp32;
+  return is_sparse(version) ? sparse_form(form) : form;
+}
 
 Result<Bytes> encode_snapshot(SnapshotForm form, const ParameterLayout& layout,
                               std::span<const float> weights) {
@@ -89,41 +154,34 @@ Result<Bytes> encode_snapshot(SnapshotForm form, const ParameterLayout& layout,
         return fail(Errc::invalid, fmt::format("entry {} of tensor '{}' is not finite", i, tensor.name));
       }
     }
-    if (!is_quantized(form, tensor)) {
-      const ByteSpan plain = std::as_bytes(values);
-      out.insert(out.end(), plain.begin(), plain.end());
-      continue;
+    if (is_quantized(form, tensor)) {
+      encode_quantized(form, tensor, values, out);
+    } else {
+      append_entries(form, values, out);
     }
-    const std::size_t channels = channels_of(tensor);
-    const std::size_t width = values.size() / channels;
-    std::vector<float> scales(channels);
-    for (std::size_t c = 0; c < channels; ++c) {
-      scales[c] = scale_of(values.subspan(c * width, width));
-      append_le(out, scales[c]);
-    }
-    for (std::size_t c = 0; c < channels; ++c)
-      encode_channel(values.subspan(c * width, width), scales[c], out);
   }
   return out;
 }
 
 Result<std::vector<float>> decode_snapshot(SnapshotForm form, const ParameterLayout& layout,
                                            ByteSpan snapshot) {
-  const std::size_t expected = snapshot_size(form, layout);
-  if (snapshot.size() != expected) {
-    return fail(Errc::corrupt, fmt::format("the {} snapshot has {} bytes; the layout asks for {}", name(form),
-                                           snapshot.size(), expected));
+  if (!fits(form, layout, snapshot.size())) {
+    return fail(Errc::corrupt,
+                fmt::format("the {} snapshot has {} bytes; the layout asks for {}{}", name(form),
+                            snapshot.size(), is_sparse(form) ? "at most " : "", snapshot_size(form, layout)));
   }
   std::vector<float> weights(layout.size());
   std::span<float> rest(weights);
   for (const TensorSpec& tensor : layout.tensors) {
-    const ByteSpan source = snapshot.first(encoded_size(form, tensor));
     const auto out = rest.first(tensor.size());
-    const Status decoded = is_quantized(form, tensor) ? decode_quantized(tensor, source, out)
-                                                      : decode_plain(tensor, source, out);
-    if (!decoded) return std::unexpected(decoded.error());
-    snapshot = snapshot.subspan(source.size());
+    const Status taken = is_quantized(form, tensor) ? take_quantized(form, tensor, snapshot, out)
+                                                    : take_plain(form, tensor, snapshot, out);
+    if (!taken) return std::unexpected(taken.error());
     rest = rest.subspan(out.size());
+  }
+  if (!snapshot.empty()) {
+    return fail(Errc::corrupt, fmt::format("the {} snapshot has {} bytes behind its last tensor", name(form),
+                                           snapshot.size()));
   }
   return weights;
 }
@@ -132,6 +190,11 @@ std::size_t snapshot_size(SnapshotForm form, const ParameterLayout& layout) {
   std::size_t bytes = 0;
   for (const TensorSpec& tensor : layout.tensors) bytes += encoded_size(form, tensor);
   return bytes;
+}
+
+bool fits(SnapshotForm form, const ParameterLayout& layout, std::uint64_t bytes) {
+  const std::size_t size = snapshot_size(form, layout);
+  return is_sparse(form) ? bytes <= size : bytes == size;
 }
 
 Digest weights_hash_of(std::span<const float> weights) { return sha256(std::as_bytes(weights)); }

@@ -13,17 +13,28 @@
 namespace rivulet {
 
 /// The form in which the weights w_t of a version travel. What a snapshot decodes to *is* w_t: every
-/// holder gets the same bits, on any machine.
-enum class SnapshotForm : std::uint8_t { fp32, int8 };
+/// holder gets the same bits, on any machine. A sparse form decodes to what its dense one does, in fewer
+/// bytes where many entries are 0; releases that prune have one.
+enum class SnapshotForm : std::uint8_t { fp32, int8, sparse_fp32, sparse_int8 };
+inline constexpr SnapshotForm snapshot_form_last = SnapshotForm::sparse_int8;
 
-std::string_view name(SnapshotForm form);  ///< "fp32" or "int8".
+std::string_view name(SnapshotForm form);  ///< "fp32", "int8", "sparse_fp32" or "sparse_int8".
+
+bool is_sparse(SnapshotForm form);
+SnapshotForm dense_form(SnapshotForm form);   ///< fp32 or int8, by what the values are.
+SnapshotForm sparse_form(SnapshotForm form);  ///< sparse_fp32 or sparse_int8.
+
+/// The form in which the variant `recipe` ("fp32" or "int8") of a version in form `version` is: sparse if
+/// that is, so that the variant of a version's own values is its snapshot.
+SnapshotForm variant_form(std::string_view recipe, SnapshotForm version);
 
 /// Snapshots, and the flat tensors of the variants "fp32" and "int8", which have the same forms.
 ///   snapshot := tensor*                           in the order of the layout, nothing after
-///   tensor   := plain | quantized                 quantized in int8 form, if it is a parameter of at
+///   tensor   := plain | quantized                 quantized in the int8 forms, if it is a parameter of at
 ///                                                 least two dimensions
-///   plain    := entry: float32 LE[size]
-///   quantized := scale: float32 LE[C], entry: int8[C][size / C]    C = the first dimension: channels
+///   plain    := entries: float32 LE
+///   quantized := scale: float32 LE[C], entries: int8    C = the first dimension: channels
+///   entries  := entry[size]                       in a sparse form: as models/package/sparse.h has it
 /// A channel's scale is max|x| / 127 in float32, 0 if all its entries are; an entry is x / scale rounded
 /// to the nearest, halves to even, and never -128; it decodes to float(entry) * scale: one rounding.
 /// Source: Jacob et al. 2018, arXiv:1712.05877, symmetric form, per channel.
@@ -34,12 +45,16 @@ Result<Bytes> encode_snapshot(SnapshotForm form, const ParameterLayout& layout,
 
 /// @param layout  one that check() accepts.
 /// @param snapshot  untrusted. @return [layout.size()]; corrupt on a wrong length, a scale or entry that
-/// is not finite, a negative scale, or an entry of -128 or beside a scale of 0.
+/// is not finite, a negative scale, an entry of -128 or beside a scale of 0, or entries that are not in the
+/// shortest sparse coding.
 Result<std::vector<float>> decode_snapshot(SnapshotForm form, const ParameterLayout& layout,
                                            ByteSpan snapshot);
 
-/// The length in bytes of every snapshot of this form and layout.
+/// The length in bytes of every snapshot of this layout in a dense form; the most that one in a sparse form
+/// has.
 std::size_t snapshot_size(SnapshotForm form, const ParameterLayout& layout);
+/// Whether a snapshot of this form and layout may have so many bytes.
+bool fits(SnapshotForm form, const ParameterLayout& layout, std::uint64_t bytes);
 
 /// SHA-256 of the float32 LE bytes: the hash of w_t that manifests and updates name.
 Digest weights_hash_of(std::span<const float> weights);

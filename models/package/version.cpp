@@ -64,7 +64,7 @@ Result<VersionManifest> read_version(schema::VersionManifest::Reader reader) {
       .id(reader.getSnapshot(), manifest.snapshot, "snapshot")
       .id(reader.getWeightsHash(), manifest.weights_hash, "weightsHash")
       .id(reader.getAuditHead(), manifest.audit_head, "auditHead")
-      .keep(read_enum(reader.getForm(), SnapshotForm::int8, manifest.form, "form"))
+      .keep(read_enum(reader.getForm(), snapshot_form_last, manifest.form, "form"))
       .keep(read_variants(reader.getVariants(), manifest.variants));
   manifest.manifest_version = reader.getManifestVersion();
   manifest.version = reader.getVersion();
@@ -93,7 +93,7 @@ Result<CandidateManifest> read_candidate(schema::CandidateManifest::Reader reade
       .id(reader.getParentWeightsHash(), manifest.parent_weights_hash, "parentWeightsHash")
       .id(reader.getSnapshot(), manifest.snapshot, "snapshot")
       .id(reader.getWeightsHash(), manifest.weights_hash, "weightsHash")
-      .keep(read_enum(reader.getForm(), SnapshotForm::int8, manifest.form, "form"));
+      .keep(read_enum(reader.getForm(), snapshot_form_last, manifest.form, "form"));
   manifest.round = reader.getRound();
   manifest.parent = reader.getParent();
   manifest.snapshot_bytes = reader.getSnapshotBytes();

@@ -19,6 +19,10 @@ const ParameterLayout mixed{{{"conv", {3, 2, 5}, TensorKind::parameter},
                              {"statistic", {3, 7}, TensorKind::statistic},
                              {"scalar", {}, TensorKind::parameter}}};
 
+const ParameterLayout wide{{{"fc.weight", {4, 300}, TensorKind::parameter},
+                            {"fc.bias", {4}, TensorKind::parameter},
+                            {"mean", {70}, TensorKind::statistic}}};
+
 std::vector<float> random_weights(const ParameterLayout& layout, std::uint64_t seed) {
   Rng rng(seed);
   std::vector<float> weights(layout.size());
@@ -83,6 +87,125 @@ TEST_CASE("int8 restores each entry to within half a step, and its own output ex
   // What was decoded is w_t: coding it again must not move it, or holders would drift apart.
   CHECK(decode_snapshot(SnapshotForm::int8, mixed, *encode_snapshot(SnapshotForm::int8, mixed, *decoded)) ==
         *decoded);
+}
+
+TEST_CASE("a sparse snapshot has the bytes that its grammar says", "[models][snapshot]") {
+  const std::vector<float> weights = {127.0F, -63.5F, 0.5F, 1.5F, 0.0F, -0.0F, 0.0F, 0.0F, 1.0F, -2.5F};
+  // Scales 1 and 0; of the eight entries 127, -64, 0, 2, 0... three under a bitmap; the bias dense.
+  const auto encoded = encode_snapshot(SnapshotForm::sparse_int8, two_by_four, weights);
+  REQUIRE(encoded.has_value());
+  CHECK(to_hex(*encoded) ==
+        "0000803f"
+        "00000000"
+        "010b7fc002"
+        "00"
+        "0000803f"
+        "000020c0");
+  // Here -0.0 is a value: bits 0 to 3 and 5.
+  CHECK(to_hex(*encode_snapshot(SnapshotForm::sparse_fp32, two_by_four, weights)) ==
+        "012f"
+        "0000fe42"
+        "00007ec2"
+        "0000003f"
+        "0000c03f"
+        "00000080"
+        "00"
+        "0000803f"
+        "000020c0");
+}
+
+TEST_CASE("a sparse form decodes to the bits of its dense one, in no more bytes than a coding each",
+          "[models][snapshot]") {
+  const auto dense = GENERATE(SnapshotForm::fp32, SnapshotForm::int8);
+  const auto density = GENERATE(0.0, 0.01, 0.1, 0.4, 1.0);
+  const auto seed = GENERATE(range<std::uint64_t>(0, 8));
+  CAPTURE(name(dense), density, seed);
+  const ParameterLayout layout = seed % 2 == 0 ? mixed : wide;
+  std::vector<float> weights = random_weights(layout, seed);
+  Rng rng(seed + 100);
+  for (float& weight : weights) weight = uniform_unit(rng) < density ? weight : 0.0F;
+  const SnapshotForm sparse = sparse_form(dense);
+  const Bytes bytes = *encode_snapshot(sparse, layout, weights);
+  CHECK(bytes.size() <= snapshot_size(dense, layout) + layout.tensors.size());
+  CHECK(snapshot_size(sparse, layout) == snapshot_size(dense, layout) + layout.tensors.size());
+  if (density < 0.5 && seed % 2 == 1) CHECK(bytes.size() < snapshot_size(dense, layout));
+  const auto decoded = decode_snapshot(sparse, layout, bytes);
+  REQUIRE(decoded.has_value());
+  CHECK(weights_hash_of(*decoded) ==
+        weights_hash_of(*decode_snapshot(dense, layout, *encode_snapshot(dense, layout, weights))));
+  CHECK(*encode_snapshot(sparse, layout, *decoded) == bytes);
+}
+
+TEST_CASE("whatever bytes come as a sparse snapshot, they are refused or are its own", "[models][snapshot]") {
+  const auto form = GENERATE(SnapshotForm::sparse_fp32, SnapshotForm::sparse_int8);
+  Rng rng(3);
+  std::size_t taken = 0;
+  for (int attempt = 0; attempt < 5'000; ++attempt) {
+    std::vector<float> weights = random_weights(wide, rng());
+    const double density = 0.02 + 0.3 * uniform_unit(rng);
+    for (float& weight : weights) weight = uniform_unit(rng) < density ? weight : 0.0F;
+    Bytes bytes = *encode_snapshot(form, wide, weights);
+    const std::size_t at = uniform_below(rng, bytes.size());
+    const auto kind = uniform_below(rng, 3);
+    if (kind == 0) bytes[at] = static_cast<std::byte>(uniform_below(rng, 256));
+    if (kind == 1) bytes.erase(bytes.begin() + static_cast<std::ptrdiff_t>(at));
+    if (kind == 2) bytes.insert(bytes.begin() + static_cast<std::ptrdiff_t>(at), std::byte{1});
+    const auto decoded = decode_snapshot(form, wide, bytes);
+    if (!decoded) {
+      REQUIRE(decoded.error().code == Errc::corrupt);
+      continue;
+    }
+    ++taken;
+    for (const float weight : *decoded) REQUIRE(std::isfinite(weight));
+    // Of int8 a scale may be another than its entries ask for, and what it decodes to is w_t all the same.
+    if (form == SnapshotForm::sparse_fp32) REQUIRE(*encode_snapshot(form, wide, *decoded) == bytes);
+  }
+  CHECK(taken > 100);
+}
+
+TEST_CASE("a sparse snapshot is checked from its length to its last byte", "[models][snapshot]") {
+  const std::vector<float> weights = {1, 0, 0, 4, 0, 0, 0, 0, 5, 6};
+  const Bytes good = *encode_snapshot(SnapshotForm::sparse_int8, two_by_four, weights);
+  const auto detail_of = [&](const Bytes& bytes) {
+    const auto decoded = decode_snapshot(SnapshotForm::sparse_int8, two_by_four, bytes);
+    REQUIRE_FALSE(decoded.has_value());
+    REQUIRE(decoded.error().code == Errc::corrupt);
+    return decoded.error().detail;
+  };
+  using Catch::Matchers::Contains;
+  for (std::size_t size = 0; size < good.size(); ++size) {
+    CHECK_THAT(detail_of(copy_of(ByteSpan(good).first(size))), Contains("cut short"));
+  }
+  Bytes longer = good;
+  longer.push_back(std::byte{0});
+  CHECK_THAT(detail_of(longer), Contains("1 bytes behind its last tensor"));
+  longer.resize(2 * 4 + 8 + 8 + 2 + 1);
+  CHECK_THAT(detail_of(longer), Contains("27 bytes; the layout asks for at most 26"));
+  const auto changed = [&](std::size_t at, int byte) {
+    Bytes bad = good;
+    bad[at] = static_cast<std::byte>(byte);
+    return detail_of(bad);
+  };
+  CHECK_THAT(changed(3, 0x7f), Contains("the scale of channel 0"));
+  CHECK_THAT(changed(8, 9), Contains("tensor 'w': the entries are in coding 9"));
+  CHECK_THAT(changed(9, 0x11), Contains("entry 4 of tensor 'w' is 127 beside a scale of 0"));
+  CHECK_THAT(changed(10, 0x80), Contains("entry 0 of tensor 'w' is -128"));
+  CHECK_THAT(changed(16, 0xff), Contains("entry 0 of tensor 'b' is not finite"));
+}
+
+TEST_CASE("forms have names, and sparse ones the dense form of their values", "[models][snapshot]") {
+  CHECK(name(SnapshotForm::fp32) == "fp32");
+  CHECK(name(SnapshotForm::int8) == "int8");
+  CHECK(name(SnapshotForm::sparse_fp32) == "sparse_fp32");
+  CHECK(name(SnapshotForm::sparse_int8) == "sparse_int8");
+  CHECK(sparse_form(SnapshotForm::fp32) == SnapshotForm::sparse_fp32);
+  CHECK(sparse_form(SnapshotForm::sparse_int8) == SnapshotForm::sparse_int8);
+  CHECK(dense_form(SnapshotForm::sparse_int8) == SnapshotForm::int8);
+  CHECK(dense_form(SnapshotForm::sparse_fp32) == SnapshotForm::fp32);
+  CHECK(variant_form("int8", SnapshotForm::fp32) == SnapshotForm::int8);
+  CHECK(variant_form("fp32", SnapshotForm::int8) == SnapshotForm::fp32);
+  CHECK(variant_form("int8", SnapshotForm::sparse_fp32) == SnapshotForm::sparse_int8);
+  CHECK(variant_form("fp32", SnapshotForm::sparse_int8) == SnapshotForm::sparse_fp32);
 }
 
 TEST_CASE("the ends of float32's range survive", "[models][snapshot]") {
