@@ -210,6 +210,7 @@ Release describe(const ModelSpec& spec, const PrepareOptions& options) {
   release.classes = spec.classes;
   release.preprocessing = spec.preprocessing;
   release.snapshot = spec.snapshot;
+  release.pruning = spec.pruning;
   release.recipes = spec.recipes;
   release.batch_norm = spec.batch_norm;
   release.limits.min_interval = spec.limits.min_interval;

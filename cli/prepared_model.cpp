@@ -75,7 +75,8 @@ bool says_the_same(const Release& release, const ModelSpec& spec) {
   return release.name == spec.name && release.architecture == spec.architecture &&
          release.task == spec.task && release.classes == spec.classes &&
          release.preprocessing == spec.preprocessing && release.snapshot == spec.snapshot &&
-         release.recipes == spec.recipes && release.batch_norm == spec.batch_norm && distance && limits.min_interval == spec.limits.min_interval &&
+         release.pruning == spec.pruning && release.recipes == spec.recipes &&
+         release.batch_norm == spec.batch_norm && distance && limits.min_interval == spec.limits.min_interval &&
          limits.expires == release.created + spec.limits.expires;
 }
 

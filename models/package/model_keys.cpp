@@ -24,6 +24,7 @@ Architecture read_architecture(TomlReader& model, bool user) {
   architecture.pool = model.integer("pool", usual.pool, 0, size_max);
   architecture.width = model.number("width", usual.width, 0, size_max);
   architecture.groups = model.integer("groups", usual.groups, 0, size_max);
+  architecture.resolution = model.integer("resolution", usual.resolution, 0, size_max);
   const auto fault = find_model_fault(architecture);
   if (!fault) return architecture;
   model.reject(fault->key, fault->why);
@@ -45,6 +46,18 @@ std::vector<std::int64_t> read_shape(TomlReader& input, const std::vector<std::i
     size *= dimension;
   }
   return shape;
+}
+
+PruningPlan read_pruning(TomlReader pruning) {
+  PruningPlan plan;
+  plan.sparsity = pruning.number("sparsity", plan.sparsity, 0.0, 1.0);
+  if (plan.sparsity == 1.0) {
+    pruning.reject("sparsity", "must be below 1: it is the fraction of the weights that goes");
+    plan.sparsity = 0.0;
+  }
+  plan.begin = static_cast<std::uint32_t>(pruning.integer("begin", plan.begin, 0, pruning_rounds_max));
+  plan.rounds = static_cast<std::uint32_t>(pruning.integer("rounds", plan.rounds, 1, pruning_rounds_max));
+  return plan;
 }
 
 }  // namespace rivulet

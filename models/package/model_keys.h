@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "models/package/architecture.h"
+#include "models/package/pruning.h"
 
 namespace rivulet {
 
@@ -17,5 +18,8 @@ Architecture read_architecture(TomlReader& model, bool user = false);
 
 /// Reads `shape` from [input]. @return `otherwise` if it is absent or wrong.
 std::vector<std::int64_t> read_shape(TomlReader& input, const std::vector<std::int64_t>& otherwise);
+
+/// Reads `sparsity`, `begin` and `rounds` from [pruning], which specifications and experiments share.
+PruningPlan read_pruning(TomlReader pruning);
 
 }  // namespace rivulet

@@ -51,6 +51,11 @@ struct Release {
   epoch @17 :UInt64;
   graph @18 :Data;                  # TorchScript without weights, of an architecture "torchscript"
   batchNorm @19 :BatchNorm;
+  teacherRelease @20 :Data;         # the id of the release that this one was made of; empty: of none
+  teacherVersion @21 :UInt64;
+  sparsity @22 :Float64;            # of the weights, in the end; 0: no pruning
+  pruningBegin @23 :UInt32;
+  pruningRounds @24 :UInt32 = 20;
 }
 
 struct Variant {

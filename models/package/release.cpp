@@ -110,6 +110,13 @@ Status check_graph(const Release& release) {
   return {};
 }
 
+Status check_pruning(const Release& release) {
+  if (const Status status = check(release.pruning); !status) return status;
+  if (release.pruning.sparsity == 0.0 || prunable_entries(release.layout) > 0) return {};
+  return fail(Errc::invalid,
+              "nothing can be pruned: the network has no parameter of two dimensions or more");
+}
+
 Status check_limits(const Release& release) {
   const ReleaseLimits& limits = release.limits;
   if (!std::isfinite(limits.max_distance) || limits.max_distance <= 0.0) {
@@ -165,6 +172,7 @@ Result<Release> read_release(schema::Release::Reader reader) {
   release.created = utc(reader.getCreated());
   release.epoch = reader.getEpoch();
   release.graph = copy_of(payload::span(reader.getGraph()));
+  release.pruning = {reader.getSparsity(), reader.getPruningBegin(), reader.getPruningRounds()};
   if (!reads.status()) return std::unexpected(reads.status().error());
   if (const Status sound = as_corrupt(check(release)); !sound) return std::unexpected(sound.error());
   return release;
@@ -219,6 +227,7 @@ Status check(const Release& release) {
   if (const Status status = check_recipes(release.recipes); !status) return status;
   if (const Status status = check_known_inputs(release); !status) return status;
   if (const Status status = check_graph(release); !status) return status;
+  if (const Status status = check_pruning(release); !status) return status;
   return check_limits(release);
 }
 
@@ -263,6 +272,9 @@ Bytes encode(const Release& release) {
   out.setEpoch(release.epoch);
   out.setBatchNorm(static_cast<schema::BatchNorm>(release.batch_norm));
   if (!release.graph.empty()) out.setGraph(payload::data(release.graph));
+  out.setSparsity(release.pruning.sparsity);
+  out.setPruningBegin(release.pruning.begin);
+  out.setPruningRounds(release.pruning.rounds);
   return payload::to_bytes(message);
 }
 

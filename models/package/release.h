@@ -9,6 +9,7 @@
 #include "models/package/architecture.h"
 #include "models/package/layout.h"
 #include "models/package/preprocessing.h"
+#include "models/package/pruning.h"
 #include "models/package/snapshot.h"
 #include "protocol/bytes.h"
 #include "protocol/ids.h"
@@ -48,6 +49,7 @@ struct Release {
   /// weights, which travel as those of every version do.
   Bytes graph;
   BatchNorm batch_norm = BatchNorm::averaged;
+  PruningPlan pruning;  ///< Of what versions are; their masters stay dense.
 
   bool operator==(const Release&) const = default;
 };

@@ -133,6 +133,8 @@ Result<ModelSpec> load_model_spec(const std::filesystem::path& file) {
   spec.holdout = read_labelled(*toml, "holdout");
   spec.test = read_labelled(*toml, "test");
   read_version(toml->table("version"), spec);
+  spec.pruning = read_pruning(toml->table("pruning"));
+  if (spec.pruning.sparsity > 0.0) spec.snapshot = sparse_form(spec.snapshot);
   read_limits(toml->table("limits"), spec.limits);
   if (const Status read = toml->finish(); !read) return std::unexpected(read.error());
   return spec;

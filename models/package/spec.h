@@ -8,6 +8,7 @@
 
 #include "models/package/architecture.h"
 #include "models/package/preprocessing.h"
+#include "models/package/pruning.h"
 #include "models/package/snapshot.h"
 #include "protocol/result.h"
 
@@ -39,7 +40,9 @@ struct ModelSpec {
   Preprocessing preprocessing;
   std::optional<Labelled> holdout;  ///< Gates.
   std::optional<Labelled> test;     ///< Is reported and never gates.
-  SnapshotForm snapshot = SnapshotForm::int8;
+
+  SnapshotForm snapshot = SnapshotForm::int8;  ///< Sparse where versions are pruned.
+  PruningPlan pruning;
   std::vector<std::string> recipes;
   Limits limits;
 
@@ -62,6 +65,8 @@ struct ModelSpec {
 ///   [test]    path, label = "label"
 ///   [version] snapshot = "int8"             or "fp32"
 ///             variants = ["fp32", "int8"]   which may be derived
+///   [pruning] sparsity = 0.0                below 1: the part of the weights that is 0 in the end
+///             begin = 0  rounds = 20        after how many published rounds it begins, and how many it takes
 ///   [limits]  max_distance = 0  min_interval_s = 0  expires = "365d"
 /// @return invalid with file, line and key for a wrong, unknown, contradictory or missing key; what
 /// TomlReader::read_file returns.

@@ -110,6 +110,21 @@ TEST_CASE("a release of the first format still reads as what it said", "[models]
   CHECK(decode_release(bytes_of(text)) == small_release());
 }
 
+TEST_CASE("a release says how its versions are pruned, and an old one that they are not",
+          "[models][release]") {
+  std::ifstream file("tests/models/fixtures/release_1.bin", std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(file)), {});
+  CHECK(decode_release(bytes_of(text))->pruning == PruningPlan{0.0, 0, 20});
+  Release release = small_release();
+  CHECK(decode_release(encode(release))->pruning == PruningPlan{0.0, 0, 20});
+  release.snapshot = SnapshotForm::sparse_int8;
+  release.pruning = {0.6, 3, 12};
+  CHECK(decode_release(encode(release)).value() == release);
+  Release other = release;
+  other.pruning.sparsity = 0.5;
+  CHECK(release_id(encode(other)) != release_id(encode(release)));
+}
+
 TEST_CASE("a release keeps every field of its architecture", "[models][release]") {
   Release release = small_release();
   release.architecture.channels = {8, 16};
@@ -185,6 +200,12 @@ TEST_CASE("a release whose parts contradict each other is refused", "[models][re
   says("no dimension", [](Release& r) { r.architecture.input_shape = {}; });
   says("dimension of -4", [](Release& r) { r.architecture.input_shape = {-4}; });
   says("more than", [](Release& r) { r.architecture.input_shape = {1LL << 40, 1LL << 40}; });
+  says("the sparsity is 1", [](Release& r) { r.pruning.sparsity = 1; });
+  says("takes 0", [](Release& r) { r.pruning.rounds = 0; });
+  says("nothing can be pruned", [](Release& r) {
+    r.pruning.sparsity = 0.5;
+    r.layout.tensors.erase(r.layout.tensors.begin());
+  });
   says("3 outputs names 2 classes", [](Release& r) { r.architecture.outputs = 3; });
   says("named twice", [](Release& r) { r.classes = {"on", "on"}; });
   says("only a classification", [](Release& r) { r.task = TaskKind::regression; });

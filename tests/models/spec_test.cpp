@@ -136,6 +136,24 @@ TEST_CASE("a user's network has a file in place of sizes", "[models][spec]") {
   CHECK(with("architecture = 'mlp'\npath = 'm.pt'").error().detail.find("torchscript") != std::string::npos);
 }
 
+TEST_CASE("a model that is pruned travels in a sparse form", "[models][spec]") {
+  TemporaryFolder folder;
+  const std::string head = "name = 'a'\n[input]\nshape = [4]\n[task]\nclasses = ['x', 'y']\n";
+  const auto dense = load(folder, head + "[pruning]\nsparsity = 0\nrounds = 3\n");
+  REQUIRE(dense.has_value());
+  CHECK(dense->snapshot == SnapshotForm::int8);
+  CHECK(load(folder, head)->pruning == PruningPlan{0.0, 0, 20});
+  const auto usual = load(folder, head + "[pruning]\nsparsity = 0.6\n");
+  REQUIRE(usual.has_value());
+  CHECK(usual->pruning == PruningPlan{0.6, 0, 20});
+  CHECK(usual->snapshot == SnapshotForm::sparse_int8);
+  const auto fp32 = load(
+      folder, head + "[version]\nsnapshot = 'fp32'\n[pruning]\nsparsity = 0.9\nbegin = 5\nrounds = 40\n");
+  REQUIRE(fp32.has_value());
+  CHECK(fp32->pruning == PruningPlan{0.9, 5, 40});
+  CHECK(fp32->snapshot == SnapshotForm::sparse_fp32);
+}
+
 TEST_CASE("regressions and anomaly models have outputs instead of classes", "[models][spec]") {
   TemporaryFolder folder;
   const auto regression = load(folder, "name = 'a'\n[input]\nshape = [4]\n[task]\nkind = 'regression'\n");
@@ -219,6 +237,13 @@ TEST_CASE("a specification with a mistake says in which line and key", "[models]
   CHECK_THAT(problem(head + "[version]\nsnapshot = 'int4'\n"), StartsWith("7: version.snapshot is 'int4'"));
   CHECK_THAT(problem(head + "[version]\nvariants = ['pruned']\n"),
              StartsWith("7: version.variants names 'pruned'"));
+  CHECK_THAT(problem(head + "[pruning]\nsparsity = 1\n"), StartsWith("7: pruning.sparsity must be below 1"));
+  CHECK_THAT(problem(head + "[pruning]\nsparsity = -0.1\n"), StartsWith("7: pruning.sparsity is -0.1"));
+  CHECK_THAT(problem(head + "[pruning]\nsparsity = '60%'\n"),
+             StartsWith("7: pruning.sparsity must be a number"));
+  CHECK_THAT(problem(head + "[pruning]\nsparsity = 0.6\nrounds = 0\n"), StartsWith("8: pruning.rounds is 0"));
+  CHECK_THAT(problem(head + "[pruning]\nbegin = -1\n"), StartsWith("7: pruning.begin is -1"));
+  CHECK_THAT(problem(head + "[pruning]\nsparsty = 0.6\n"), StartsWith("7: pruning.sparsty is not a key"));
   CHECK_THAT(problem(head + "[limits]\nmax_distance = -1\n"), StartsWith("7: limits.max_distance is -1"));
   CHECK_THAT(problem(head + "[limits]\nexpires = 365\n"), StartsWith("7: limits.expires must be a string"));
   CHECK_THAT(problem(head + "[limits]\nexpires = '0d'\n"), StartsWith("7: limits.expires is 0d"));
