@@ -24,6 +24,14 @@ std::string number_text(const json& object, const char* key) {
   return value == 0 ? "-" : std::to_string(value);
 }
 
+/// What a student or a pruned network was made of; of others nothing.
+std::string teacher_text(const json& version) {
+  const auto teacher = version.find("teacher");
+  if (teacher == version.end() || teacher->is_null()) return "-";
+  return fmt::format("version {} of {}", teacher->at("version").get<VersionNumber>(),
+                     teacher->at("release").get<std::string>().substr(0, short_digits));
+}
+
 }  // namespace
 
 Status list_models(const ConnectionOptions& connection, bool as_json) {
@@ -63,6 +71,7 @@ Status show_model(const ConnectionOptions& connection, VersionNumber number, boo
                    {"release", version->at("release").get<std::string>()},
                    {"parent", number_text(*version, "parent")},
                    {"round", number_text(*version, "round")},
+                   {"teacher", teacher_text(*version)},
                    {"created", version->at("created").get<std::string>()},
                    {"accuracy", fraction_text(metrics.at("accuracy"))},
                    {"loss", fraction_text(metrics.at("loss"))},

@@ -3,11 +3,35 @@
 #include "coordinator/core/handlers.h"
 #include "coordinator/core/phases.h"
 #include "coordinator/core/records.h"
+#include "coordinator/core/views.h"
 
 namespace rivulet::coordinator {
 namespace {
 
 using nlohmann::json;
+
+/// A release that was made of another one: whether that is of this fleet, and does the same.
+Status check_teacher(const Registry& registry, const Release& release) {
+  if (!release.teacher) return {};
+  const std::string id = release.teacher->release.hex();
+  const std::string number = std::to_string(release.teacher->version);
+  const auto of = registry.releases.find(release.teacher->release);
+  if (of == registry.releases.end())
+    return fail(Errc::refused, "the release names the release " + id + " as its teacher, which this fleet " +
+                                   "does not have: make it of one of `rivulet model list`");
+  const VersionRecord* version = registry.find(release.teacher->version);
+  if (version == nullptr || version->manifest.release != release.teacher->release)
+    return fail(Errc::refused, "the release names version " + number + " as its teacher, which is none of " +
+                                   "the release " + id + ": see `rivulet model list`");
+  const Release& teacher = of->second.release;
+  const bool same = teacher.task == release.task && teacher.classes == release.classes &&
+                    teacher.architecture.outputs == release.architecture.outputs &&
+                    teacher.architecture.input_size() == release.architecture.input_size();
+  if (same) return {};
+  return fail(Errc::refused,
+              "the release has another task, other classes or another input than its teacher, " +
+                  ("version " + number));
+}
 
 /// A release that may be imported: signed by a release key that is in force, and in order.
 Result<ReleaseRecord> open_release(const State& state, const event::ImportRelease& event, const Now& now) {
@@ -39,6 +63,8 @@ Result<ReleaseRecord> open_release(const State& state, const event::ImportReleas
                                      " is in force: nodes would refuse it");
     }
   }
+  if (const Status known = check_teacher(state.registry, *release); !known)
+    return std::unexpected(known.error());
   ReleaseRecord record;
   record.id = release_id(event.release.payload);
   record.envelope = event.release;
@@ -118,6 +144,7 @@ void finish_import(Step& step, const event::VersionSealed& event) {
       {"release", release.id.hex()}, {"name", release.release.name}, {"epoch", release.release.epoch}};
   if (release.has_holdout) details["holdout"] = release.holdout_hash.hex();
   if (release.has_test) details["test"] = release.test_hash.hex();
+  if (const json teacher = teacher_json(release.release); !teacher.is_null()) details["teacher"] = teacher;
   step.audit(operator_actor, "release_imported", std::move(details));
   VersionRecord version;
   version.manifest = event.manifest;

@@ -7,7 +7,7 @@ namespace {
 
 using nlohmann::json;
 
-json version_json(const VersionRecord& version) {
+json version_json(const Registry& registry, const VersionRecord& version) {
   const VersionManifest& manifest = version.manifest;
   json variants = json::array();
   for (const VariantInfo& variant : manifest.variants) {
@@ -22,6 +22,7 @@ json version_json(const VersionRecord& version) {
           {"parent", manifest.parent},
           {"round", manifest.round},
           {"created", to_rfc3339(manifest.created)},
+          {"teacher", teacher_json(registry.releases.at(manifest.release).release)},
           {"metrics", std::move(metrics)},
           {"variants", std::move(variants)}};
 }
@@ -34,6 +35,11 @@ const RoundSummary* running(const State& state) {
 }
 
 }  // namespace
+
+json teacher_json(const Release& release) {
+  if (!release.teacher) return nullptr;
+  return {{"release", release.teacher->release.hex()}, {"version", release.teacher->version}};
+}
 
 json nodes_view(const State& state) {
   json out = json::array();
@@ -70,7 +76,8 @@ json tokens_view(const State& state, Now now) {
 
 json versions_view(const State& state) {
   json out = json::array();
-  for (const auto& [number, version] : state.registry.versions) out.push_back(version_json(version));
+  for (const auto& [number, version] : state.registry.versions)
+    out.push_back(version_json(state.registry, version));
   return out;
 }
 
@@ -78,7 +85,7 @@ Result<json> version_view(const State& state, VersionNumber number) {
   const VersionRecord* version = state.registry.find(number);
   if (version == nullptr) return fail(Errc::not_found, "there is no version " + std::to_string(number));
   const VersionManifest& manifest = version->manifest;
-  json out = version_json(*version);
+  json out = version_json(state.registry, *version);
   out["manifest_version"] = manifest.manifest_version;
   out["form"] = std::string(name(manifest.form));
   out["snapshot"] = manifest.snapshot.hex();

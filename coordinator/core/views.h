@@ -12,7 +12,10 @@ nlohmann::json nodes_view(const State& state);
 /// [{"id","state","created","expires","uses","used"}]; `id` is the SHA-256 of the secret, `state` "valid",
 /// "used" or "expired".
 nlohmann::json tokens_view(const State& state, Now now);
-/// [{"version","release","parent","round","created","metrics","variants":[{"name","bytes"}]}], oldest first.
+/// {"release","version"} that a release was made of; null of none.
+nlohmann::json teacher_json(const Release& release);
+/// [{"version","release","parent","round","created","teacher","metrics","variants":[{"name","bytes"}]}],
+/// oldest first.
 nlohmann::json versions_view(const State& state);
 /// One of these with its manifest's figures. @return not_found.
 Result<nlohmann::json> version_view(const State& state, VersionNumber version);

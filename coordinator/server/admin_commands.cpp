@@ -155,6 +155,7 @@ json releases_view(const State& state) {
                    {"name", release.release.name},
                    {"imported", to_rfc3339(release.imported)},
                    {"active", state.registry.active == id},
+                   {"teacher", teacher_json(release.release)},
                    {"has_holdout", release.has_holdout},
                    {"has_test", release.has_test}});
   }

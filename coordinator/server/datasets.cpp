@@ -67,18 +67,25 @@ Status Datasets::store(const ReleaseId& release, Split split, const ScoringData&
   return write_file_durably(file_of(release, split), bytes);
 }
 
-Result<const ScoringData*> Datasets::find(const ReleaseId& release, Split split) {
-  const std::pair key{release, split};
-  if (const auto found = loaded_.find(key); found != loaded_.end()) return &found->second;
+Result<std::optional<ScoringData>> Datasets::read(const ReleaseId& release, Split split) const {
   const fs::path file = file_of(release, split);
   const auto bytes = read_file(file, file_bytes_max);
-  if (!bytes && bytes.error().code == Errc::not_found) return nullptr;
+  if (!bytes && bytes.error().code == Errc::not_found) return std::nullopt;
   if (!bytes) return std::unexpected(bytes.error());
   auto data = decode(*bytes);
   if (!data) return fail(Errc::corrupt, file.string() + " " + data.error().detail);
+  return std::move(*data);
+}
+
+Result<const ScoringData*> Datasets::find(const ReleaseId& release, Split split) {
+  const std::pair key{release, split};
+  if (const auto found = loaded_.find(key); found != loaded_.end()) return &found->second;
+  auto data = read(release, split);
+  if (!data) return std::unexpected(data.error());
+  if (!*data) return nullptr;
   // Older releases are not scored any more: their samples go.
   std::erase_if(loaded_, [&](const auto& entry) { return entry.first.first != release; });
-  return &loaded_.emplace(key, std::move(*data)).first->second;
+  return &loaded_.emplace(key, std::move(**data)).first->second;
 }
 
 void Datasets::sweep(const std::set<ReleaseId>& releases) const {

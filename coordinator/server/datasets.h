@@ -30,6 +30,8 @@ class Datasets {
   /// Durable when it returns, in the place of what was there: for a release that is not registered yet.
   /// @param data inputs [n * input_size], labels [n], n at least 1.
   Status store(const ReleaseId& release, Split split, const ScoringData& data) const;
+  /// A split as it lies on the disk; nothing if there is none. @return corrupt, storage.
+  [[nodiscard]] Result<std::optional<ScoringData>> read(const ReleaseId& release, Split split) const;
   /// Kept in memory from the first call on. @return null if there is none; corrupt, storage.
   Result<const ScoringData*> find(const ReleaseId& release, Split split);
   /// Removes the files of releases that are not among these: what an import left that failed.

@@ -63,6 +63,21 @@ Result<Release> open_release(const ReleaseUpload& upload, const TrustDocument& t
   return release;
 }
 
+/// The samples of a release: what it brought, else its teacher's. @param brought outlives the result.
+Result<const ScoringData*> samples_of(const Release& release, const std::optional<ScoringData>& brought,
+                                      Split split, const Datasets& datasets,
+                                      std::optional<ScoringData>& taken_over) {
+  if (brought) return &*brought;
+  if (!release.teacher) return nullptr;
+  auto data = datasets.read(release.teacher->release, split);
+  if (!data) return fail_at("the teacher's samples", data.error());
+  if (!*data) return nullptr;
+  const char* what = split == Split::holdout ? "teacher's holdout" : "teacher's test split";
+  if (Status status = check_data(**data, release, what); !status) return std::unexpected(status.error());
+  taken_over = std::move(*data);
+  return &*taken_over;
+}
+
 }  // namespace
 
 Result<event::ImportRelease> prepare_import(const ReleaseUpload& upload, const TrustDocument& trust,
@@ -81,10 +96,16 @@ Result<event::ImportRelease> prepare_import(const ReleaseUpload& upload, const T
   event.snapshot = content_id_of(*snapshot);
   event.snapshot_bytes = snapshot->size();
   event.weights_hash = weights_hash_of(*served);
-  event.has_holdout = upload.holdout.has_value();
-  event.has_test = upload.test.has_value();
-  if (upload.holdout) event.holdout_hash = Datasets::hash_of(*upload.holdout);
-  if (upload.test) event.test_hash = Datasets::hash_of(*upload.test);
+  std::optional<ScoringData> old_holdout;
+  std::optional<ScoringData> old_test;
+  const auto holdout = samples_of(*release, upload.holdout, Split::holdout, datasets, old_holdout);
+  if (!holdout) return std::unexpected(holdout.error());
+  const auto test = samples_of(*release, upload.test, Split::test, datasets, old_test);
+  if (!test) return std::unexpected(test.error());
+  event.has_holdout = *holdout != nullptr;
+  event.has_test = *test != nullptr;
+  if (*holdout != nullptr) event.holdout_hash = Datasets::hash_of(**holdout);
+  if (*test != nullptr) event.test_hash = Datasets::hash_of(**test);
   Status status = blobs.put(event.release_content, envelope);
   if (status) status = blobs.put(event.snapshot, *snapshot);
   if (!status) return std::unexpected(status.error());
@@ -93,8 +114,8 @@ Result<event::ImportRelease> prepare_import(const ReleaseUpload& upload, const T
   event.master = *master;
   if (registered) return event;
   const ReleaseId id = release_id(upload.release.payload);
-  if (upload.holdout) status = datasets.store(id, Split::holdout, *upload.holdout);
-  if (status && upload.test) status = datasets.store(id, Split::test, *upload.test);
+  if (*holdout != nullptr) status = datasets.store(id, Split::holdout, **holdout);
+  if (status && *test != nullptr) status = datasets.store(id, Split::test, **test);
   if (!status) return std::unexpected(status.error());
   crash_point("coordinator.release_stored");
   return event;

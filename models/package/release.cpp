@@ -176,6 +176,11 @@ Result<Release> read_release(schema::Release::Reader reader) {
   if (!reads.status()) return std::unexpected(reads.status().error());
   if (const Status sound = as_corrupt(check(release)); !sound) return std::unexpected(sound.error());
   return release;
+  if (reader.getTeacherRelease().size() > 0) {
+    Teacher& teacher = release.teacher.emplace();
+    reads.id(reader.getTeacherRelease(), teacher.release, "teacherRelease");
+    teacher.version = reader.getTeacherVersion();
+  }
 }
 
 }  // namespace
@@ -231,6 +236,8 @@ Status check(const Release& release) {
   return check_limits(release);
 }
 
+  if (release.teacher && release.teacher->version == 0)
+    return fail(Errc::invalid, "the release names a teacher without its version");
 Bytes encode(const Release& release) {
   using namespace wire_form;
   capnp::MallocMessageBuilder message;
@@ -279,6 +286,10 @@ Bytes encode(const Release& release) {
 }
 
 Result<Release> decode_release(ByteSpan payload) {
+  if (release.teacher) {
+    out.setTeacherRelease(payload::data(release.teacher->release));
+    out.setTeacherVersion(release.teacher->version);
+  }
   if (const Status size = wire_form::check_size(payload); !size) return fail_at("release", size.error());
   auto release = payload::read<schema::Release>(payload, read_release);
   if (!release) return fail_at("release", release.error());

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -27,6 +28,14 @@ struct ReleaseLimits {
   bool operator==(const ReleaseLimits&) const = default;
 };
 
+/// The version that a release was made of, by distillation or by taking channels away.
+struct Teacher {
+  ReleaseId release;
+  VersionNumber version = 0;  ///< Of that release; at least 1.
+
+  bool operator==(const Teacher&) const = default;
+};
+
 /// What a human signs, with the release key: everything about a model but the weights that rounds
 /// produce. The signature's context is rivulet.release.v1.
 struct Release {
@@ -49,6 +58,7 @@ struct Release {
   /// weights, which travel as those of every version do.
   Bytes graph;
   BatchNorm batch_norm = BatchNorm::averaged;
+  std::optional<Teacher> teacher = {};
   PruningPlan pruning;  ///< Of what versions are; their masters stay dense.
 
   bool operator==(const Release&) const = default;

@@ -231,6 +231,44 @@ TEST_CASE("a model of another name does not take the place of the fleet's", "[co
   REQUIRE(bench.state.registry.head == 1);
 }
 
+TEST_CASE("a release names only a teacher that the fleet has, and that does the same",
+          "[coordinator][registry]") {
+  Bench bench;
+  bench.import();
+  const ReleaseId first = *bench.state.registry.active;
+  Release student = test_release();
+  student.created += 1s;
+  const auto refused_for = [&](const Teacher& teacher, const std::string& words) {
+    student.teacher = teacher;
+    const Error error = import_error(bench, student);
+    INFO(error.detail);
+    REQUIRE(error.code == Errc::refused);
+    REQUIRE(error.detail.find(words) != std::string::npos);
+  };
+  refused_for({ReleaseId{}, 1}, "which this fleet does not have");
+  refused_for({first, 2}, "version 2 as its teacher, which is none of");
+  student.classes = {"up", "down"};
+  refused_for({first, 1}, "other classes");
+  student.classes = test_release().classes;
+  REQUIRE(bench.state.registry.versions.size() == 1);
+
+  bench.import(student);
+  const auto audit = audit_of(bench.records);
+  const auto imported = std::ranges::find_if(audit.rbegin(), audit.rend(), [](const std::string& line) {
+    return line.find("release_imported") != std::string::npos;
+  });
+  const nlohmann::json teacher = {{"release", first.hex()}, {"version", 1}};
+  REQUIRE(nlohmann::json::parse(*imported).at("teacher") == teacher);
+  bench.restart();
+  REQUIRE(versions_view(bench.state).at(0).at("teacher").is_null());
+  REQUIRE(versions_view(bench.state).at(1).at("teacher") == teacher);
+  // Of a version of the first release when the second is active: the fleet still has it.
+  Release grandchild = student;
+  grandchild.created += 1s;
+  bench.import(grandchild);
+  REQUIRE(bench.state.registry.head == 3);
+}
+
 TEST_CASE("a new release ends the round of the old one", "[coordinator][registry]") {
   Bench bench;
   bench.fleet(2);

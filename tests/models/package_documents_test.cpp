@@ -125,6 +125,19 @@ TEST_CASE("a release says how its versions are pruned, and an old one that they 
   CHECK(release_id(encode(other)) != release_id(encode(release)));
 }
 
+TEST_CASE("a release names the version that it was made of, and is another one by that",
+          "[models][release]") {
+  const Bytes plain = encode(small_release());
+  CHECK(decode_release(plain)->teacher == std::nullopt);
+  Release release = small_release();
+  release.teacher = Teacher{id_of<ReleaseId>(7), 12};
+  const Bytes payload = encode(release);
+  CHECK(decode_release(payload) == release);
+  CHECK(release_id(payload) != release_id(plain));
+  CHECK(refusal([](Release& r) { r.teacher = Teacher{id_of<ReleaseId>(7), 0}; }).detail.find("version") !=
+        std::string::npos);
+}
+
 TEST_CASE("a release keeps every field of its architecture", "[models][release]") {
   Release release = small_release();
   release.architecture.channels = {8, 16};
