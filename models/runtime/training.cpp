@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "models/runtime/model_impl.h"
+#include "models/runtime/soft_loss.h"
 #include "models/runtime/torchscript/user_model.h"
 #include "models/runtime/training_checks.h"
 #include "protocol/rng.h"
@@ -22,16 +23,18 @@ struct Tally {
 /// The tensors of one step, made once: each batch is copied into the same memory.
 class BatchTensors {
  public:
-  BatchTensors(const TrainingData& data, std::size_t samples, std::size_t batch_max)
-      : data_(data), classification_(data.task == TaskKind::classification) {
+  BatchTensors(const TrainingData& data, std::size_t samples, std::size_t batch_max) : data_(data) {
     const auto rows = static_cast<std::int64_t>(batch_max);
     input_width_ = data.inputs.size() / samples;
     inputs_ = at::empty({rows, static_cast<std::int64_t>(input_width_)}, at::kFloat);
-    if (classification_) {
-      labels_ = at::empty({rows}, at::kLong);
-    } else if (data.task == TaskKind::regression) {
+    if (data.task == TaskKind::classification && !data.labels.empty()) labels_ = at::empty({rows}, at::kLong);
+    if (data.task == TaskKind::regression && !data.targets.empty()) {
       target_width_ = data.targets.size() / samples;
       targets_ = at::empty({rows, static_cast<std::int64_t>(target_width_)}, at::kFloat);
+    }
+    if (data.teacher) {
+      teacher_width_ = data.teacher->outputs.size() / samples;
+      teacher_ = at::empty({rows, static_cast<std::int64_t>(teacher_width_)}, at::kFloat);
     }
   }
 
@@ -40,18 +43,24 @@ class BatchTensors {
     copy_rows(data_.inputs, rows, input_width_, inputs_.data_ptr<float>());
     if (labels_.defined()) copy_rows(data_.labels, rows, 1, labels_.data_ptr<std::int64_t>());
     if (targets_.defined()) copy_rows(data_.targets, rows, target_width_, targets_.data_ptr<float>());
+    if (teacher_.defined())
+      copy_rows(data_.teacher->outputs, rows, teacher_width_, teacher_.data_ptr<float>());
   }
 
   [[nodiscard]] at::Tensor inputs() const { return inputs_.narrow(0, 0, rows_); }
 
   /// The mean over the batch.
   [[nodiscard]] at::Tensor loss(const at::Tensor& outputs) const {
-    if (classification_) return at::cross_entropy_loss(outputs, labels_.narrow(0, 0, rows_));
-    return at::mse_loss(outputs, targets_.defined() ? targets_.narrow(0, 0, rows_) : inputs());
+    if (!teacher_.defined()) return hard_loss(outputs);
+    const at::Tensor soft =
+        soft_loss(outputs, teacher_.narrow(0, 0, rows_), data_.task, data_.teacher->temperature);
+    const bool alone = !labels_.defined() && !targets_.defined() && data_.task != TaskKind::anomaly;
+    if (alone) return soft;
+    return data_.teacher->weight * soft + (1 - data_.teacher->weight) * hard_loss(outputs);
   }
 
   [[nodiscard]] std::size_t correct(const at::Tensor& outputs) const {
-    if (!classification_) return 0;
+    if (!labels_.defined()) return 0;
     const at::Tensor rows = outputs.contiguous();
     const float* row = rows.data_ptr<float>();
     const std::int64_t* label = labels_.data_ptr<std::int64_t>();
@@ -62,6 +71,12 @@ class BatchTensors {
   }
 
  private:
+  [[nodiscard]] at::Tensor hard_loss(const at::Tensor& outputs) const {
+    if (data_.task == TaskKind::classification)
+      return at::cross_entropy_loss(outputs, labels_.narrow(0, 0, rows_));
+    return at::mse_loss(outputs, targets_.defined() ? targets_.narrow(0, 0, rows_) : inputs());
+  }
+
   template <typename T>
   static void copy_rows(std::span<const T> from, std::span<const std::size_t> rows, std::size_t width,
                         T* to) {
@@ -70,13 +85,14 @@ class BatchTensors {
   }
 
   const TrainingData& data_;
-  bool classification_;
   std::size_t input_width_ = 0;
   std::size_t target_width_ = 0;
+  std::size_t teacher_width_ = 0;
   std::int64_t rows_ = 0;
   at::Tensor inputs_;
   at::Tensor labels_;
   at::Tensor targets_;
+  at::Tensor teacher_;
 };
 
 /// Entries that the optimizer leaves alone: statistics that the forward pass has moved, frozen parameters.

@@ -2,11 +2,13 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "models/package/architecture.h"
+#include "models/runtime/distillation.h"
 #include "models/runtime/model.h"
 #include "models/runtime/optimizer.h"
 #include "protocol/result.h"
@@ -33,6 +35,8 @@ struct TrainingData {
   /// Classification trains on cross-entropy, regression on the mean squared error, anomaly on the mean
   /// squared error of rebuilding the inputs (so that outputs = input_size).
   TaskKind task = TaskKind::classification;
+  /// Of a student: what it learns of its teacher beside labels or targets, or in place of them.
+  std::optional<SoftTargets> teacher = {};
 };
 
 enum class TrainingEnd : std::uint8_t {
@@ -50,7 +54,7 @@ struct TrainingOutcome {
   /// its own step. Without FedProx's and weight decay's terms.
   double loss_first = 0;
   double loss_last = 0;
-  double accuracy = 0;      ///< Of the last epoch begun, as loss_last; 0 unless a classification.
+  double accuracy = 0;      ///< Of the last epoch begun, as loss_last; 0 unless there are labels.
   std::size_t samples = 0;  ///< In the data.
   std::size_t steps = 0;    ///< Taken.
 };

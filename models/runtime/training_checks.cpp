@@ -62,6 +62,30 @@ Status check_targets(const TrainingData& data, std::size_t samples, std::size_t 
   return check_finite("target", data.targets, outputs);
 }
 
+Status check_teacher(const SoftTargets& teacher, std::size_t samples, std::size_t outputs) {
+  if (!std::isfinite(teacher.temperature) || teacher.temperature <= 0)
+    return fail(Errc::invalid, fmt::format("the temperature is {}; it must be above 0", teacher.temperature));
+  if (!(teacher.weight >= 0 && teacher.weight <= 1))
+    return fail(Errc::invalid,
+                fmt::format("the weight of the soft loss is {}; it lies in [0, 1]", teacher.weight));
+  if (teacher.outputs.size() != samples * outputs)
+    return fail(Errc::invalid,
+                fmt::format("{} samples of {} answers of the teacher are {}, but {} were given", samples,
+                            outputs, samples * outputs, teacher.outputs.size()));
+  return check_finite("the teacher's answer", teacher.outputs, outputs);
+}
+
+/// Labels or targets, which a student with a teacher may lack.
+Status check_wanted(const TrainingData& data, std::size_t samples, std::size_t input_size,
+                    std::int64_t outputs) {
+  if (data.task == TaskKind::classification) {
+    if (data.teacher && data.labels.empty()) return {};
+    return check_labels(data.labels, samples, outputs);
+  }
+  if (data.teacher && data.targets.empty() && data.task == TaskKind::regression) return {};
+  return check_targets(data, samples, input_size, static_cast<std::size_t>(outputs));
+}
+
 }  // namespace
 
 Result<std::size_t> check_training(const Model& model, std::span<const float> base_weights,
@@ -79,9 +103,9 @@ Result<std::size_t> check_training(const Model& model, std::span<const float> ba
   if (Status status = check_finite("input", data.inputs, input_size); !status)
     return std::unexpected(status.error());
   const std::int64_t outputs = model.architecture().outputs;
-  const Status status = data.task == TaskKind::classification
-                            ? check_labels(data.labels, samples, outputs)
-                            : check_targets(data, samples, input_size, static_cast<std::size_t>(outputs));
+  Status status = check_wanted(data, samples, input_size, outputs);
+  if (status && data.teacher)
+    status = check_teacher(*data.teacher, samples, static_cast<std::size_t>(outputs));
   if (!status) return std::unexpected(status.error());
   return samples;
 }

@@ -20,6 +20,7 @@ except ImportError as missing:
     sys.exit(77)
 
 TOLERANCE = 1e-5
+TEMPERATURE, SOFT_WEIGHT = 4, 0.7  # Of write_networks.
 
 
 def mlp(sizes):
@@ -123,6 +124,21 @@ def difference(a, b):
     return float(numpy.abs(a - b).max())
 
 
+def taught_step(kind, layers, forward, arrays):
+    """How far from ours is a step that a teacher takes part in: Hinton, Vinyals and Dean 2015."""
+    inputs, teacher = (torch.from_numpy(arrays["check." + name]) for name in ("inputs", "teacher"))
+    answers = forward(inputs)
+    if kind == "autoencoder":
+        hard, soft = functional.mse_loss(answers, inputs), functional.mse_loss(answers, teacher)
+    else:
+        hard = functional.cross_entropy(answers, torch.from_numpy(arrays["check.labels"]).long())
+        soft = TEMPERATURE ** 2 * functional.kl_div(functional.log_softmax(answers / TEMPERATURE, 1),
+                                                    functional.softmax(teacher / TEMPERATURE, 1), reduction="batchmean")
+    layers.zero_grad()
+    (SOFT_WEIGHT * soft + (1 - SOFT_WEIGHT) * hard).backward()
+    return max(difference(-tensor.grad, arrays["check.soft." + name]) for name, tensor in layers.named_parameters())
+
+
 def check(folder, kind):
     arrays = numpy.load(folder / f"{kind}.npz")
     weights = {name: torch.from_numpy(arrays[name]) for name in arrays.files if not name.startswith("check.")}
@@ -139,6 +155,7 @@ def check(folder, kind):
     worst["step"] = max(difference(-tensor.grad, arrays["check.delta." + name])
                         for name, tensor in layers.named_parameters())
 
+    worst["taught step"] = taught_step(kind, layers, forward, arrays)
     loaded = torch.jit.load(str(folder / f"{kind}.pt"))
     worst["file"] = difference(loaded(inputs).detach(), answers.detach())
     assert {name: tuple(tensor.shape) for name, tensor in loaded.named_parameters()} == \

@@ -1,7 +1,8 @@
 // Writes one small network of each kind into a folder, for plain Python PyTorch to compare itself with:
 //   write_networks FOLDER
 // FOLDER/KIND.pt (TorchScript), FOLDER/KIND.npz: weights by name, and in "check.*" inputs, labels, the
-// network's answers, and the weights' change by one step of descent with rate 1.
+// network's answers, and the weights' change by one step of descent with rate 1: "delta" of labels or rebuilt
+// inputs, "soft" of these and of a teacher whose answers are "teacher".
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -40,17 +41,25 @@ Status write_network(const std::filesystem::path& folder, const std::string& kin
     data = {.inputs = inputs, .labels = {}, .targets = {}, .task = TaskKind::anomaly};
   const auto outcome = train(*model, weights, data, {.epochs = 1, .batch_size = samples, .learning_rate = 1});
   if (!outcome) return std::unexpected(outcome.error());
+  const std::vector<float> teacher =
+      reference::uniform(samples * static_cast<std::size_t>(architecture.outputs), -3, 3, 6);
+  data.teacher = SoftTargets{teacher, 4, 0.7};
+  const auto taught = train(*model, weights, data, {.epochs = 1, .batch_size = samples, .learning_rate = 1});
+  if (!taught) return std::unexpected(taught.error());
 
   std::vector<std::int64_t> shape = architecture.input_shape;
   shape.insert(shape.begin(), samples);
   std::vector<NpyArray> arrays = {{"check.inputs", shape, inputs},
                                   {"check.labels", {samples}, labels_written},
-                                  {"check.answers", {samples, architecture.outputs}, *answers}};
+                                  {"check.answers", {samples, architecture.outputs}, *answers},
+                                  {"check.teacher", {samples, architecture.outputs}, teacher}};
   std::size_t at = 0;
   for (const TensorSpec& tensor : model->layout().tensors) {
     arrays.push_back({tensor.name, tensor.shape, std::span<const float>(weights).subspan(at, tensor.size())});
     arrays.push_back({"check.delta." + tensor.name, tensor.shape,
                       std::span<const float>(outcome->delta).subspan(at, tensor.size())});
+    arrays.push_back({"check.soft." + tensor.name, tensor.shape,
+                      std::span<const float>(taught->delta).subspan(at, tensor.size())});
     at += tensor.size();
   }
   std::ofstream(folder / (kind + ".pt"), std::ios::binary) << text_of(*file);
