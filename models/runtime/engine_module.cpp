@@ -3,6 +3,7 @@
 #include <torch/csrc/jit/passes/dead_code_elimination.h>
 
 #include "models/runtime/architectures.h"
+#include "models/runtime/frozen_activations.h"
 #include "models/runtime/int8/module_int8.h"
 #include "models/runtime/model_impl.h"
 #include "models/runtime/torchscript/user_model.h"
@@ -30,6 +31,7 @@ torch::jit::Module make_float_module(const InferenceSpec& spec, std::span<const 
 }
 
 torch::jit::Module optimize_frozen(torch::jit::Module frozen) {
+  rewrite_activations(*frozen.get_method("forward").graph()->block());
   torch::jit::Module optimized = torch::jit::optimize_for_inference(frozen);
   // Dense layers got transposed weights; until then the dead ones stay in the graph and in memory.
   torch::jit::EliminateDeadCode(optimized.get_method("forward").graph());

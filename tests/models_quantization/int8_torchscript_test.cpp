@@ -5,6 +5,7 @@
 #include <set>
 
 #include "models/package/snapshot.h"
+#include "models/runtime/engine_module.h"
 #include "models/runtime/int8/backend.h"
 #include "models/runtime/int8/module_int8.h"
 #include "tests/catch.h"
@@ -195,6 +196,101 @@ TEST_CASE("what LibTorch refuses to quantize is left in float by name", "[int8][
         .convolution("same", 8, 8, "\"same\"")
         .layer("up", "conv.ConvTranspose2d", {{"weight", {8, 4, 2, 2}}, {"bias", {4}}},
                "torch.conv_transpose2d(x, self.weight, self.bias, [2, 2])")
+TEST_CASE("ReLU6 goes into the convolution before it, whose integers end at 6", "[int8][torchscript]") {
+  const auto make = [] {
+    return Builder()
+        .convolution("first", 3, 8)
+        .convolution("last", 8, 8)
+        .finish(
+            "    x = torch.hardtanh(self.first.forward(x), 0., 6.)\n"
+            "    return self.last.forward(x)\n");
+  };
+  // Answers of the first convolution that are far above 6, and some that are all below.
+  const at::Tensor large = 20 * random({4, 3, 6, 6}, 52);
+  const at::Tensor small = 0.5 * random({4, 3, 6, 6}, 52);
+  const ActivationRanges ranges = int8::calibrate(make, {&large, 1}).value();
+  REQUIRE(ranges.values.size() == 3);
+  CHECK(ranges.values[1] == ActivationRange{0, 6});
+  const ActivationRange narrow = int8::calibrate(make, {&small, 1}).value().values[1];
+  CHECK(narrow.low == 0);
+  CHECK(narrow.high > 0.5F);
+  CHECK(narrow.high < 6);
+  for (const ActivationBits bits : {ActivationBits::eight, ActivationBits::seven}) {
+    const Module built =
+        int8::build_static(make, ranges, int8_backends().at(0), bits, int8::Kernels::libtorch).value();
+    CHECK(operators_of(built).count("quantized::conv2d_relu") == 1);
+    // Of 7 bits 127 stands for 6, and the operators go on to 255.
+    CHECK(operators_of(built).count("aten::hardtanh") == (bits == ActivationBits::eight ? 0 : 1));
+    CHECK(signal_to_noise(run(make(), large), run(built, large)) > 25);
+  }
+  // Published ranges may say that a ReLU6 reaches 60: it ends at 6 all the same.
+  ActivationRanges wide = ranges;
+  wide.values[1].high = 60;
+  CHECK(signal_to_noise(run(make(), large), run(build_static(make, wide).value(), large)) > 15);
+}
+
+TEST_CASE("our own kernels answer as LibTorch's do", "[int8][torchscript][kernels]") {
+  // A strided depthwise convolution between two of 1x1, on inputs below and above zero: all zero points
+  // differ.
+  const auto make = [] {
+    return Builder()
+        .layer("expand", "conv.Conv2d", {{"weight", {24, 4, 1, 1}}, {"bias", {24}}},
+               "torch.conv2d(x, self.weight, self.bias)")
+        .layer("depthwise", "conv.Conv2d", {{"weight", {24, 1, 3, 3}}},
+               "torch.conv2d(x, self.weight, None, [2, 2], [1, 1], [1, 1], 24)")
+        .layer("project", "conv.Conv2d", {{"weight", {20, 24, 1, 1}}}, "torch.conv2d(x, self.weight)")
+        .dense("fc1", 20 * 3 * 4, 36)
+        .dense("fc2", 36, 5)
+        .finish(
+            "    x = self.depthwise.forward(self.expand.forward(x))\n"
+            "    x = torch.relu(self.project.forward(x)).reshape([-1, 240])\n"
+            "    return self.fc2.forward(torch.relu(self.fc1.forward(x)))\n");
+  };
+  const at::Tensor x = random({3, 4, 5, 7}, 60);
+  const ActivationRanges ranges = int8::calibrate(make, {&x, 1}).value();
+  const Module theirs = build_static(make, ranges).value();
+  const Module ours = build_static(make, ranges, int8::Kernels::own).value();
+  const at::Tensor expected = run(theirs, x);
+  CHECK(signal_to_noise(run(make(), x), run(ours, x)) > 30);
+  // Halves may be rounded the other way here and there: a step in 255 of some activations.
+  CHECK(signal_to_noise(expected, run(ours, x)) > 35);
+  const at::Tensor one = x.narrow(0, 1, 1);
+  CHECK(signal_to_noise(expected.narrow(0, 1, 1).contiguous(), run(ours, one)) > 35);
+  if (!int8::has_vnni_kernels()) {
+    WARN("this CPU has no AVX-512 VNNI: LibTorch's kernels were compared with themselves");
+    return;
+  }
+  const std::multiset<std::string> operators = operators_of(ours);
+  CHECK(operators.count("rivulet::small_layer") == 5);
+  CHECK(operators.count("rivulet::quantize") == 1);
+  CHECK(operators.count("quantized::conv2d") + operators.count("quantized::linear") == 0);
+  // What LibTorch had packed is gone.
+  for (const auto& attribute : ours.named_attributes(/*recurse=*/false))
+    if (attribute.value.isCustomClass())
+      CHECK(attribute.value.type()->annotation_str().find("SmallLayer") != std::string::npos);
+}
+
+TEST_CASE("bounded activations are right in optimized fp32, whatever the number of channels",
+          "[engine][torchscript]") {
+  // LibTorch's own pass answers wrongly for 8 and 24 of them.
+  const std::int64_t channels = GENERATE(8, 16, 24);
+  const std::string activation =
+      GENERATE(as<std::string>(), "torch.hardtanh(x, 0., 6.)", "torch.hardtanh(x, -1., 2.)", "torch.relu6(x)",
+               "torch.clamp(x, -1., 1.5)", "torch.clamp(x, None, 1.5)", "torch.clamp(x, -1., None)",
+               "torch.hardswish(x)", "torch.hardsigmoid(x)", "torch.hardtanh_(x, 0., 6.)", "torch.relu(x)");
+  CAPTURE(channels, activation);
+  const Module plain = Builder()
+                           .convolution("first", 3, channels)
+                           .convolution("last", channels, 8)
+                           .finish("    x = self.first.forward(x)\n    x = " + activation +
+                                   "\n    return self.last.forward(x)\n");
+  const at::Tensor x = 4 * random({4, 3, 6, 6}, 70);
+  const at::Tensor expected = run(plain, x);
+  const at::NoGradGuard no_grad;
+  const Module optimized = optimize_frozen(torch::jit::freeze(plain));
+  CHECK((run(optimized, x) - expected).abs().max().item<float>() < 1e-4F);
+}
+
         .convolution("last", 4, 2)
         .finish(
             "    x = torch.relu(self.same.forward(torch.relu(self.first.forward(x))))\n"
