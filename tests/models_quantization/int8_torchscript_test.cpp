@@ -8,6 +8,7 @@
 #include "models/runtime/engine_module.h"
 #include "models/runtime/int8/backend.h"
 #include "models/runtime/int8/module_int8.h"
+#include "models/runtime/int8/vnni_kernels.h"
 #include "tests/catch.h"
 #include "tests/models_quantization/networks.h"
 
@@ -78,8 +79,9 @@ double signal_to_noise(const at::Tensor& expected, const at::Tensor& actual) {
                                   {actual.data_ptr<float>(), static_cast<std::size_t>(actual.numel())});
 }
 
-Result<Module> build_static(const int8::ModuleFactory& make, const ActivationRanges& ranges) {
-  return int8::build_static(make, ranges, int8_backends().at(0), activation_bits_of_cpu());
+Result<Module> build_static(const int8::ModuleFactory& make, const ActivationRanges& ranges,
+                            int8::Kernels kernels = int8::Kernels::libtorch) {
+  return int8::build_static(make, ranges, int8_backends().at(0), activation_bits_of_cpu(), kernels);
 }
 
 Result<Module> build_dynamic(const int8::ModuleFactory& make) {
@@ -172,9 +174,14 @@ TEST_CASE("dynamic int8 has the integers of our snapshots in its dense layers", 
 }
 
 TEST_CASE("batch norm goes into the convolution before it", "[int8][torchscript]") {
-  const auto make = [] {
-    return Builder()
-        .convolution("conv", 3, 8)
+  const bool has_bias = GENERATE(true, false);
+  const auto make = [has_bias] {
+    Builder builder;
+    if (has_bias) builder.convolution("conv", 3, 8);
+    if (!has_bias)
+      builder.layer("conv", "conv.Conv2d", {{"weight", {8, 3, 3, 3}}},
+                    "torch.conv2d(x, self.weight, None, [1, 1], [1, 1])");
+    return builder
         .layer("norm", "batchnorm.BatchNorm2d",
                {{"weight", {8}}, {"bias", {8}}, {"running_mean", {8}}, {"running_var", {8}}},
                "torch.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var, False, 0.1, "
@@ -189,13 +196,6 @@ TEST_CASE("batch norm goes into the convolution before it", "[int8][torchscript]
   CHECK(signal_to_noise(run(make(), x), run(built, x)) > 30);
 }
 
-TEST_CASE("what LibTorch refuses to quantize is left in float by name", "[int8][torchscript]") {
-  const auto make = [] {
-    return Builder()
-        .convolution("first", 3, 8)
-        .convolution("same", 8, 8, "\"same\"")
-        .layer("up", "conv.ConvTranspose2d", {{"weight", {8, 4, 2, 2}}, {"bias", {4}}},
-               "torch.conv_transpose2d(x, self.weight, self.bias, [2, 2])")
 TEST_CASE("ReLU6 goes into the convolution before it, whose integers end at 6", "[int8][torchscript]") {
   const auto make = [] {
     return Builder()
@@ -291,6 +291,13 @@ TEST_CASE("bounded activations are right in optimized fp32, whatever the number 
   CHECK((run(optimized, x) - expected).abs().max().item<float>() < 1e-4F);
 }
 
+TEST_CASE("what LibTorch refuses to quantize is left in float by name", "[int8][torchscript]") {
+  const auto make = [] {
+    return Builder()
+        .convolution("first", 3, 8)
+        .convolution("same", 8, 8, "\"same\"")
+        .layer("up", "conv.ConvTranspose2d", {{"weight", {8, 4, 2, 2}}, {"bias", {4}}},
+               "torch.conv_transpose2d(x, self.weight, self.bias, [2, 2])")
         .convolution("last", 4, 2)
         .finish(
             "    x = torch.relu(self.same.forward(torch.relu(self.first.forward(x))))\n"

@@ -40,11 +40,18 @@ class BackendGuard {
 /// @return corrupt when an activation is not finite, unsupported when nothing can be quantized.
 Result<ActivationRanges> calibrate(const ModuleFactory& make, std::span<const at::Tensor> batches);
 
+/// Whose code computes what a module has in static int8.
+enum class Kernels : std::uint8_t {
+  own,       ///< Ours for small layers where the CPU has the instructions (vnni_kernels.h), LibTorch's else.
+  libtorch,  ///< LibTorch's alone.
+};
+
 /// A module in static int8. Weights are symmetric per output channel with the integers of our int8
 /// snapshots, after batch norm has been folded into the convolution before it.
 /// @return invalid when the ranges are not of this network.
 Result<torch::jit::Module> build_static(const ModuleFactory& make, const ActivationRanges& ranges,
-                                        Int8Backend backend, ActivationBits bits);
+                                        Int8Backend backend, ActivationBits bits,
+                                        Kernels kernels = Kernels::own);
 
 /// A frozen module whose dense, GRU and LSTM layers with constant weights multiply in int8, with the
 /// integers of our int8 snapshots; the rest is optimized for inference in float.

@@ -4,8 +4,11 @@
 #include <torch/csrc/jit/passes/fold_conv_bn.h>
 #include <torch/csrc/jit/passes/quantization/insert_observers.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
+
+#include "models/runtime/int8/bounded_relu.h"
 
 namespace rivulet::int8 {
 namespace {
@@ -76,28 +79,35 @@ std::optional<Module> module_of(const Module& self, Value* value) {
 class ObserverWalk {
  public:
   std::vector<Module> activations;
+  std::vector<float> bounds;
 
   void visit(const Module& module, const std::string& method) {
     if (!visited_.insert({module._ivalue().get(), method}).second) return;
     const auto graph = module.get_method(method).graph();
-    std::map<Value*, Module> watched;
+    std::map<Value*, Watch> watched;
     find_watched(module, *graph->block(), watched);
     visit_block(module, *graph->block(), watched);
   }
 
  private:
-  void find_watched(const Module& module, Block& block, std::map<Value*, Module>& watched) {
+  struct Watch {
+    Module observer;
+    Value* passed_on;  ///< What the observer answers.
+  };
+
+  void find_watched(const Module& module, Block& block, std::map<Value*, Watch>& watched) {
     for (Node* node : block.nodes()) {
       for (Block* inner : node->blocks()) find_watched(module, *inner, watched);
       if (node->kind() != c10::prim::CallMethod) continue;
       const std::optional<Module> callee = module_of(module, node->input(0));
       if (!callee) continue;
-      if (is_observer(*callee, watches_activation)) watched.emplace(node->input(1), *callee);
+      if (is_observer(*callee, watches_activation))
+        watched.emplace(node->input(1), Watch{*callee, node->output()});
       if (is_observer(*callee, watches_weight)) requantize(module, node->input(1), *callee);
     }
   }
 
-  void visit_block(const Module& module, Block& block, const std::map<Value*, Module>& watched) {
+  void visit_block(const Module& module, Block& block, const std::map<Value*, Watch>& watched) {
     for (Value* input : block.inputs()) take(input, watched);
     for (Node* node : block.nodes()) {
       for (Block* inner : node->blocks()) visit_block(module, *inner, watched);
@@ -109,8 +119,25 @@ class ObserverWalk {
     }
   }
 
-  void take(Value* value, const std::map<Value*, Module>& watched) {
-    if (const auto found = watched.find(value); found != watched.end()) activations.push_back(found->second);
+  void take(Value* value, const std::map<Value*, Watch>& watched) {
+    const auto found = watched.find(value);
+    if (found == watched.end()) return;
+    activations.push_back(found->second.observer);
+    bounds.push_back(bound_of(value, found->second));
+  }
+
+  /// Of a ReLU that only goes on to bounded ones: their bound.
+  static float bound_of(Value* value, const Watch& watch) {
+    float bound = 0;
+    if (value->node()->kind() != c10::aten::relu) return std::numeric_limits<float>::infinity();
+    for (Value* each : {value, watch.passed_on})
+      for (const torch::jit::Use& use : each->uses()) {
+        if (use.user == watch.passed_on->node()) continue;
+        const std::optional<float> next = bounded_relu(use.user);
+        if (!next) return std::numeric_limits<float>::infinity();
+        bound = std::max(bound, *next);
+      }
+    return bound;
   }
 
   /// Gives a weight's observer the scales of our snapshots, and this copy of the module the weight that they
@@ -138,9 +165,11 @@ class ObserverWalk {
 
 Result<std::vector<ActivationRange>> ObservedModule::ranges() const {
   std::vector<ActivationRange> ranges;
-  for (const Module& observer : activations) {
+  for (std::size_t i = 0; i < activations.size(); ++i) {
+    const Module& observer = activations[i];
     ranges.push_back(
         {observer.attr("low").toTensor().item<float>(), observer.attr("high").toTensor().item<float>()});
+    if (std::isfinite(ranges.back().high)) ranges.back().high = std::min(ranges.back().high, bounds[i]);
     const auto [low, high] = ranges.back();
     if (!std::isfinite(low) || !std::isfinite(high) || !std::isfinite(high - low))
       return fail(Errc::corrupt,
@@ -159,6 +188,27 @@ void ObservedModule::preload(const std::vector<ActivationRange>& ranges, Activat
   }
 }
 
+namespace {
+
+/// A convolution written without a bias (`None`) has one once a norm was folded into it; LibTorch's pass adds
+/// it to the module, and not to what `forward` computes.
+void use_folded_bias(const Module& module) {
+  if (!module.hasattr("bias") || !module.find_method("forward")) return;
+  const c10::IValue bias = module.attr("bias");
+  if (!bias.isTensor() || !bias.toTensor().defined()) return;
+  const auto graph = module.get_method("forward").graph();
+  for (Node* node : graph->nodes()) {
+    const bool convolves = node->kind() == c10::aten::conv1d || node->kind() == c10::aten::conv2d ||
+                           node->kind() == c10::aten::conv3d;
+    if (!convolves || !node->input(2)->mustBeNone()) continue;
+    const torch::jit::WithInsertPoint place(node);
+    node->replaceInput(2,
+                       graph->insertGetAttr(graph->inputs().at(0), "bias")->setType(c10::TensorType::get()));
+  }
+}
+
+}  // namespace
+
 std::vector<std::string> submodule_names(const Module& module) {
   std::vector<std::string> names;
   for (const auto& [name, submodule] : module.named_modules())
@@ -169,6 +219,10 @@ std::vector<std::string> submodule_names(const Module& module) {
 ObservedModule observe(const Module& module, const std::set<std::string>& quantized) {
   const at::NoGradGuard no_grad;
   Module folded = torch::jit::FoldConvBatchNorm(module);
+  for (const Module& part : folded.modules()) {
+    use_folded_bias(part);
+    if (const auto forward = part.find_method("forward")) split_bounded_relus(*forward->graph()->block());
+  }
   const Module activation = make_activation_observer();
   const Module weight = make_weight_observer();
   torch::jit::QConfigDict configuration;
@@ -178,11 +232,12 @@ ObservedModule observe(const Module& module, const std::set<std::string>& quanti
       configuration[name] = torch::jit::QConfig(activation, weight);
     else
       configuration[name] = c10::nullopt;
-  ObservedModule observed{torch::jit::InsertObservers(folded, "forward", configuration, /*inplace=*/false),
-                          {}};
+  ObservedModule observed{
+      torch::jit::InsertObservers(folded, "forward", configuration, /*inplace=*/false), {}, {}};
   ObserverWalk walk;
   walk.visit(observed.module, "forward");
   observed.activations = std::move(walk.activations);
+  observed.bounds = std::move(walk.bounds);
   return observed;
 }
 

@@ -16,6 +16,7 @@ namespace rivulet::int8 {
 struct ObservedModule {
   torch::jit::Module module;
   std::vector<torch::jit::Module> activations;  ///< Observers, in the order of ActivationRanges.
+  std::vector<float> bounds;  ///< What is above goes to the next layer as this; infinity where nothing is.
 
   /// What the observers have seen so far. @return corrupt if it was not finite.
   [[nodiscard]] Result<std::vector<ActivationRange>> ranges() const;

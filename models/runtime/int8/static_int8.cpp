@@ -10,8 +10,10 @@
 
 #include "models/package/snapshot.h"
 #include "models/runtime/int8/backend.h"
+#include "models/runtime/int8/bounded_relu.h"
 #include "models/runtime/int8/module_int8.h"
 #include "models/runtime/int8/observers.h"
+#include "models/runtime/int8/small_operators.h"
 #include "models/runtime/model_impl.h"
 #include "protocol/assert.h"
 
@@ -47,6 +49,7 @@ Module convert(Module& observed, Int8Backend backend) {
   replace_view_by_reshape(*graph->block());
   // With the packed weights in place, what they were packed from is dead.
   torch::jit::ConstantPropagation(graph);
+  remove_saturated_bounds(*graph->block());
   torch::jit::EliminateDeadCode(graph);
   return module;
 }
@@ -163,26 +166,28 @@ Result<ActivationRanges> calibrate(const ModuleFactory& make, std::span<const at
 }
 
 Result<Module> build_static(const ModuleFactory& make, const ActivationRanges& ranges, Int8Backend backend,
-                            ActivationBits bits) {
+                            ActivationBits bits, Kernels kernels) {
   if (Status status = check(ranges); !status) return std::unexpected(status.error());
-  Result<Module> built = catch_torch("building static int8", [&]() -> Result<Module> {
+  Result<Module> module = catch_torch("building static int8", [&]() -> Result<Module> {
     const at::NoGradGuard no_grad;
-    const Module module = make();
-    const std::vector<std::string> names = submodule_names(module);
+    const Module plain = make();
+    const std::vector<std::string> names = submodule_names(plain);
     std::set<std::string> quantized(names.begin(), names.end());
     for (const std::string& name : ranges.left_in_float)
       if (quantized.erase(name) == 0)
         return fail(Errc::invalid,
                     fmt::format("the model has no module '{}' that could be left in float", name));
-    ObservedModule observed = observe(module, quantized);
+    ObservedModule observed = observe(plain, quantized);
     if (observed.activations.size() != ranges.values.size())
       return fail(Errc::invalid, fmt::format("the model quantizes {} activations, but {} ranges were given",
                                              observed.activations.size(), ranges.values.size()));
     observed.preload(ranges.values, bits);
-    return convert(observed.module, backend);
+    Module built = convert(observed.module, backend);
+    if (kernels == Kernels::own) use_own_kernels(built);
+    return built;
   });
-  if (!built) return std::unexpected(as_unsupported(built.error()));
-  return built;
+  if (!module) return std::unexpected(as_unsupported(module.error()));
+  return module;
 }
 
 }  // namespace rivulet::int8
