@@ -15,6 +15,7 @@
 #include "models/runtime/architectures.h"
 #include "models/runtime/calibration.h"
 #include "models/runtime/engine_choice.h"
+#include "models/runtime/local_statistics.h"
 #include "models/runtime/model.h"
 #include "models/runtime/runtime.h"
 #include "protocol/rng.h"
@@ -55,12 +56,13 @@ void measure(std::vector<Contender>& contenders) {
 
 void compare(const Architecture& architecture) {
   Model model = Model::build(architecture).value();
-  const std::vector<float> weights = model.initial_weights(1);
-  model.set_weights(weights).value();
+  const std::vector<float> initial = model.initial_weights(1);
   const InferenceSpec spec{architecture, model.layout(), TaskKind::classification, {}, {}};
   Rng rng(1);
   std::vector<float> samples(calibration_samples * architecture.input_size());
   for (float& value : samples) value = static_cast<float>(uniform_unit(rng));
+  // Batch norm with statistics of the samples: without, a deep network answers nearly nothing.
+  const std::vector<float> weights = with_local_statistics(model, initial, samples).value();
   const std::vector<float> sample(samples.begin(),
                                   samples.begin() + static_cast<std::ptrdiff_t>(architecture.input_size()));
 
@@ -121,4 +123,9 @@ int main() {
   deep.outputs = 10;
   deep.width = 0.5;
   compare(deep);
+  Architecture separable = default_architecture("mobilenet_v2");
+  separable.input_shape = {3, 64, 64};
+  separable.outputs = 10;
+  separable.width = 0.5;
+  compare(separable);
 }

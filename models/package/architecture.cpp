@@ -18,6 +18,10 @@ constexpr std::int64_t layer_max = 1 << 20;
 constexpr std::int64_t kernel_max = 1023;
 constexpr std::int64_t resnet_channels = 64;  // Of the first stage, at width 1.
 constexpr double width_max = 16;
+constexpr double mobilenet_width_min = 0.1;
+constexpr double mobilenet_width_max = 4;
+constexpr std::int64_t resolution_min = 32;  // MobileNetV2 halves an image five times.
+constexpr std::int64_t resolution_max = 1024;
 
 struct Kind {
   Architecture usual;  ///< With the kind's defaults.
@@ -35,6 +39,7 @@ const std::vector<Kind>& kinds() {
       {{.kind = "gru", .hidden = {64}}, {"hidden"}},
       {{.kind = "autoencoder", .hidden = {64, 16}}, {"hidden"}},
       {{.kind = "resnet18", .width = 1, .groups = 2}, {"width", "groups"}},
+      {{.kind = "mobilenet_v2", .width = 1}, {"width", "resolution"}},
   };
   return all;
 }
@@ -58,6 +63,7 @@ constexpr Field fields[] = {
     {"pool", [](const Architecture& a) { return a.pool != 0; }},
     {"width", [](const Architecture& a) { return a.width != 0; }},
     {"groups", [](const Architecture& a) { return a.groups != 0; }},
+    {"resolution", [](const Architecture& a) { return a.resolution != 0; }},
 };
 
 std::string text_of(const std::vector<std::string_view>& keys) {
@@ -100,6 +106,17 @@ Fault find_resnet_fault(const Architecture& architecture) {
   if (architecture.groups < 1 || first % architecture.groups != 0)
     return model_fault("groups", fmt::format("is {}; it must divide the {} channels of the first stage",
                                              architecture.groups, first));
+  return {};
+}
+
+Fault find_mobilenet_fault(const Architecture& architecture) {
+  if (!(architecture.width >= mobilenet_width_min && architecture.width <= mobilenet_width_max))
+    return model_fault("width", fmt::format("is {}; that of mobilenet_v2 lies in {} to {}",
+                                            architecture.width, mobilenet_width_min, mobilenet_width_max));
+  const std::int64_t resolution = architecture.resolution;
+  if (resolution != 0 && (resolution < resolution_min || resolution > resolution_max))
+    return model_fault("resolution", fmt::format("is {}; it lies in {} to {}, or is 0 for images as they are",
+                                                 resolution, resolution_min, resolution_max));
   return {};
 }
 
@@ -162,6 +179,7 @@ Fault find_model_fault(const Architecture& architecture) {
   if (Fault fault = find_size_fault("channels", architecture.channels, "channels")) return fault;
   if (kind == "cnn" || kind == "cnn1d") return find_convolution_fault(architecture);
   if (kind == "resnet18") return find_resnet_fault(architecture);
+  if (kind == "mobilenet_v2") return find_mobilenet_fault(architecture);
   if (kind == "gru" && architecture.hidden.size() != 1)
     return model_fault("hidden", fmt::format("has {} elements; a gru has one layer, and so one size",
                                              architecture.hidden.size()));
@@ -182,7 +200,8 @@ Fault find_shape_fault(const Architecture& architecture) {
                     "\"anomaly\"",
                     architecture.input_size(), architecture.outputs)};
   Fault rank;
-  if (kind == "cnn" || kind == "resnet18") rank = find_rank_fault(architecture, 3, "channels, height, width");
+  if (kind == "cnn" || kind == "resnet18" || kind == "mobilenet_v2")
+    rank = find_rank_fault(architecture, 3, "channels, height, width");
   if (kind == "cnn1d" || kind == "gru") rank = find_rank_fault(architecture, 2, "channels, length");
   if (rank) return rank;
   return find_shrinking_fault(architecture);

@@ -23,6 +23,7 @@ struct Architecture {
   std::int64_t pool = 0;                    ///< Window and step of the max-pooling behind each; 1 is none.
   double width = 0;                         ///< The paper's numbers of channels are multiplied by it.
   std::int64_t groups = 0;                  ///< Of each group normalization.
+  std::int64_t resolution = 0;              ///< Images are brought to this height and width; 0: as they are.
 
   bool operator==(const Architecture&) const = default;
   /// The product of `input_shape`: how many numbers one sample has.
@@ -32,7 +33,8 @@ struct Architecture {
 /// The kind of a network that the user brings as a TorchScript file; it has input_shape and outputs alone.
 inline constexpr std::string_view user_architecture = "torchscript";
 
-/// The names of all built-in networks: mlp, mcmahan_cnn, cnn, cnn1d, gru, autoencoder, resnet18.
+/// The names of all built-in networks: mlp, mcmahan_cnn, cnn, cnn1d, gru, autoencoder, resnet18,
+/// mobilenet_v2.
 const std::vector<std::string>& architecture_kinds();
 
 /// A network of a built-in `kind` with that kind's usual sizes; shape and outputs are left to the caller.

@@ -22,6 +22,7 @@ struct Architecture {
   pool @6 :Int64;
   width @7 :Float64;
   groups @8 :Int64;
+  resolution @9 :Int64;
 }
 
 struct TensorSpec {

@@ -31,9 +31,11 @@ Status check(const Architecture& architecture) {
       }
     }
   }
-  for (const std::int64_t size : {architecture.kernel, architecture.pool, architecture.groups}) {
+  for (const std::int64_t size :
+       {architecture.kernel, architecture.pool, architecture.groups, architecture.resolution}) {
     if (size < 0 || size > width_max)
-      return fail(Errc::invalid, fmt::format("the architecture has a kernel, pool or groups of {}", size));
+      return fail(Errc::invalid,
+                  fmt::format("the architecture has a kernel, pool, groups or resolution of {}", size));
   }
   if (!std::isfinite(architecture.width) || architecture.width < 0.0) {
     return fail(Errc::invalid, fmt::format("the architecture has a width of {}", architecture.width));
@@ -156,6 +158,7 @@ Result<Release> read_release(schema::Release::Reader reader) {
   release.architecture.pool = architecture.getPool();
   release.architecture.width = architecture.getWidth();
   release.architecture.groups = architecture.getGroups();
+  release.architecture.resolution = architecture.getResolution();
   if (reader.getLayout().size() > tensors_max) return fail(Errc::corrupt, "the layout has too many tensors");
   for (const auto tensor : reader.getLayout()) {
     TensorSpec& spec = release.layout.tensors.emplace_back();
@@ -256,6 +259,7 @@ Bytes encode(const Release& release) {
   architecture.setPool(release.architecture.pool);
   architecture.setWidth(release.architecture.width);
   architecture.setGroups(release.architecture.groups);
+  architecture.setResolution(release.architecture.resolution);
   auto layout = out.initLayout(count(release.layout.tensors));
   for (unsigned i = 0; i < layout.size(); ++i) {
     const TensorSpec& tensor = release.layout.tensors[i];

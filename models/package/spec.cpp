@@ -20,13 +20,18 @@ constexpr double float_max = std::numeric_limits<float>::max();
 void read_model(TomlReader model, ModelSpec& spec) {
   spec.architecture = read_architecture(model, /*user=*/true);
   if (spec.architecture.kind != user_architecture) {
-    for (const char* key : {"path", "batch_norm"}) {
-      if (model.has(key)) model.reject(key, "belongs to architecture = \"torchscript\"");
-    }
+    if (model.has("path")) model.reject("path", "belongs to architecture = \"torchscript\"");
+  } else {
+    model.require("path");
+    spec.graph = model.path("path", "");
+  }
+  const bool may_have_norms =
+      spec.architecture.kind == user_architecture || spec.architecture.kind == "mobilenet_v2";
+  if (!may_have_norms) {
+    if (model.has("batch_norm"))
+      model.reject("batch_norm", "belongs to architecture = \"torchscript\" or \"mobilenet_v2\"");
     return;
   }
-  model.require("path");
-  spec.graph = model.path("path", "");
   const bool local = model.choice("batch_norm", "averaged", {"averaged", "local"}) == "local";
   spec.batch_norm = local ? BatchNorm::local : BatchNorm::averaged;
 }

@@ -52,10 +52,10 @@ struct ModelSpec {
 /// Reads the TOML form that follows; paths are relative to the file's folder. Keys and defaults:
 ///   name                                    required: 1 to 64 letters, digits, '.', '_' or '-'
 ///   [model]   architecture = "mlp"          or another of architecture_kinds()
-///             hidden, channels, kernel, pool, width, groups
+///             hidden, channels, kernel, pool, width, groups, resolution
 ///                                           as the kind has them, see default_architecture
 ///             path = "m.pt"                 of "torchscript": the file, whose weights are the first ones
-///             batch_norm = "averaged"       of "torchscript"; or "local"
+///             batch_norm = "averaged"       of "torchscript" and "mobilenet_v2"; or "local"
 ///   [input]   shape                         required, except for mcmahan_cnn: [1, 28, 28]
 ///             mean = [0.0]  scale = [1.0]   one value, or one a feature or channel
 ///   [task]    kind = "classification"       or "regression", "anomaly"

@@ -19,8 +19,10 @@ struct Family {
 };
 
 constexpr Family families[] = {
-    {"mlp", make_mlp}, {"mcmahan_cnn", make_mcmahan_cnn}, {"cnn", make_cnn},           {"cnn1d", make_cnn1d},
-    {"gru", make_gru}, {"autoencoder", make_autoencoder}, {"resnet18", make_resnet18},
+    {"mlp", make_mlp},           {"mcmahan_cnn", make_mcmahan_cnn},
+    {"cnn", make_cnn},           {"cnn1d", make_cnn1d},
+    {"gru", make_gru},           {"autoencoder", make_autoencoder},
+    {"resnet18", make_resnet18}, {"mobilenet_v2", make_mobilenet_v2},
 };
 
 /// input_size() without the risk of an overflow; 0 if a dimension is not positive.

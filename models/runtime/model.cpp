@@ -38,6 +38,7 @@ torch::jit::Module make_script_module(const Network& network, const std::vector<
                             /*shouldMangle=*/true);
     for (const TensorSpec& tensor : layer.tensors)
       part.register_parameter(tensor.name, *next++, /*is_buffer=*/tensor.kind == TensorKind::statistic);
+    if (layer.has_mode) part.register_attribute("training", c10::BoolType::get(), false);
     part.define(layer.source);
     module.register_module(layer.name, part);
   }
@@ -134,8 +135,10 @@ Result<Bytes> Model::to_torchscript() const {
     const at::NoGradGuard no_grad;
     // Tensors of their own: one that lies within a larger storage would be saved with all of it.
     std::vector<at::Tensor> tensors;
-    for (const at::Tensor& tensor : tensors_within(impl_->weights, impl_->layout))
-      tensors.push_back(tensor.clone().set_requires_grad(true));
+    for (const at::Tensor& tensor : tensors_within(impl_->weights, impl_->layout)) {
+      const TensorKind kind = impl_->layout.tensors[tensors.size()].kind;
+      tensors.push_back(tensor.clone().set_requires_grad(kind == TensorKind::parameter));
+    }
     std::ostringstream out;
     make_script_module(*network, tensors).save(out);
     return copy_of(bytes_of(out.str()));

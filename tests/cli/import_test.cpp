@@ -143,6 +143,8 @@ TEST_CASE("every built-in network is prepared, tried out and scored against its 
       {"architecture = \"gru\"\nhidden = [5]", "[8, 8]", 3 * 5 * (8 + 5 + 2) + 10 * 6},
       // The sum over the layers with 8, 16, 32 and 64 channels, 1 channel in and 10 classes out.
       {"architecture = \"resnet18\"\nwidth = 0.125", "[1, 8, 8]", 176'402 - 2 * 8 * 9},
+      // Parameters, and a mean and a variance for each of the 3,616 outputs of its convolutions.
+      {"architecture = \"mobilenet_v2\"\nwidth = 0.1\nresolution = 32", "[1, 8, 8]", 98'746 + 2 * 3'616},
   }));
   const TemporaryFolder folder;
   const std::string spec = with(with(digits_spec(), "architecture = \"mlp\"\nhidden = [32]", network.model),

@@ -103,7 +103,7 @@ TEST_CASE("a release comes back as it was signed", "[models][release]") {
 }
 
 TEST_CASE("a release of the first format still reads as what it said", "[models][release]") {
-  // Written before an architecture had channels, kernel, pool, width and groups.
+  // Written before an architecture had channels, kernel, pool, width, groups and resolution.
   std::ifstream file("tests/models/fixtures/release_1.bin", std::ios::binary);
   const std::string text((std::istreambuf_iterator<char>(file)), {});
   REQUIRE(text.size() == 616);
@@ -147,6 +147,7 @@ TEST_CASE("a release keeps every field of its architecture", "[models][release]"
   release.architecture.groups = 4;
   CHECK(decode_release(encode(release)) == release);
 }
+  release.architecture.resolution = 64;
 
 TEST_CASE("a release carries the graph of a user's network, and of no other", "[models][release]") {
   Release release = small_release();
@@ -206,9 +207,10 @@ TEST_CASE("a release whose parts contradict each other is refused", "[models][re
   says("width of 0", [](Release& r) { r.architecture.hidden = {0}; });
   says("width of -1", [](Release& r) { r.architecture.channels = {3, -1}; });
   says("65 layers", [](Release& r) { r.architecture.channels.assign(65, 1); });
-  says("kernel, pool or groups of -3", [](Release& r) { r.architecture.kernel = -3; });
-  says("kernel, pool or groups of", [](Release& r) { r.architecture.pool = 1LL << 40; });
-  says("kernel, pool or groups of -1", [](Release& r) { r.architecture.groups = -1; });
+  says("kernel, pool, groups or resolution of -3", [](Release& r) { r.architecture.kernel = -3; });
+  says("kernel, pool, groups or resolution of", [](Release& r) { r.architecture.pool = 1LL << 40; });
+  says("kernel, pool, groups or resolution of -1", [](Release& r) { r.architecture.groups = -1; });
+  says("kernel, pool, groups or resolution of -32", [](Release& r) { r.architecture.resolution = -32; });
   says("width of inf", [](Release& r) { r.architecture.width = infinity; });
   says("no dimension", [](Release& r) { r.architecture.input_shape = {}; });
   says("dimension of -4", [](Release& r) { r.architecture.input_shape = {-4}; });

@@ -113,6 +113,30 @@ TEST_CASE("each kind of network reads its own keys, and has defaults for them", 
   CHECK(
       read("architecture = 'resnet18'\nwidth = 0.5\ngroups = 8", "[3, 32, 32]", two) ==
       Architecture{.kind = "resnet18", .input_shape = {3, 32, 32}, .outputs = 2, .width = 0.5, .groups = 8});
+  CHECK(read("architecture = 'mobilenet_v2'", "[3, 96, 96]", two) ==
+        Architecture{.kind = "mobilenet_v2", .input_shape = {3, 96, 96}, .outputs = 2, .width = 1});
+  CHECK(
+      read("architecture = 'mobilenet_v2'\nwidth = 0.35\nresolution = 64", "[1, 28, 28]", two) ==
+      Architecture{
+          .kind = "mobilenet_v2", .input_shape = {1, 28, 28}, .outputs = 2, .width = 0.35, .resolution = 64});
+}
+
+TEST_CASE("a built-in network with batch norm has its statistics averaged or local", "[models][spec]") {
+  TemporaryFolder folder;
+  const auto with = [&](const std::string& model) {
+    return load(folder, "name = 'a'\n[model]\narchitecture = " + model +
+                            "\n[input]\nshape = [3, 64, 64]\n[task]\nclasses = ['x', 'y']\n");
+  };
+  CHECK(with("'mobilenet_v2'")->batch_norm == BatchNorm::averaged);
+  CHECK(with("'mobilenet_v2'\nbatch_norm = 'averaged'")->batch_norm == BatchNorm::averaged);
+  CHECK(with("'mobilenet_v2'\nbatch_norm = 'local'")->batch_norm == BatchNorm::local);
+  CHECK_FALSE(with("'mobilenet_v2'\nbatch_norm = 'global'"));
+  CHECK(with("'mobilenet_v2'\npath = 'm.pt'").error().detail.find("model.path belongs to architecture = ") !=
+        std::string::npos);
+  CHECK(with("'resnet18'\nbatch_norm = 'local'")
+            .error()
+            .detail.find("model.batch_norm belongs to architecture = \"torchscript\" or \"mobilenet_v2\"") !=
+        std::string::npos);
 }
 
 TEST_CASE("a user's network has a file in place of sizes", "[models][spec]") {
@@ -214,6 +238,10 @@ TEST_CASE("a specification with a mistake says in which line and key", "[models]
              StartsWith("8: model.width is 0.01"));
   CHECK_THAT(of_model("architecture = 'resnet18'\ngroups = 7\n", "[3, 8, 8]"),
              StartsWith("8: model.groups is 7; it must divide the 64 channels"));
+  CHECK_THAT(of_model("architecture = 'mobilenet_v2'\nwidth = 5\n", "[3, 64, 64]"),
+             StartsWith("8: model.width is 5; that of mobilenet_v2 lies in 0.1 to 4"));
+  CHECK_THAT(of_model("architecture = 'mobilenet_v2'\nresolution = 16\n", "[3, 64, 64]"),
+             StartsWith("8: model.resolution is 16; it lies in 32 to 1024, or is 0"));
   CHECK_THAT(problem("name = 'a'\n[model]\narchitecture = 'cnn'\n[task]\nclasses = ['x', 'y']\n"),
              StartsWith(" input.shape is missing"));
   CHECK_THAT(problem("name = 'a'\n[input]\nshape = []\n"), StartsWith("3: input.shape must have"));

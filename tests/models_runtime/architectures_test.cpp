@@ -2,7 +2,9 @@
 
 #include <cmath>
 
+#include "models/runtime/architectures/families.h"
 #include "models/runtime/inference.h"
+#include "models/runtime/local_statistics.h"
 #include "models/runtime/model.h"
 #include "models/runtime/runtime.h"
 #include "models/runtime/training.h"
@@ -29,6 +31,13 @@ TensorSpec tensor_of(const ParameterLayout& layout, const std::string& name) {
   return {};
 }
 
+/// The entries of one sort; statistics are no parameters.
+std::size_t count_of(const ParameterLayout& layout, TensorKind kind) {
+  std::size_t count = 0;
+  for (const auto [begin, end] : ranges_of(layout, kind)) count += end - begin;
+  return count;
+}
+
 std::string digest_of(const Architecture& architecture, std::uint64_t seed) {
   const std::vector<float> weights = initial_weights(layout_of(architecture).value(), seed);
   return sha256(std::as_bytes(std::span(weights))).hex();
@@ -49,6 +58,10 @@ TEST_CASE("each kind has the number of parameters that papers and hand arithmeti
   resnet100.outputs = 100;
   Architecture narrow = resnet;
   narrow.width = 0.125;
+  const auto mobilenet = [](double width, std::int64_t outputs) {
+    return Architecture{
+        .kind = "mobilenet_v2", .input_shape = {3, 64, 64}, .outputs = outputs, .width = width};
+  };
   const auto test = GENERATE_COPY(values<Case>({
       // McMahan et al. 2017, section 3.
       {{.kind = "mlp", .hidden = {200, 200}, .input_shape = {784}, .outputs = 10}, 199'210},
@@ -85,9 +98,40 @@ TEST_CASE("each kind has the number of parameters that papers and hand arithmeti
       {resnet100, 11'173'962 + 90 * 513},
       // The sum over the layers by hand with 8, 16, 32 and 64 channels.
       {narrow, 176'402},
+      // As published with the pretrained weights of torchvision: mobilenet_v2(), and width_mult=0.5.
+      {mobilenet(1, 1000), 3'504'872},
+      {mobilenet(0.5, 1000), 1'968'680},
+      // 990 classes fewer are 990 * 1281 parameters fewer.
+      {mobilenet(0.5, 10), 1'968'680 - 990 * 1281},
   }));
   CAPTURE(test.architecture.kind);
-  CHECK(layout_of(test.architecture).value().size() == test.parameters);
+  CHECK(count_of(layout_of(test.architecture).value(), TensorKind::parameter) == test.parameters);
+}
+
+TEST_CASE("MobileNetV2 rounds its channels as its authors do", "[runtime][architectures]") {
+  CHECK(mobilenet_channels(32) == 32);
+  CHECK(mobilenet_channels(3.2) == 8);    // Never fewer than 8.
+  CHECK(mobilenet_channels(12) == 16);    // Halfway: up.
+  CHECK(mobilenet_channels(11.2) == 16);  // To 8 would be 71 % of it.
+  CHECK(mobilenet_channels(8.8) == 8);    // 91 %
+  CHECK(mobilenet_channels(8.9) == 16);   // 8 are 89.9 %
+  CHECK(mobilenet_channels(22.4) == 24);
+  CHECK(mobilenet_channels(1280 * 1.4) == 1792);
+
+  // 0.75: 24, 12, 18, 24, 48, 72, 120, 240 as the paper has them; 12 and 18 become 16 and 24.
+  Architecture architecture = small_architecture("mobilenet_v2");
+  architecture.width = 0.75;
+  const ParameterLayout layout = layout_of(architecture).value();
+  const auto channels = [&](const std::string& name) { return tensor_of(layout, name + ".weight").shape[0]; };
+  CHECK(channels("conv") == 24);
+  CHECK(channels("block1_project") == 16);
+  CHECK(channels("block2_project") == 24);
+  CHECK(channels("block5_project") == 24);
+  CHECK(channels("block7_project") == 48);
+  CHECK(channels("block12_project") == 72);
+  CHECK(channels("block16_project") == 120);
+  CHECK(channels("block17_project") == 240);
+  CHECK(channels("last") == 1280);
 }
 
 TEST_CASE("layers have the names and shapes that releases rest on", "[runtime][architectures]") {
@@ -115,6 +159,20 @@ TEST_CASE("layers have the names and shapes that releases rest on", "[runtime][a
   CHECK(tensor_of(resnet, "stage2_block1_project.weight").shape == std::vector<std::int64_t>{8, 4, 1, 1});
   CHECK(tensor_of(resnet, "stage4_block2_conv2.weight").shape == std::vector<std::int64_t>{32, 32, 3, 3});
   CHECK(tensor_of(resnet, "fc.weight").shape == std::vector<std::int64_t>{3, 32});
+
+  const ParameterLayout mobilenet = layout_of(small_architecture("mobilenet_v2")).value();
+  // 17 blocks of 3 convolutions, of which the first has 2, and one convolution before and behind them; each
+  // with a norm of four tensors; then the dense layer.
+  CHECK(mobilenet.tensors.size() == 5 * (17 * 3 - 1 + 2) + 2);
+  CHECK(mobilenet.tensors[0] == TensorSpec{"conv.weight", {8, 3, 3, 3}, TensorKind::parameter});
+  CHECK(mobilenet.tensors[3] == TensorSpec{"conv_norm.running_mean", {8}, TensorKind::statistic});
+  CHECK(mobilenet.tensors[4] == TensorSpec{"conv_norm.running_var", {8}, TensorKind::statistic});
+  CHECK(tensor_of(mobilenet, "block2_expand.weight").shape == std::vector<std::int64_t>{48, 8, 1, 1});
+  CHECK(tensor_of(mobilenet, "block2_depthwise.weight").shape == std::vector<std::int64_t>{48, 1, 3, 3});
+  CHECK(tensor_of(mobilenet, "block2_project.weight").shape == std::vector<std::int64_t>{8, 48, 1, 1});
+  // Per norm a mean and a variance; of these 52 hang on the outputs of the convolutions.
+  CHECK(count_of(mobilenet, TensorKind::statistic) == 2 * 3'616);
+  CHECK(variance_ranges(mobilenet).size() == 52);
 }
 
 TEST_CASE("the CNN of McMahan et al. is one of the general kind", "[runtime][architectures]") {
@@ -158,7 +216,8 @@ TEST_CASE("norms start as the identity and every other tensor within its bound",
     const auto [least, greatest] = std::ranges::minmax(values);
     const bool is_norm = tensor.name.find("norm") != std::string::npos;
     if (is_norm) {
-      const float expected = tensor.name.ends_with("weight") ? 1.0F : 0.0F;
+      const bool is_one = tensor.name.ends_with("weight") || tensor.name.ends_with("running_var");
+      const float expected = is_one ? 1.0F : 0.0F;
       CHECK(least == expected);
       CHECK(greatest == expected);
       continue;
@@ -256,6 +315,58 @@ TEST_CASE("ResNet-18 halves an image three times, and answers for every size", "
   for (std::size_t j = 0; j < 3; ++j) CHECK(alone[j] == Approx(answers[j]).margin(1e-5));
 }
 
+TEST_CASE("MobileNetV2 halves an image five times, and answers for every size", "[runtime][architectures]") {
+  Architecture architecture = small_architecture("mobilenet_v2");
+  const auto resolution = GENERATE(0, 33, 64);
+  const auto side = GENERATE(1, 9, 40);
+  CAPTURE(side, resolution);
+  architecture.input_shape = {3, side, side + 1};
+  architecture.resolution = resolution;
+  Model model = Model::build(architecture).value();
+  const std::vector<float> inputs = reference::uniform(2 * architecture.input_size(), -1, 1, 2);
+  REQUIRE(with_local_statistics(model, model.initial_weights(1), inputs));
+  const std::vector<float> answers = model.forward(inputs, 2).value();
+  CHECK(answers.size() == 6);
+  for (const float answer : answers) CHECK(std::isfinite(answer));
+  // Once trained, a sample's answer does not depend on the others in its batch.
+  const std::vector<float> alone =
+      model.forward(std::span(inputs).first(architecture.input_size()), 1).value();
+  for (std::size_t j = 0; j < 3; ++j) CHECK(alone[j] == Approx(answers[j]).epsilon(1e-3).margin(1e-4));
+}
+
+TEST_CASE("training moves the statistics of batch norm by a tenth, and no optimizer touches them",
+          "[runtime][architectures]") {
+  use_one_thread();
+  const Architecture architecture = small_architecture("mobilenet_v2");
+  Model model = Model::build(architecture).value();
+  const std::vector<float> base = model.initial_weights(1);
+  constexpr std::size_t samples = 6;
+  const std::vector<float> inputs = reference::uniform(samples * architecture.input_size(), -1, 1, 2);
+  const std::vector<std::int64_t> labels = {0, 1, 2, 0, 1, 2};
+  const auto deltas = [&](double rate) {
+    return train(model, base, {.inputs = inputs, .labels = labels},
+                 {.epochs = 1,
+                  .batch_size = samples,
+                  .learning_rate = rate,
+                  .momentum = 0.9,
+                  .weight_decay = 0.1})
+        .value()
+        .delta;
+  };
+  const std::vector<float> slow = deltas(1e-6);
+  const std::vector<float> fast = deltas(0.1);
+  for (const auto [begin, end] : ranges_of(model.layout(), TensorKind::statistic))
+    for (std::size_t i = begin; i < end; ++i) REQUIRE(slow[i] == fast[i]);
+  // From 1 a variance v goes to 0.9 + v / 10: it falls by a tenth at most, and so stays positive.
+  std::size_t fell = 0;
+  for (const auto [begin, end] : variance_ranges(model.layout()))
+    for (std::size_t i = begin; i < end; ++i) {
+      REQUIRE(slow[i] >= -0.1F - 1e-6F);
+      if (slow[i] < 0) ++fell;
+    }
+  CHECK(fell > 1000);
+}
+
 TEST_CASE("each kind is served as it was trained, and keeps its weights in one flat vector",
           "[runtime][architectures]") {
   const std::string kind = GENERATE_COPY(from_range(architecture_kinds()));
@@ -263,12 +374,13 @@ TEST_CASE("each kind is served as it was trained, and keeps its weights in one f
   use_one_thread();
   const Architecture architecture = small_architecture(kind);
   Model model = Model::build(architecture).value();
-  const std::vector<float> weights = model.initial_weights(1);
+  constexpr std::size_t samples = 5;
+  const std::vector<float> inputs = reference::uniform(samples * architecture.input_size(), -1, 1, 2);
+  // With statistics of the inputs, where a network has such: without, deep ones answer nearly nothing.
+  const std::vector<float> weights = with_local_statistics(model, model.initial_weights(1), inputs).value();
   REQUIRE(model.set_weights(weights));
   CHECK(model.weights() == weights);
   const auto outputs = static_cast<std::size_t>(architecture.outputs);
-  constexpr std::size_t samples = 5;
-  const std::vector<float> inputs = reference::uniform(samples * architecture.input_size(), -1, 1, 2);
   const std::vector<float> answers = model.forward(inputs, samples).value();
   REQUIRE(answers.size() == samples * outputs);
   CHECK(model.clone().value().forward(inputs, samples).value() == answers);
@@ -350,6 +462,20 @@ TEST_CASE("sizes that make no network are refused with the key at fault", "[runt
       {"resnet18", [](Architecture& a) { a.width = std::nan(""); }, "model.width is nan"},
       {"resnet18", [](Architecture& a) { a.groups = 3; }, "model.groups is 3; it must divide the 4 channels"},
       {"resnet18", [](Architecture& a) { a.input_shape = {32, 32}; }, "input.shape is [32, 32]"},
+      {"resnet18", [](Architecture& a) { a.resolution = 64; },
+       "model.resolution does not belong to resnet18; its keys are: width, groups"},
+      {"mobilenet_v2", [](Architecture& a) { a.width = 0.05; },
+       "model.width is 0.05; that of mobilenet_v2 lies in 0.1 to 4"},
+      {"mobilenet_v2", [](Architecture& a) { a.width = 4.5; }, "model.width is 4.5"},
+      {"mobilenet_v2", [](Architecture& a) { a.width = std::nan(""); }, "model.width is nan"},
+      {"mobilenet_v2", [](Architecture& a) { a.resolution = 31; },
+       "model.resolution is 31; it lies in 32 to 1024, or is 0"},
+      {"mobilenet_v2", [](Architecture& a) { a.resolution = 2048; }, "model.resolution is 2048"},
+      {"mobilenet_v2", [](Architecture& a) { a.resolution = -1; }, "model.resolution is -1"},
+      {"mobilenet_v2", [](Architecture& a) { a.groups = 2; },
+       "model.groups does not belong to mobilenet_v2; its keys are: width, resolution"},
+      {"mobilenet_v2", [](Architecture& a) { a.input_shape = {216}; },
+       "input.shape is [216], but the input of mobilenet_v2 is [channels, height, width]"},
   }));
   Architecture architecture = small_architecture(wrong.kind);
   wrong.change(architecture);

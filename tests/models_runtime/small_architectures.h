@@ -35,6 +35,11 @@ inline Architecture small_architecture(const std::string& kind) {
     architecture.input_shape = {3, 9, 8};
     architecture.width = 4.0 / 64;
   }
+  if (kind == "mobilenet_v2") {
+    architecture.input_shape = {3, 9, 8};
+    architecture.width = 0.1;
+    architecture.resolution = 64;
+  }
   return architecture;
 }
 

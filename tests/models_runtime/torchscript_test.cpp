@@ -1,7 +1,9 @@
 #include <torch/script.h>
 
+#include <map>
 #include <sstream>
 
+#include "models/runtime/local_statistics.h"
 #include "models/runtime/model.h"
 #include "tests/catch.h"
 #include "tests/models_runtime/reference_networks.h"
@@ -15,22 +17,31 @@ TEST_CASE("a written TorchScript file loads again with the same names, weights a
   const Architecture architecture = small_architecture(kind);
   CAPTURE(kind);
   Model model = Model::build(architecture).value();
-  REQUIRE(model.set_weights(model.initial_weights(4)));
+  const std::vector<float> some = reference::uniform(4 * architecture.input_size(), -1, 1, 5);
+  REQUIRE(with_local_statistics(model, model.initial_weights(4), some));
   const Bytes file = model.to_torchscript().value();
   // Each weight is in the file once.
   CHECK(file.size() < model.size() * sizeof(float) + 1000 * model.layout().tensors.size() + 10'000);
 
   std::istringstream in(std::string(text_of(file)));
   torch::jit::Module loaded = torch::jit::load(in);
-  std::vector<float> weights;
-  std::vector<std::string> names;
+  std::map<std::string, at::Tensor> tensors;
   for (const auto& parameter : loaded.named_parameters()) {
-    names.push_back(parameter.name);
-    const float* begin = parameter.value.data_ptr<float>();
-    weights.insert(weights.end(), begin, begin + parameter.value.numel());
+    CHECK(parameter.value.requires_grad());
+    tensors.emplace(parameter.name, parameter.value);
+  }
+  for (const auto& buffer : loaded.named_buffers()) {
+    CHECK_FALSE(buffer.value.requires_grad());
+    tensors.emplace(buffer.name, buffer.value);
+  }
+  REQUIRE(tensors.size() == model.layout().tensors.size());
+  std::vector<float> weights;
+  for (const TensorSpec& tensor : model.layout().tensors) {
+    const at::Tensor& value = tensors.at(tensor.name);
+    CHECK(value.requires_grad() == (tensor.kind == TensorKind::parameter));
+    weights.insert(weights.end(), value.data_ptr<float>(), value.data_ptr<float>() + value.numel());
   }
   CHECK(weights == model.weights());
-  for (std::size_t i = 0; i < names.size(); ++i) CHECK(names[i] == model.layout().tensors[i].name);
 
   const std::vector<float> inputs = reference::uniform(2 * architecture.input_size(), -1, 1, 6);
   std::vector<std::int64_t> shape = architecture.input_shape;

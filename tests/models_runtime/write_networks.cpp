@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "models/package/npz.h"
+#include "models/runtime/local_statistics.h"
 #include "models/runtime/model.h"
 #include "models/runtime/runtime.h"
 #include "models/runtime/training.h"
@@ -28,8 +29,11 @@ Status write_network(const std::filesystem::path& folder, const std::string& kin
   const std::vector<float> noise =
       reference::uniform(weights.size(), -0.1, 0.1, 4);  // Also norms do something.
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] += noise[i];
-  if (Status status = model->set_weights(weights); !status) return status;
   const std::vector<float> inputs = reference::uniform(samples * architecture.input_size(), -1, 1, 5);
+  // Statistics of the inputs, where a network has such: without, a deep one answers nearly nothing.
+  const auto measured = with_local_statistics(*model, weights, inputs);
+  if (!measured) return std::unexpected(measured.error());
+  weights = *measured;
   const std::vector<std::int64_t> labels = {0, 1, 2, 1};
   const std::vector<float> labels_written(labels.begin(), labels.end());
   const auto answers = model->forward(inputs, samples);

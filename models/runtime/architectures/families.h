@@ -65,4 +65,23 @@ Result<Network> make_gru(const Architecture& architecture);
 /// (arXiv:2003.00295).
 Result<Network> make_resnet18(const Architecture& architecture);
 
+/// MobileNetV2, of inverted residuals with linear bottlenecks; batch norm behind every convolution, none of
+/// which has a bias. Images of another height or width than `resolution` are brought to it first, bilinearly,
+/// unless it is 0.
+///   [c, h, w] -> conv 3x3, stride 2 -> norm -> ReLU6 -> 17 blocks -> last, 1x1 -> norm -> ReLU6
+///   -> mean over h, w [c_last] -> fc -> [outputs]
+///   block: expand 1x1 -> norm -> ReLU6 -> depthwise 3x3 -> norm -> ReLU6 -> project 1x1 -> norm
+///   + input, where the shape stays the same; the first block does not expand, the others sixfold
+/// Strides and channels are those of the paper's Table 2: 32, 16, 24, 32, 64, 96, 160, 320, each times
+/// `width` and then mobilenet_channels(); the last 1280 grow with a width above 1 and do not shrink. Five
+/// strides of 2 leave h / 32, rounded up: of 64x64 there are 2x2. No dropout, which only long training on one
+/// machine needs. Parameters: 3,504,872 for 3 channels and 1000 outputs at width 1, 1,968,680 at width 0.5,
+/// 700,490 with 10 outputs; the running statistics are 34,112 and 18,544 numbers more. Source: Sandler et al.
+/// 2018 (arXiv:1801.04381).
+Result<Network> make_mobilenet_v2(const Architecture& architecture);
+
+/// The multiple of 8 nearest to the wanted number of channels (of two the greater), but at least 8, and 8
+/// more where it would be less than 90 % of the wanted: as the paper's authors round.
+std::int64_t mobilenet_channels(double wanted);
+
 }  // namespace rivulet

@@ -10,7 +10,7 @@ namespace {
 std::string forward_of(const std::string& lines) { return "def forward(self, x):\n" + lines; }
 
 Layer convolution(const std::string& name, const NetworkBuilder::Convolution& sizes, std::size_t dimensions) {
-  std::vector<std::int64_t> shape = {sizes.outputs, sizes.inputs};
+  std::vector<std::int64_t> shape = {sizes.outputs, sizes.inputs / sizes.groups};
   shape.insert(shape.end(), dimensions, sizes.kernel);
   const std::int64_t padding = sizes.kernel / 2;
   const auto each = [&](std::int64_t value) {
@@ -19,9 +19,9 @@ Layer convolution(const std::string& name, const NetworkBuilder::Convolution& si
   Layer layer{
       name, fmt::format("torch.nn.modules.conv.Conv{}d", dimensions), {{"weight", std::move(shape)}}, {}};
   if (sizes.has_bias) layer.tensors.push_back({"bias", {sizes.outputs}});
-  layer.source =
-      forward_of(fmt::format("    return torch.conv{}d(x, self.weight, {}, {}, {})\n", dimensions,
-                             sizes.has_bias ? "self.bias" : "None", each(sizes.stride), each(padding)));
+  layer.source = forward_of(fmt::format("    return torch.conv{}d(x, self.weight, {}, {}, {}, {}, {})\n",
+                                        dimensions, sizes.has_bias ? "self.bias" : "None", each(sizes.stride),
+                                        each(padding), each(1), sizes.groups));
   return layer;
 }
 
@@ -56,6 +56,19 @@ void NetworkBuilder::group_norm(const std::string& name, std::int64_t channels, 
        {{"weight", {channels}}, {"bias", {channels}}},
        forward_of(
            fmt::format("    return torch.group_norm(x, {}, self.weight, self.bias, 1e-05)\n", groups))});
+}
+
+void NetworkBuilder::batch_norm_2d(const std::string& name, std::int64_t channels) {
+  // The last argument allows cuDNN.
+  add({.name = name,
+       .type = "torch.nn.modules.batchnorm.BatchNorm2d",
+       .tensors = {{"weight", {channels}},
+                   {"bias", {channels}},
+                   {"running_mean", {channels}, TensorKind::statistic},
+                   {"running_var", {channels}, TensorKind::statistic}},
+       .source = forward_of("    return torch.batch_norm(x, self.weight, self.bias, self.running_mean,"
+                            " self.running_var, self.training, 0.1, 1e-05, True)\n"),
+       .has_mode = true});
 }
 
 void NetworkBuilder::gru(const std::string& name, std::int64_t inputs, std::int64_t hidden) {

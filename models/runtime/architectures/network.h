@@ -18,6 +18,7 @@ struct Layer {
   std::string type;  ///< Its class in torch.nn: LibTorch's passes know by it which layers they may fuse.
   std::vector<TensorSpec> tensors;  ///< Names without the layer's: "weight", "bias".
   std::string source;               ///< Of `forward`.
+  bool has_mode = false;            ///< Whether `forward` reads `self.training`.
 };
 
 /// A network as TorchScript: modules in the order of their use, and what goes on between them.
@@ -38,6 +39,7 @@ class NetworkBuilder {
     std::int64_t kernel = 1;  ///< Odd; zeros pad the input by kernel / 2 on each side.
     std::int64_t stride = 1;
     bool has_bias = true;
+    std::int64_t groups = 1;  ///< Each sees its share of the inputs alone; divides inputs and outputs.
   };
 
   /// x [n, inputs] -> x W^T + b [n, outputs].
@@ -48,6 +50,10 @@ class NetworkBuilder {
   void convolution_2d(const std::string& name, const Convolution& sizes);
   /// [n, channels, …] to the same shape; source: Wu and He 2018, arXiv:1803.08494, eps 1e-5.
   void group_norm(const std::string& name, std::int64_t channels, std::int64_t groups);
+  /// [n, channels, height, width] to the same shape: in training by the mean and variance of each channel
+  /// over the batch, which move the running ones by a tenth, and else by those. Source: Ioffe and Szegedy
+  /// 2015, arXiv:1502.03167, eps 1e-5. Without num_batches_tracked, which nothing reads.
+  void batch_norm_2d(const std::string& name, std::int64_t channels);
   /// [length, n, inputs] -> the last state [n, hidden], from a first one of zeros. Tensors have the
   /// names and the form that PyTorch's nn.GRU gives them.
   void gru(const std::string& name, std::int64_t inputs, std::int64_t hidden);
