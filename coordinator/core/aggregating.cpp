@@ -30,9 +30,11 @@ bool advance(Step& step, Aggregating& phase) {
   const VersionRecord* parent = state.registry.find(plan.base);
   const auto release = state.registry.releases.find(plan.release);
   RIVULET_ASSERT(parent != nullptr && release != state.registry.releases.end());
+  const double sparsity =
+      sparsity_at(release->second.release.pruning, steps_after(state.registry, plan.base));
   step.emit(effect::Aggregate{plan.round, phase.sealed.attempt, plan.release, release->second.content,
                               plan.base, plan.base_hash, parent->master, parent->optimizer_state,
-                              plan.aggregation, phase.sealed.entries});
+                              plan.aggregation, phase.sealed.entries, sparsity});
   return false;
 }
 

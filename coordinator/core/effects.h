@@ -76,6 +76,7 @@ struct Aggregate {
   ContentId parent_optimizer_state;  ///< Zero if there is none.
   AggregationConfig aggregation;
   std::vector<SealedEntry> entries;  ///< In the rising order of task id.
+  double sparsity = 0;               ///< To which the candidate's weights are pruned; the master is not.
 };
 /// Score parent and candidate on the coordinator's own samples: CandidateScored answers, always.
 struct ScoreCandidate {

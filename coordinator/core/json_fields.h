@@ -75,8 +75,10 @@ inline Envelope get_envelope(const json& object, const char* key) {
 
 inline SnapshotForm get_form(const json& object, const char* key) {
   const auto text = get<std::string>(object, key);
-  if (text == name(SnapshotForm::fp32)) return SnapshotForm::fp32;
-  if (text == name(SnapshotForm::int8)) return SnapshotForm::int8;
+  for (const SnapshotForm form :
+       {SnapshotForm::fp32, SnapshotForm::int8, SnapshotForm::sparse_fp32, SnapshotForm::sparse_int8}) {
+    if (text == name(form)) return form;
+  }
   throw std::runtime_error(std::string(key) + " is no snapshot form: " + text);
 }
 

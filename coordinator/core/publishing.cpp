@@ -70,6 +70,7 @@ void publish(Step& step, VersionRecord version) {
   const VersionNumber number = version.manifest.version;
   step.put("versions", number_key(number), to_json(version));
   version.updates = {};
+  version.steps = steps_after(registry, version.manifest.parent);
   registry.head = number;
   registry.assigned = number;
   registry.manifest_version = version.manifest.manifest_version;

@@ -108,6 +108,19 @@ Status load_fleet(State& state, Loader& loader) {
       "tokens", [&](const TokenRecord& record) { state.fleet.tokens[record.secret_hash] = record; });
 }
 
+/// Counts the steps of each version, parents first.
+Status trace_lineage(Registry& registry) {
+  for (auto& [number, version] : registry.versions) {
+    const VersionNumber parent = version.manifest.parent;
+    if (parent != 0 && registry.find(parent) == nullptr) {
+      return fail(Errc::corrupt, "store: version " + std::to_string(parent) +
+                                     " is not there, the parent of " + std::to_string(number));
+    }
+    version.steps = steps_after(registry, parent);
+  }
+  return {};
+}
+
 Status load_registry(State& state, Loader& loader) {
   Status status = loader.records<ReleaseRecord>("releases", [&](ReleaseRecord record) {
     const ReleaseId id = record.id;
@@ -119,6 +132,7 @@ Status load_registry(State& state, Loader& loader) {
     const VersionNumber number = record.manifest.version;
     state.registry.versions[number] = std::move(record);
   });
+  if (status) status = trace_lineage(state.registry);
   if (!status) return status;
   status = loader.raw("assignment", [&](ByteSpan key, ByteSpan value) -> Status {
     const auto object = parse_object(value);

@@ -17,6 +17,13 @@ const ReleaseRecord* Registry::active_release() const {
 
 VersionNumber assignment(const Registry& registry, const PublicKey&) { return registry.assigned; }
 
+std::uint64_t steps_after(const Registry& registry, VersionNumber parent) {
+  if (parent == 0) return 0;
+  const VersionRecord* version = registry.find(parent);
+  RIVULET_ASSERT(version != nullptr);
+  return version->steps + 1;
+}
+
 VersionManifest next_manifest(const Registry& registry, const ReleaseRecord& release,
                               const ManifestParts& parts, const Digest& audit_head, UtcTime utc) {
   VersionManifest manifest;

@@ -47,6 +47,8 @@ struct VersionRecord {
   std::optional<Metrics> metrics;
   std::vector<Contribution> updates;  ///< Only in the store; not kept in memory.
   bool blobs_kept = true;             ///< Not stored: it follows from how many newer versions there are.
+  std::uint64_t steps =
+      0;  ///< From its release's w_0, a published round each. Not stored: the parents say it.
 };
 
 /// A first version that waits for its signature.
@@ -74,6 +76,10 @@ struct Registry {
 
 /// What this node should serve; 0 is none. The one thing nodes obey.
 VersionNumber assignment(const Registry& registry, const PublicKey& node);
+
+/// How many published rounds a version with this parent is away from its release's w_0. @param parent there,
+/// or 0: it is w_0.
+std::uint64_t steps_after(const Registry& registry, VersionNumber parent);
 
 /// The manifest to sign next, without variants. @param parent 0 for a release's first version.
 struct ManifestParts {

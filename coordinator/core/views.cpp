@@ -9,6 +9,7 @@ using nlohmann::json;
 
 json version_json(const Registry& registry, const VersionRecord& version) {
   const VersionManifest& manifest = version.manifest;
+  const Release& release = registry.releases.at(manifest.release).release;
   json variants = json::array();
   for (const VariantInfo& variant : manifest.variants) {
     json one = {{"name", variant.name}, {"bytes", variant.bytes}};
@@ -22,7 +23,8 @@ json version_json(const Registry& registry, const VersionRecord& version) {
           {"parent", manifest.parent},
           {"round", manifest.round},
           {"created", to_rfc3339(manifest.created)},
-          {"teacher", teacher_json(registry.releases.at(manifest.release).release)},
+          {"teacher", teacher_json(release)},
+          {"sparsity", sparsity_at(release.pruning, version.steps)},
           {"metrics", std::move(metrics)},
           {"variants", std::move(variants)}};
 }

@@ -14,8 +14,8 @@ nlohmann::json nodes_view(const State& state);
 nlohmann::json tokens_view(const State& state, Now now);
 /// {"release","version"} that a release was made of; null of none.
 nlohmann::json teacher_json(const Release& release);
-/// [{"version","release","parent","round","created","teacher","metrics","variants":[{"name","bytes"}]}],
-/// oldest first.
+/// [{"version","release","parent","round","created","teacher","sparsity","metrics",
+///   "variants":[{"name","bytes"}]}], oldest first.
 nlohmann::json versions_view(const State& state);
 /// One of these with its manifest's figures. @return not_found.
 Result<nlohmann::json> version_view(const State& state, VersionNumber version);

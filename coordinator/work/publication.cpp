@@ -8,6 +8,7 @@
 #include "coordinator/aggregation/aggregation_rule.h"
 #include "coordinator/aggregation/server_optimizer.h"
 #include "coordinator/work/update_inspection.h"
+#include "models/package/pruning.h"
 #include "models/package/snapshot.h"
 #include "protocol/codec/norm.h"
 
@@ -92,6 +93,14 @@ Result<ContentId> store(BlobStore& blobs, ByteSpan bytes) {
   return id;
 }
 
+/// What nodes get of a master, which itself stays dense: a weight that is pruned now may come back.
+Result<Bytes> encode_pruned(const Release& release, std::span<const float> master, double sparsity) {
+  if (sparsity == 0.0) return encode_snapshot(release.snapshot, release.layout, master);
+  std::vector<float> weights(master.begin(), master.end());
+  prune(weights, release.layout, sparsity);
+  return encode_snapshot(release.snapshot, release.layout, weights);
+}
+
 Result<std::vector<float>> read_snapshot(const BlobStore& blobs, const ContentId& content, SnapshotForm form,
                                          const ParameterLayout& layout) {
   const auto bytes = read_verified(blobs, content);
@@ -102,7 +111,7 @@ Result<std::vector<float>> read_snapshot(const BlobStore& blobs, const ContentId
 Result<VariantInfo> derive_variant(const std::string& recipe, const Release& release,
                                    std::span<const float> weights, const ScoringData* test,
                                    ModelRunner& runner, BlobStore& blobs) {
-  const SnapshotForm form = recipe == "int8" ? SnapshotForm::int8 : SnapshotForm::fp32;
+  const SnapshotForm form = variant_form(recipe, release.snapshot);
   auto bytes = encode_snapshot(form, release.layout, weights);
   if (!bytes) return std::unexpected(bytes.error());
   const auto content = store(blobs, *bytes);
@@ -150,7 +159,7 @@ Result<CandidateBuilt> build_candidate(const effect::Aggregate& task, const Rele
   *delta = std::vector<float>();  // As large as all that follows.
   const auto initial = read_weights(blobs, release.initial_weights, release.layout);
   if (!initial) return fail_at("the release's first weights", initial.error());
-  const auto snapshot = encode_snapshot(release.snapshot, release.layout, *master);
+  const auto snapshot = encode_pruned(release, *master, task.sparsity);
   if (!snapshot) return std::unexpected(snapshot.error());
   const auto weights = decode_snapshot(release.snapshot, release.layout, *snapshot);
   if (!weights) return std::unexpected(weights.error());

@@ -11,8 +11,8 @@
 /// here: the core asks, and the answers go back to it.
 namespace rivulet::coordinator {
 
-/// Sums the sealed updates, steps the fp32 master, encodes the candidate's snapshot, stores both and
-/// signs the candidate's manifest (effect::Aggregate).
+/// Sums the sealed updates, steps the fp32 master, prunes a copy of it, encodes that as the candidate's
+/// snapshot, stores both and signs the candidate's manifest (effect::Aggregate).
 /// @return what failed, naming the update or content; corrupt if a content is not what its name says.
 /// Nothing of the parent has changed.
 Result<CandidateBuilt> build_candidate(const effect::Aggregate& task, const Release& release,

@@ -91,14 +91,18 @@ Result<KnownRelease> open_release(const State& state, const ReleaseId& expected,
   if (!release) return std::unexpected(release.error());
   if (release->fleet != state.trust.document->fleet)
     return fail(Errc::refused, "the release is of another fleet");
+  const auto size_of = [&](SnapshotForm form) -> std::uint64_t {
+    return snapshot_size(form, release->layout);
+  };
   return KnownRelease{.content = content,
                       .signer = *signer,
                       .expires = release->limits.expires,
                       .epoch = release->epoch,
                       .recipes = release->recipes,
                       .initial_weights = release->initial_weights,
-                      .fp32_bytes = snapshot_size(SnapshotForm::fp32, release->layout),
-                      .int8_bytes = snapshot_size(SnapshotForm::int8, release->layout)};
+                      .fp32_bytes = size_of(SnapshotForm::fp32),
+                      .int8_bytes = size_of(SnapshotForm::int8),
+                      .sparse_extra_bytes = size_of(SnapshotForm::sparse_fp32) - size_of(SnapshotForm::fp32)};
 }
 
 const KnownRelease* known_release(const State& state, const ReleaseId& release, const ContentId& content) {
@@ -107,11 +111,13 @@ const KnownRelease* known_release(const State& state, const ReleaseId& release, 
 }
 
 Status check_size(const State& state, const KnownRelease& release, SnapshotForm form, std::uint64_t bytes) {
-  const std::uint64_t expected = form == SnapshotForm::fp32 ? release.fp32_bytes : release.int8_bytes;
-  if (bytes != expected) {
+  const bool fp32 = dense_form(form) == SnapshotForm::fp32;
+  const std::uint64_t most =
+      (fp32 ? release.fp32_bytes : release.int8_bytes) + (is_sparse(form) ? release.sparse_extra_bytes : 0);
+  if (is_sparse(form) ? bytes > most : bytes != most) {
     return fail(Errc::refused,
-                fmt::format("a snapshot in form {} has {} bytes by its manifest and {} by its release",
-                            name(form), bytes, expected));
+                fmt::format("a snapshot in form {} has {} bytes by its manifest and {}{} by its release",
+                            name(form), bytes, is_sparse(form) ? "at most " : "", most));
   }
   return check_fetchable(state, release.fp32_bytes, "the release's w_0");
 }
@@ -147,7 +153,7 @@ Result<std::string> choose_variant(const State& state, const KnownRelease& relea
     return fail(Errc::refused, fmt::format("version {} offers neither variant '{}' nor 'fp32'",
                                            manifest.version, state.config.variant));
   }
-  const SnapshotForm form = chosen->name == "fp32" ? SnapshotForm::fp32 : SnapshotForm::int8;
+  const SnapshotForm form = variant_form(chosen->name, manifest.form);
   if (auto status = check_size(state, release, form, chosen->bytes); !status)
     return std::unexpected(status.error());
   return chosen->name;

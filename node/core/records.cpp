@@ -96,7 +96,8 @@ void read_manifest(State& state, std::string_view key, const Json& json) {
                      .recipes = json.at("recipes").get<std::vector<std::string>>(),
                      .initial_weights = id_at<ContentId>(json, "initial_weights"),
                      .fp32_bytes = json.at("fp32_bytes").get<std::uint64_t>(),
-                     .int8_bytes = json.at("int8_bytes").get<std::uint64_t>()};
+                     .int8_bytes = json.at("int8_bytes").get<std::uint64_t>(),
+                     .sparse_extra_bytes = json.value("sparse_extra_bytes", std::uint64_t{0})};
   } else {
     throw std::runtime_error("unknown key");
   }
@@ -221,7 +222,8 @@ Put release_record(const ReleaseId& id, const KnownRelease& release) {
               {"recipes", release.recipes},
               {"initial_weights", release.initial_weights.hex()},
               {"fp32_bytes", release.fp32_bytes},
-              {"int8_bytes", release.int8_bytes}});
+              {"int8_bytes", release.int8_bytes},
+              {"sparse_extra_bytes", release.sparse_extra_bytes}});
 }
 Put content_record(const ContentId& content) {
   return put("manifests", text_key(std::string(content_prefix) + content.hex()), Json::object());

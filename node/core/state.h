@@ -60,8 +60,9 @@ struct KnownRelease {
   std::uint64_t epoch = 0;
   std::vector<std::string> recipes;
   ContentId initial_weights;
-  std::uint64_t fp32_bytes = 0;  ///< What a snapshot of each form has.
+  std::uint64_t fp32_bytes = 0;  ///< What a snapshot of each dense form has.
   std::uint64_t int8_bytes = 0;
+  std::uint64_t sparse_extra_bytes = 0;  ///< How many more one of a sparse form has at most.
 
   bool operator==(const KnownRelease&) const = default;
 };

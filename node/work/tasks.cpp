@@ -61,14 +61,11 @@ Status compare_on_holdout(const Activation& active, const Activation& trial, con
   return {};
 }
 
-SnapshotForm form_of(std::string_view variant) {
-  return variant == "int8" ? SnapshotForm::int8 : SnapshotForm::fp32;
-}
-
 /// The weights that a variant has by its recipe.
 Result<std::vector<float>> variant_of(const Release& release, std::string_view variant,
                                       const std::vector<float>& weights) {
-  const SnapshotForm form = form_of(variant);
+  // Sparse or not, the values are the same.
+  const SnapshotForm form = variant_form(variant, SnapshotForm::fp32);
   if (form == SnapshotForm::fp32) return weights;
   const auto bytes = encode_snapshot(form, release.layout, weights);
   if (!bytes) return std::unexpected(bytes.error());
@@ -246,7 +243,7 @@ Result<Activation> prepare_activation(const effect::Activate& effect, const Acti
   Activation trial{std::move(*release), *weights};
   for (const VariantInfo& variant : manifest.variants) {
     if (variant.name != effect.variant) continue;
-    const SnapshotForm form = form_of(variant.name);
+    const SnapshotForm form = variant_form(variant.name, manifest.form);
     // The node repeats the recipe: what it serves is bound to w_t, and nothing more is downloaded.
     const auto bytes = encode_snapshot(form, trial.release.layout, *weights);
     if (!bytes) return with_reason(bytes.error());

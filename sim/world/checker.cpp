@@ -5,6 +5,8 @@
 
 #include "coordinator/core/audit.h"
 #include "coordinator/core/records.h"
+#include "models/package/pruning.h"
+#include "models/package/snapshot.h"
 #include "storage/write.h"
 
 namespace rivulet::sim {
@@ -74,6 +76,7 @@ void Checker::check_version(const Store& store, const BlobStore& blobs, ByteSpan
   const auto after = floats_of(blobs, version->master);
   if (!before || !after) return violate("a master is not in the blob store");
   check_master(*version, *before, *after);
+  check_weights(store, blobs, *version, *after);
 }
 
 void Checker::check_master(const VersionRecord& version, const std::vector<float>& parent,
@@ -100,6 +103,32 @@ void Checker::check_master(const VersionRecord& version, const std::vector<float
                      " is not its parent's and the mean of its updates");
     }
   }
+}
+
+void Checker::check_weights(const Store& store, const BlobStore& blobs, const VersionRecord& version,
+                            std::vector<float> master) {
+  const std::string name = "version " + std::to_string(version.manifest.version);
+  const auto record = store.get("releases", version.manifest.release.span());
+  if (!record || !*record) return violate(name + " has no release");
+  const auto release = coordinator::parse_record<coordinator::ReleaseRecord>(**record);
+  if (!release) return violate("the release of " + name + " does not parse");
+  std::uint64_t steps = 0;
+  for (VersionNumber ancestor = version.manifest.parent; ancestor != 0; ++steps) {
+    const auto bytes = store.get("versions", number_key(ancestor));
+    const auto parent = bytes && *bytes ? coordinator::parse_record<VersionRecord>(**bytes)
+                                        : fail(Errc::not_found, "no such version");
+    if (!parent) return violate(name + " has no ancestor " + std::to_string(ancestor));
+    ancestor = parent->manifest.parent;
+  }
+  const ParameterLayout& layout = release->release.layout;
+  prune(master, layout, sparsity_at(release->release.pruning, steps));
+  const auto snapshot = encode_snapshot(version.manifest.form, layout, master);
+  const auto stored = blobs.read_all(version.manifest.snapshot);
+  if (!snapshot || !stored || *snapshot != *stored)
+    return violate("the snapshot of " + name + " is not its master, pruned and coded");
+  const auto weights = decode_snapshot(version.manifest.form, layout, *stored);
+  if (!weights || weights_hash_of(*weights) != version.manifest.weights_hash)
+    violate("the snapshot of " + name + " does not decode to the weights that it names");
 }
 
 std::map<TaskId, std::string> Checker::verdicts(const Store& store) const {

@@ -17,6 +17,8 @@ namespace rivulet::sim {
 /// - a version's record lists exactly the updates in it, each accepted, of another node, and in no other
 ///   version, and its master is the parent's plus their mean, weighted by the samples they were
 ///   trained on (computed anew here in double, from what the nodes made);
+/// - a version's weights are what its snapshot decodes to: the master, pruned as its release says for the
+///   number of its ancestors, and coded;
 /// - manifest versions only rise; the audit log is one unbroken chain.
 class Checker {
  public:
@@ -43,6 +45,8 @@ class Checker {
   void check_version(const Store& store, const BlobStore& blobs, ByteSpan value);
   void check_master(const coordinator::VersionRecord& version, const std::vector<float>& parent,
                     const std::vector<float>& master);
+  void check_weights(const Store& store, const BlobStore& blobs, const coordinator::VersionRecord& version,
+                     std::vector<float> master);
   std::map<TaskId, std::string> verdicts(const Store& store) const;
 
   std::map<ContentId, Trained> trained_;

@@ -122,7 +122,10 @@ void World::import_release(std::uint64_t which) {
       "mlp", {}, {static_cast<std::int64_t>(toy_inputs)}, static_cast<std::int64_t>(toy_outputs)};
   release.layout = toy_layout(toy_inputs, toy_outputs);
   release.classes = {"a", "b", "c"};
-  release.snapshot = SnapshotForm::int8;
+  // Some releases of each world prune, and begin with it anew.
+  const bool prunes = (options_.seed + which) % 2 == 0;
+  release.snapshot = prunes ? SnapshotForm::sparse_int8 : SnapshotForm::int8;
+  if (prunes) release.pruning = {.sparsity = 0.25, .begin = 0, .rounds = 3};
   release.recipes = {"fp32", "int8"};
   release.known_inputs = toy_data(1, 2, toy_inputs, toy_outputs).samples;
   release.limits.max_distance = 1000;

@@ -12,6 +12,15 @@ void refuse_one(Bench& bench) {
   }
 }
 
+/// Stores the registry as a roll-back of the head leaves it.
+void put_registry_of(Bench& bench) {
+  const Registry& registry = bench.state.registry;
+  bench.records["meta"][copy_of(bytes_of("registry"))] =
+      record_bytes({{"head", registry.head},
+                    {"manifest_version", registry.manifest_version},
+                    {"active", registry.active->hex()}});
+}
+
 std::vector<std::string> events_of(const std::vector<Effect>& effects) {
   std::vector<std::string> names;
   for (const effect::Notice& notice : all_of<effect::Notice>(effects)) names.push_back(notice.event);
@@ -140,6 +149,68 @@ TEST_CASE("versions keep the release's interval", "[coordinator][publishing]") {
     REQUIRE(next_deadline(bench.state) == 3505s);
     REQUIRE(all_of<effect::SealVersion>(bench.pass(3500s)).size() == 1);
   }
+}
+
+TEST_CASE("each published round prunes one step further, a refused one none", "[coordinator][publishing]") {
+  Release release = test_release();
+  release.pruning = {.sparsity = 0.8, .begin = 1, .rounds = 2};
+  Bench bench;
+  bench.import(release);
+  for (unsigned n = 1; n <= 2; ++n) bench.enrol(n);
+  for (unsigned n = 1; n <= 2; ++n) bench.connect(n);
+  const auto restart = [&] {
+    auto effects = bench.restart();
+    for (unsigned n = 1; n <= 2; ++n) bench.connect(n);
+    return effects;
+  };
+  /// What the next candidate is to be pruned to; it is built then.
+  const auto next_sparsity = [&] {
+    bench.upload(1);
+    const auto asked = all_of<effect::Aggregate>(bench.upload(2)).at(0);
+    // A crash while it is built asks for the same again.
+    const auto again = all_of<effect::Aggregate>(restart()).at(0);
+    REQUIRE(again.sparsity == asked.sparsity);
+    bench.aggregated(again);
+    return again.sparsity;
+  };
+  const auto end_round = [&](std::uint64_t losses) {
+    bench.report(1, losses, 0);
+    const auto seals = all_of<effect::SealVersion>(bench.report(2, losses, 0));
+    if (losses == 0) bench.sealed(seals.at(0));
+    bench.pass(1s);
+  };
+  const auto shown = [&](VersionNumber version) {
+    return version_view(bench.state, version)->at("sparsity").get<double>();
+  };
+  bench.start(5);
+  REQUIRE(next_sparsity() == 0.0);  // Step 1 is still the last that prunes nothing.
+  end_round(0);
+  REQUIRE(bench.state.registry.head == 2);
+  const double middle = 0.8 * (1 - 0.5 * 0.5 * 0.5);
+  REQUIRE(next_sparsity() == Approx(middle).epsilon(1e-14));
+  end_round(40);
+  REQUIRE(bench.state.registry.head == 2);
+  REQUIRE(next_sparsity() == Approx(middle).epsilon(1e-14));
+  end_round(0);
+  restart();
+  REQUIRE(next_sparsity() == 0.8);
+  end_round(0);
+  REQUIRE(next_sparsity() == 0.8);
+  end_round(0);
+  restart();
+  REQUIRE(bench.state.registry.head == 5);
+  REQUIRE(bench.state.registry.find(5)->steps == 4);
+  REQUIRE(shown(1) == 0.0);
+  REQUIRE(shown(3) == Approx(middle).epsilon(1e-14));
+  REQUIRE(shown(5) == 0.8);
+
+  // Rounds that go on from an earlier version go on from its step.
+  bench.state.registry.head = 2;
+  put_registry_of(bench);
+  restart();
+  bench.start(1);
+  REQUIRE(bench.state.round.plan.base == 2);
+  REQUIRE(next_sparsity() == Approx(middle).epsilon(1e-14));
 }
 
 TEST_CASE("an expired release or trust document publishes nothing new", "[coordinator][publishing]") {

@@ -46,6 +46,19 @@ TEST_CASE("a store without a fleet, or with damage, is named", "[coordinator][re
   }
 }
 
+TEST_CASE("a version whose parent is missing is named", "[coordinator][recovery]") {
+  Bench bench;
+  bench.fleet(2);
+  bench.start(2);
+  bench.publish_one();
+  bench.publish_one();
+  Records records = bench.records;
+  REQUIRE(records["versions"].erase(number_key(2)) == 1);
+  const Error error = recovery_error(records);
+  REQUIRE(error.code == Errc::corrupt);
+  REQUIRE(error.detail == "store: version 2 is not there, the parent of 3");
+}
+
 TEST_CASE("a restart in each phase goes on where it was", "[coordinator][recovery]") {
   Bench bench;
   bench.fleet(3);

@@ -144,6 +144,53 @@ TEST_CASE("what an int8 snapshot loses stays in the master", "[coordinator][work
   CHECK(built->distance == 127.0);
 }
 
+TEST_CASE("nodes get pruned weights, the master stays dense, and a weight comes back",
+          "[coordinator][work][aggregation]") {
+  RoundOfTwo round;
+  round.release.snapshot = SnapshotForm::sparse_fp32;
+  round.task.sparsity = 0.5;
+  const auto built = round.build();
+  REQUIRE(built);
+  // (1, 2) + (1, 1.5) = (2, 3.5): the smaller of the two goes, and only from what travels.
+  CHECK(round.floats(built->master) == Floats{2, 3.5F, 17});
+  CHECK(built->form == SnapshotForm::sparse_fp32);
+  // Under a bitmap 3.5, dense the statistic 17, which is never pruned.
+  CHECK(to_hex(round.blobs.store->read_all(built->snapshot).value()) ==
+        "0102"
+        "00006040"
+        "00"
+        "00008841");
+  CHECK(built->snapshot_bytes == 11);
+  CHECK(built->weights_hash == weights_hash_of(Floats{0, 3.5F, 17}));
+  CHECK(built->distance == 5.5);  // (0, 3.5) from (0, -2): of what travels.
+
+  // The nodes trained on from (0, 3.5), and what they add counts from the master's 2.
+  round.task.parent_master = built->master;
+  round.task.entries.clear();
+  round.add(1, {4, -0.5F, 0}, 1, 1);
+  const auto next = round.build();
+  REQUIRE(next);
+  CHECK(round.floats(next->master) == Floats{6, 3, 17});
+  CHECK(next->weights_hash == weights_hash_of(Floats{6, 0, 17}));
+}
+
+TEST_CASE("an int8 snapshot of pruned weights has the scales of those that are left",
+          "[coordinator][work][aggregation]") {
+  RoundOfTwo round;
+  round.release.snapshot = SnapshotForm::sparse_int8;
+  round.task.parent_master = round.blobs.put_floats({126, -1.125F, 10});
+  round.task.sparsity = 0.5;
+  const auto built = round.build();
+  REQUIRE(built);
+  CHECK(round.floats(built->master) == Floats{127, 0.375F, 17});
+  // Two entries are as short dense as under a bitmap.
+  CHECK(to_hex(round.blobs.store->read_all(built->snapshot).value()) ==
+        "0000803f"
+        "007f00"
+        "0000008841");
+  CHECK(built->weights_hash == weights_hash_of(Floats{127, 0, 17}));
+}
+
 TEST_CASE("the coordinator signs what it built as a candidate, and as nothing else",
           "[coordinator][work][aggregation]") {
   RoundOfTwo round;
