@@ -23,10 +23,10 @@ constexpr auto quietly = asio::experimental::as_tuple(asio::use_awaitable);
 }  // namespace
 
 Connection::Connection(std::unique_ptr<FrameStream> stream, core::Role role, const Limits& limits,
-                       core::CreditPool& credit, BlobStore& blobs, ConnectionUser& user)
+                       core::CreditPool& credit, BlobStore& blobs, VerifiedParts& parts, ConnectionUser& user)
     : stream_(std::move(stream)),
       user_(user),
-      host_(role, limits, credit, blobs, *this, system_now()),
+      host_(role, limits, credit, blobs, parts, *this, system_now()),
       written_(stream_->executor(), asio::steady_timer::time_point::max()),
       may_read_(stream_->executor(), asio::steady_timer::time_point::max()),
       wake_(stream_->executor()),

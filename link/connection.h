@@ -41,7 +41,7 @@ class Connection final : private SessionOwner {
 
   /// All references outlive the connection.
   Connection(std::unique_ptr<FrameStream> stream, core::Role role, const Limits& limits,
-             core::CreditPool& credit, BlobStore& blobs, ConnectionUser& user);
+             core::CreditPool& credit, BlobStore& blobs, VerifiedParts& parts, ConnectionUser& user);
   ~Connection() override;
 
   /// Runs the session to its end. Call it once; the object outlives the task.

@@ -6,13 +6,24 @@
 namespace rivulet {
 namespace {
 
-constexpr std::size_t rehash_bytes = 256 * 1024;
+/// Of a kept part, between two looks at other connections; a few milliseconds.
+constexpr std::uint64_t slice_bytes = 1 << 20;
+constexpr std::uint64_t read_bytes = 256 * 1024;
 
 }  // namespace
 
 void SessionHost::send(Message message, Now now) { run(session_.send(std::move(message), now), now); }
 void SessionHost::on_frame(ByteSpan frame, Now now) { run(session_.on_frame(frame, now), now); }
-void SessionHost::on_time(Now now) { run(session_.on_time(now), now); }
+void SessionHost::on_time(Now now) {
+  if (opening_ && !running_) {
+    hash_slice(now);
+    run({}, now);
+  }
+  run(session_.on_time(now), now);
+}
+MonotonicTime SessionHost::next_deadline() const {
+  return opening_ ? MonotonicTime{} : session_.next_deadline();
+}
 void SessionHost::on_writable(Now now) { run(session_.on_writable(now), now); }
 void SessionHost::close(Reason reason, std::string detail, Now now) {
   run(session_.close(reason, std::move(detail)), now);
@@ -70,18 +81,41 @@ void SessionHost::carry_out(core::OpenPart& effect, Now now) {
     }
     *length = 0;
   }
-  for (std::uint64_t at = 0; at < *length; at += rehash_bytes) {
-    auto bytes = blobs_.read_part(effect.content, at, std::min<std::uint64_t>(rehash_bytes, *length - at));
-    if (!bytes) return enqueue(session_.part_failed(bytes.error()));
+  // As far as this process hashed them before, the bytes are known.
+  const std::uint64_t verified = std::min(parts_.find(effect.content), *length);
+  parts_.set(effect.content, verified);
+  opening_ = Opening{effect.content, verified - verified % chunk_bytes, *length};
+  session_.part_verified(opening_->at);
+  hash_slice(now);
+}
+
+void SessionHost::hash_slice(Now now) {
+  const ContentId content = opening_->content;
+  // The fetch may have ended, and another begun.
+  if (!session_.opens_part(content)) return opening_.reset();
+  const std::uint64_t end = std::min(opening_->at + slice_bytes, opening_->length);
+  bool damaged = false;
+  while (opening_->at < end && !damaged) {
+    auto bytes = blobs_.read_part(content, opening_->at, std::min(read_bytes, end - opening_->at));
+    if (bytes && bytes->empty()) bytes = fail(Errc::not_found, "the part became shorter while it was read");
+    if (!bytes) {
+      opening_.reset();
+      return enqueue(session_.part_failed(bytes.error()));
+    }
     core::SessionEffects answer = session_.part_read(*bytes);
-    const bool damaged = !answer.empty();
+    damaged = !answer.empty();
     enqueue(std::move(answer));
     if (damaged) break;
+    opening_->at += bytes->size();
+    parts_.set(content, opening_->at);
   }
+  if (!damaged && opening_->at < opening_->length) return;
+  opening_.reset();
   enqueue(session_.part_ready(now));
 }
 
 void SessionHost::carry_out(core::TruncatePart& effect, Now) {
+  parts_.set(effect.content, effect.length);
   const auto status = blobs_.truncate_part(effect.content, effect.length);
   if (!status && !session_.closed()) enqueue(session_.part_failed(status.error()));
 }
@@ -89,6 +123,7 @@ void SessionHost::carry_out(core::TruncatePart& effect, Now) {
 void SessionHost::carry_out(core::AppendPart& effect, Now now) {
   const auto status = blobs_.append_part(effect.content, effect.offset, effect.data);
   if (!status) return enqueue(session_.part_failed(status.error()));
+  parts_.set(effect.content, effect.offset + effect.data.size());
   owner_.count_received(effect.data.size());
   enqueue(session_.part_written(static_cast<std::uint32_t>(effect.data.size()), now));
 }

@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "link/verified_parts.h"
 #include "protocol/core/session.h"
 #include "storage/blob_store.h"
 
@@ -28,13 +29,15 @@ class SessionOwner {
 
 /// Runs a session: carries out what it asks for on a blob store and by its owner, in order. The same
 /// code in production and in the virtual world. Blob reads and writes are unsynced, and so fast
-/// enough for the thread that serves the sockets. Not thread-safe; owner calls may come back into it.
+/// enough for the thread that serves the sockets. What is kept of a content is hashed in slices of 1 MiB,
+/// one for each call of on_time(), and not again what `parts` knows as verified. Not thread-safe; owner
+/// calls may come back into it.
 class SessionHost {
  public:
   /// All references outlive the host.
   SessionHost(core::Role role, const Limits& limits, core::CreditPool& credit, BlobStore& blobs,
-              SessionOwner& owner, Now now)
-      : session_(role, limits, credit, now), blobs_(blobs), owner_(owner) {}
+              VerifiedParts& parts, SessionOwner& owner, Now now)
+      : session_(role, limits, credit, now), blobs_(blobs), parts_(parts), owner_(owner) {}
 
   void send(Message message, Now now);
   void on_frame(ByteSpan frame, Now now);
@@ -46,11 +49,19 @@ class SessionHost {
   void stop_fetch(const ContentId& content, Now now);
 
   [[nodiscard]] std::uint32_t frame_bytes_max() const { return session_.frame_bytes_max(); }
-  [[nodiscard]] MonotonicTime next_deadline() const { return session_.next_deadline(); }
+  /// When to call on_time() at the latest; the past while a part is being hashed.
+  [[nodiscard]] MonotonicTime next_deadline() const;
   [[nodiscard]] bool open() const { return session_.open(); }
   [[nodiscard]] bool closed() const { return session_.closed(); }
 
  private:
+  /// A kept part that has to be hashed before the rest of it is fetched.
+  struct Opening {
+    ContentId content;
+    std::uint64_t at = 0;
+    std::uint64_t length = 0;
+  };
+
   void run(core::SessionEffects effects, Now now);
   void carry_out(core::SendFrame& effect, Now now);
   void carry_out(core::Deliver& effect, Now now);
@@ -63,10 +74,13 @@ class SessionHost {
   void carry_out(core::FetchFailed& effect, Now now);
   void carry_out(core::CloseSession& effect, Now now);
   void enqueue(core::SessionEffects effects);
+  void hash_slice(Now now);
 
   core::Session session_;
   BlobStore& blobs_;
+  VerifiedParts& parts_;
   SessionOwner& owner_;
+  std::optional<Opening> opening_;
   core::SessionEffects queue_;  // in order; owner calls while running add to its end
   bool running_ = false;
 };

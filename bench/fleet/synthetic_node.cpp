@@ -58,7 +58,8 @@ asio::awaitable<void> SyntheticNode::live() {
     auto connecting = connect(executor_, *endpoint, tls_, deadline_in(connect_patience));
     auto stream = co_await std::move(connecting);
     if (stream) {
-      Connection connection(std::move(*stream), core::Role::node, board_.limits, credit_, contents_, *this);
+      Connection connection(std::move(*stream), core::Role::node, board_.limits, credit_, contents_, parts_,
+                            *this);
       connection_ = &connection;
       ++connections_;
       ++board_.counts.connections;

@@ -68,6 +68,7 @@ class SyntheticNode final : public ConnectionUser {
   const TlsContext tls_;
   const SecretKey key_;
   core::CreditPool credit_;
+  VerifiedParts parts_;
   NodeContents contents_;
   Connection* connection_ = nullptr;  // in live()'s frame
   std::uint64_t connections_ = 0;

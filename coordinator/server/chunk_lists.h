@@ -13,7 +13,8 @@ namespace rivulet::coordinator {
 /// node. Keeps those used last. Thread-safe.
 class ChunkLists {
  public:
-  static constexpr std::size_t lists_max = 64;
+  /// More than nodes can ask for: else who asks for one after the other has each of them hashed each time.
+  static constexpr std::size_t lists_max = 1024;
 
   /// Hashes the content if its list is not kept. @return nothing if it is not there, or the disk has
   /// damaged it.

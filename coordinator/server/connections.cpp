@@ -14,7 +14,7 @@ class Connections::Peer final : public ConnectionUser {
         driver_(owner.driver_),
         slot_(std::move(incoming.slot)),
         connection_(std::move(incoming.stream), core::Role::coordinator, owner.limits_, owner.credit_,
-                    owner.driver_.blobs(), *this) {}
+                    owner.driver_.blobs(), owner.parts_, *this) {}
 
   [[nodiscard]] SessionId id() const { return id_; }
   Connection& connection() { return connection_; }

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "coordinator/server/driver.h"
+#include "link/verified_parts.h"
 #include "protocol/core/transfer.h"
 #include "protocol/limits.h"
 #include "protocol/transport/listener.h"
@@ -42,6 +43,7 @@ class Connections final : public Links {
   Driver& driver_;
   const Limits& limits_;
   core::CreditPool credit_;
+  VerifiedParts parts_;
   SessionId next_session_ = 1;
   std::map<SessionId, Peer*> peers_;  // Each lives in the task that serves it.
   std::unique_ptr<TlsContext> tls_;

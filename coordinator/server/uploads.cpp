@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "coordinator/server/driver.h"
-#include "coordinator/work/update_inspection.h"
+#include "link/log.h"
 #include "storage/crash_point.h"
 
 namespace rivulet::coordinator {
@@ -98,16 +98,39 @@ void Uploads::settle(const ContentId& content, bool is_part) {
   settling_.insert(content);
   driver_.work_on_storage<Settled>(
       [&blobs = driver_.blobs(), content, is_part, updates, layouts] {
-        Settled outcome;
-        if (is_part) outcome.stored = blobs.finish_part(content);
-        if (!outcome.stored) return outcome;
-        for (std::size_t i = 0; i < updates.size(); ++i) {
-          outcome.inspections.push_back(inspect_update(updates[i], layouts[i], blobs));
-        }
+        Settled outcome = make_durable(blobs, content, is_part, updates, layouts);
         crash_point("coordinator.update_stored");
         return outcome;
       },
       [this, content, updates](const Settled& outcome) { settled(content, updates, outcome); });
+}
+
+Uploads::Settled Uploads::make_durable(BlobStore& blobs, const ContentId& content, bool is_part,
+                                       const std::vector<effect::FetchUpdate>& updates,
+                                       const std::vector<ParameterLayout>& layouts) {
+  Settled outcome;
+  if (is_part) outcome.stored = blobs.finish_part(content);
+  if (!outcome.stored) return outcome;
+  // What came over earlier connections was hashed when it came, and lay on the disk since.
+  const auto list = hash_blob(blobs, content);
+  if (!list) {
+    outcome.stored = std::unexpected(list.error());
+    return outcome;
+  }
+  if (list->id() != content) {
+    outcome.damaged = true;
+    outcome.stored = blobs.erase(content);
+    return outcome;
+  }
+  for (std::size_t i = 0; i < updates.size(); ++i) {
+    auto inspection = inspect_update(updates[i], layouts[i], blobs);
+    if (!inspection) {
+      outcome.stored = std::unexpected(inspection.error());
+      return outcome;
+    }
+    outcome.inspections.push_back(std::move(*inspection));
+  }
+  return outcome;
 }
 
 void Uploads::settled(const ContentId& content, const std::vector<effect::FetchUpdate>& updates,
@@ -120,6 +143,7 @@ void Uploads::settled(const ContentId& content, const std::vector<effect::FetchU
     for (const effect::FetchUpdate& update : wanting(content)) give_up(update, error.detail);
     return;
   }
+  if (outcome.damaged) return fetch_anew(content);
   for (std::size_t i = 0; i < updates.size(); ++i) {
     const auto wanted = wanted_.find(updates[i].task);
     if (wanted != wanted_.end() && wanted->second.content == content)
@@ -128,6 +152,17 @@ void Uploads::settled(const ContentId& content, const std::vector<effect::FetchU
   const auto others = wanting(content);  // That came in the meantime.
   if (!others.empty()) return settle(content, false);
   erase_unreferenced(content);
+}
+
+void Uploads::fetch_anew(const ContentId& content) {
+  log_event(
+      LogLevel::error, "content_damaged",
+      {{"content", content.hex()}, {"detail", "the disk changed what was uploaded: it is fetched anew"}});
+  driver_.metrics().count_event("content_damaged", "");
+  for (const effect::FetchUpdate& update : wanting(content)) {
+    if (!links_->open(update.session)) give_up(update, "the disk damaged it, and the node is gone");
+  }
+  begin_next(content);
 }
 
 void Uploads::answer(const effect::FetchUpdate& update, const Inspection& inspection) {
@@ -142,7 +177,7 @@ void Uploads::answer(const effect::FetchUpdate& update, const Inspection& inspec
 
 void Uploads::give_up(const effect::FetchUpdate& update, const std::string& detail) {
   wanted_.erase(update.task);
-  driver_.handle(event::UpdateTransferFailed{update.task, update.content, detail});
+  driver_.handle(event::UpdateTransferFailed{update.task, update.content, detail, update.session});
 }
 
 void Uploads::erase_unreferenced(const ContentId& content) {

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <expected>
 #include <map>
 #include <set>
 #include <vector>
@@ -8,6 +7,7 @@
 #include "coordinator/core/effects.h"
 #include "coordinator/core/events.h"
 #include "coordinator/core/fleet.h"
+#include "coordinator/work/update_inspection.h"
 #include "models/package/layout.h"
 #include "protocol/ids.h"
 #include "storage/blob_store.h"
@@ -41,10 +41,10 @@ class Uploads {
   void session_over(SessionId session);
 
  private:
-  using Inspection = std::expected<UpdateFacts, Refusal>;
   struct Settled {
-    Status stored;
-    std::vector<Inspection> inspections;  ///< Of each update, if it was stored.
+    Status stored;                        ///< What our own disk failed with.
+    bool damaged = false;                 ///< The blob is not what its name says, and is gone.
+    std::vector<Inspection> inspections;  ///< Of each update, if the blob is whole.
   };
 
   [[nodiscard]] std::vector<effect::FetchUpdate> wanting(const ContentId& content) const;
@@ -54,6 +54,12 @@ class Uploads {
   void settle(const ContentId& content, bool is_part);
   void settled(const ContentId& content, const std::vector<effect::FetchUpdate>& updates,
                const Settled& outcome);
+  /// Any thread but the driver's: reads all of the content.
+  static Settled make_durable(BlobStore& blobs, const ContentId& content, bool is_part,
+                              const std::vector<effect::FetchUpdate>& updates,
+                              const std::vector<ParameterLayout>& layouts);
+  /// The disk damaged what had come of it: all of it has to come again.
+  void fetch_anew(const ContentId& content);
   void answer(const effect::FetchUpdate& update, const Inspection& inspection);
   void give_up(const effect::FetchUpdate& update, const std::string& detail);
   void erase_unreferenced(const ContentId& content);

@@ -18,21 +18,22 @@ Result<std::unique_ptr<SegmentSource>> open_update(const BlobStore& blobs, const
     std::copy(piece->begin(), piece->end(), out.begin());
     return {};
   };
-  return open_mixed(*known, std::move(read), bytes, layout.size(),
-                    ranges_of(layout, TensorKind::statistic));
+  return open_mixed(*known, std::move(read), bytes, layout.size(), ranges_of(layout, TensorKind::statistic));
 }
 
-std::expected<UpdateFacts, Refusal> inspect_update(const effect::FetchUpdate& update,
-                                                   const ParameterLayout& layout, const BlobStore& blobs) {
-  const auto refuse = [](const Error& error) {
+Result<Inspection> inspect_update(const effect::FetchUpdate& update, const ParameterLayout& layout,
+                                  const BlobStore& blobs) {
+  const auto judge = [](Error error) -> Result<Inspection> {
+    if (error.code == Errc::storage || error.code == Errc::not_found)
+      return std::unexpected(std::move(error));
     const Reason reason = error.reason == Reason::none ? Reason::corrupt_content : error.reason;
-    return std::unexpected(Refusal{reason, error.detail});
+    return Inspection(std::unexpected(Refusal{reason, std::move(error.detail)}));
   };
   const auto segments = open_update(blobs, update.content, update.bytes, update.codec, layout);
-  if (!segments) return refuse(segments.error());
+  if (!segments) return judge(segments.error());
   const auto statistics = inspect(**segments, ranges_of(layout, TensorKind::parameter));
-  if (!statistics) return refuse(statistics.error());
-  return UpdateFacts{statistics->norm};
+  if (!statistics) return judge(statistics.error());
+  return Inspection(UpdateFacts{statistics->norm});
 }
 
 }  // namespace rivulet::coordinator

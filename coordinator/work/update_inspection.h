@@ -17,9 +17,13 @@ Result<std::unique_ptr<SegmentSource>> open_update(const BlobStore& blobs, const
                                                    std::uint64_t bytes, std::uint16_t codec,
                                                    const ParameterLayout& layout);
 
+/// What an update's content shows, or why it is no good: wrong_layout, corrupt_content, bad_scale,
+/// not_finite.
+using Inspection = std::expected<UpdateFacts, Refusal>;
+
 /// Decodes an update's content once, segment by segment, and so checks every entry.
-/// @return why the content is no good: wrong_layout, corrupt_content, bad_scale, not_finite.
-std::expected<UpdateFacts, Refusal> inspect_update(const effect::FetchUpdate& update,
-                                                   const ParameterLayout& layout, const BlobStore& blobs);
+/// @return what is the fault of our own disk, and says nothing of the update: storage, not_found.
+Result<Inspection> inspect_update(const effect::FetchUpdate& update, const ParameterLayout& layout,
+                                  const BlobStore& blobs);
 
 }  // namespace rivulet::coordinator

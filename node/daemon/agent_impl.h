@@ -27,6 +27,7 @@ struct AgentDriver::Impl final : private ConnectionUser {
   Metrics& metrics;
   const Limits limits;
   core::CreditPool credit;
+  VerifiedParts parts;
   std::optional<TlsContext> tls;
   TorchEngine training_engine;          // of the training thread
   TorchEngine judging_engine;           // of the judging thread, as is what serves:

@@ -21,8 +21,8 @@ asio::awaitable<void> AgentDriver::Impl::dial(std::uint64_t number) {
   }
   const PublicKey peer = (*stream)->peer_key();
   ConnectionUser& self = *this;
-  const auto mine =
-      std::make_shared<Connection>(std::move(*stream), core::Role::node, limits, credit, *folder.blobs, self);
+  const auto mine = std::make_shared<Connection>(std::move(*stream), core::Role::node, limits, credit,
+                                                 *folder.blobs, parts, self);
   connection = mine;
   handle(event::Connected{number, peer});
   auto running = mine->run();

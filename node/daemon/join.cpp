@@ -53,8 +53,8 @@ class Enroller final : private ConnectionUser {
     }
     const PublicKey peer = (*stream)->peer_key();
     ConnectionUser& self = *this;
-    connection_ =
-        std::make_unique<Connection>(std::move(*stream), core::Role::node, limits_, credit_, *blobs_, self);
+    connection_ = std::make_unique<Connection>(std::move(*stream), core::Role::node, limits_, credit_,
+                                               *blobs_, parts_, self);
     step(event::Connected{1, peer});
     co_await connection_->run();
     timer_.cancel();
@@ -97,6 +97,7 @@ class Enroller final : private ConnectionUser {
   MemoryDisk disk_;  // No content moves before a node has joined.
   std::unique_ptr<BlobStore> blobs_;
   core::CreditPool credit_;
+  VerifiedParts parts_;
   Enrolment enrolment_;
   asio::steady_timer timer_;
   std::unique_ptr<Connection> connection_;

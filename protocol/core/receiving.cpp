@@ -45,6 +45,14 @@ void Session::on_list(message::ContentList message) {
   emit(OpenPart{message.content, std::move(message.list)});
 }
 
+bool Session::opens_part(const ContentId& content) const {
+  return incoming_ && incoming_->content == content && incoming_->step == Incoming::Step::opening;
+}
+
+void Session::part_verified(std::uint64_t bytes) {
+  if (incoming_ && incoming_->step == Incoming::Step::opening) incoming_->receiver->skip_verified(bytes);
+}
+
 SessionEffects Session::part_read(ByteSpan bytes) {
   if (!incoming_ || incoming_->step != Incoming::Step::opening) return take();
   ContentReceiver& receiver = *incoming_->receiver;

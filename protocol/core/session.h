@@ -34,7 +34,8 @@ struct ReadContent {
   std::uint64_t offset;
   std::uint32_t size;
 };
-/// Content begins to arrive: feed what is kept of it to part_read() in order, then part_ready().
+/// Content begins to arrive. Of what is kept of it name to part_verified() what was verified before, if
+/// any, and feed the rest to part_read() in order, at leisure while opens_part() holds; then part_ready().
 struct OpenPart {
   ContentId content;
   ChunkList list;
@@ -103,6 +104,9 @@ class Session {
   [[nodiscard]] SessionEffects fetch(const ContentId& content, std::uint64_t bytes_max, Now now);
   /// Ends the fetch of this content, if it is under way, without another word of it.
   [[nodiscard]] SessionEffects stop_fetch(const ContentId& content);
+  /// Whether the session waits for what is kept of this part.
+  [[nodiscard]] bool opens_part(const ContentId& content) const;
+  void part_verified(std::uint64_t bytes);
   [[nodiscard]] SessionEffects part_read(ByteSpan bytes);
   [[nodiscard]] SessionEffects part_ready(Now now);
   [[nodiscard]] SessionEffects part_written(std::uint32_t bytes, Now now);

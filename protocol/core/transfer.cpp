@@ -3,7 +3,14 @@
 #include <algorithm>
 #include <string>
 
+#include "protocol/assert.h"
+
 namespace rivulet::core {
+
+void ContentReceiver::skip_verified(std::uint64_t bytes) {
+  RIVULET_ASSERT(received_ == 0 && bytes % chunk_bytes == 0 && bytes <= list_.length);
+  received_ = bytes;
+}
 
 Status ContentReceiver::take(ByteSpan bytes) {
   if (bytes.size() > list_.length - received_) {

@@ -10,13 +10,15 @@
 namespace rivulet::core {
 
 /// Verifies content against its chunk list while it arrives in order. Pure: where the bytes are kept
-/// is the caller's business. A part that was kept from an earlier connection is rehashed first, so
-/// that a transfer resumes at any byte.
+/// is the caller's business. A part that was kept from an earlier connection is taken first, so that a
+/// transfer resumes at any byte.
 class ContentReceiver {
  public:
   /// @param list checked against its content id already.
   explicit ContentReceiver(ChunkList list) : list_(std::move(list)) {}
 
+  /// The first `bytes`, whole chunks of a kept part, were verified before. To be called before take().
+  void skip_verified(std::uint64_t bytes);
   /// Takes the next bytes in order, from the kept part or from the peer.
   /// @return corrupt if they end a chunk whose hash is wrong, or go past the content's length. After an
   /// error received() is back at the border of the last good chunk: the rest must be thrown away.

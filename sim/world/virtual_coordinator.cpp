@@ -19,7 +19,8 @@ class VirtualCoordinator::Connection final : public SessionOwner {
         id_(id),
         peer_(peer),
         link_(std::move(link)),
-        session_(core::Role::coordinator, owner.limits_, *owner.credit_, *owner.blobs_, *this, owner.now()) {}
+        session_(core::Role::coordinator, owner.limits_, *owner.credit_, *owner.blobs_, *owner.verified_,
+                 *this, owner.now()) {}
 
   SessionHost& session() { return session_; }
   VirtualLink& link() { return *link_; }
@@ -128,6 +129,7 @@ void VirtualCoordinator::start() {
   store_ = make_memory_store(disk_, coordinator::families);
   blobs_ = make_memory_blob_store(disk_);
   credit_ = std::make_unique<core::CreditPool>(limits_.transfer_memory);
+  verified_ = std::make_unique<VerifiedParts>();
   const coordinator::Scan scan = [this](std::string_view family, const auto& visit) {
     return visit_records(*store_, family, visit);
   };
@@ -232,14 +234,16 @@ const effect::FetchUpdate* VirtualCoordinator::awaited(const ContentId& content)
 
 void VirtualCoordinator::inspect(const effect::FetchUpdate& update) {
   const auto& release = state_->registry.releases.at(update.release).release;
-  const auto facts = coordinator::inspect_update(update, release.layout, *blobs_);
+  const auto inspection = coordinator::inspect_update(update, release.layout, *blobs_);
+  if (!inspection) return crash_soon();  // As the daemon does.
   const effect::FetchUpdate done = update;
   fetches_.erase(done.task);
-  if (facts) {
-    handle(event::UpdateStored{done.task, done.content, *facts});
+  if (*inspection) {
+    handle(event::UpdateStored{done.task, done.content, **inspection});
   } else {
+    const coordinator::Refusal& refusal = inspection->error();
     std::ignore = blobs_->erase(done.content);  // Best effort: a restart sweeps it.
-    handle(event::UpdateRejected{done.task, done.content, facts.error().reason, facts.error().detail});
+    handle(event::UpdateRejected{done.task, done.content, refusal.reason, refusal.detail});
   }
 }
 

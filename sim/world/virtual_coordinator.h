@@ -101,6 +101,7 @@ class VirtualCoordinator final : public Machine {
   std::unique_ptr<Store> store_;
   std::unique_ptr<BlobStore> blobs_;
   std::unique_ptr<core::CreditPool> credit_;
+  std::unique_ptr<VerifiedParts> verified_;
   std::optional<coordinator::State> state_;
   std::unique_ptr<DurableSteps<coordinator::Effect>> steps_;
   std::map<coordinator::SessionId, std::shared_ptr<Connection>> connections_;

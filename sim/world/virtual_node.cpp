@@ -49,6 +49,7 @@ void VirtualNode::start() {
   store_ = make_memory_store(disk_, node_families());
   blobs_ = make_memory_blob_store(disk_);
   credit_ = std::make_unique<core::CreditPool>(limits_.transfer_memory);
+  parts_ = std::make_unique<VerifiedParts>();
   const auto document = store_->last("trust");
   RIVULET_ASSERT(document);
   if (*document) return run_agent();
@@ -149,7 +150,8 @@ void VirtualNode::dial(std::uint64_t connection) {
     return;
   }
   SessionOwner& self = *this;
-  session_ = std::make_unique<SessionHost>(core::Role::node, limits_, *credit_, *blobs_, self, now());
+  session_ =
+      std::make_unique<SessionHost>(core::Role::node, limits_, *credit_, *blobs_, *parts_, self, now());
   const auto if_current = [this, connection](auto action) {
     return [this, connection, action, generation = generation_](auto... args) {
       if (generation == generation_ && connection == connection_ && session_) action(args...);

@@ -97,6 +97,7 @@ class VirtualNode final : public Machine, private SessionOwner {
   std::unique_ptr<Store> store_;
   std::shared_ptr<BlobStore> blobs_;  // Shared with computations, which may outlive the process.
   std::unique_ptr<core::CreditPool> credit_;
+  std::unique_ptr<VerifiedParts> parts_;
   std::optional<node::Enrolment> enrolment_;
   std::optional<node::State> state_;
   std::unique_ptr<DurableSteps<node::Effect>> steps_;

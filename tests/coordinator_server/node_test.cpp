@@ -112,7 +112,7 @@ class TestNode final : public ConnectionUser {
     const auto executor = co_await asio::this_coro::executor;
     auto stream = co_await connect(executor, server, tls_, deadline_in(std::chrono::seconds(10)));
     REQUIRE(stream.has_value());
-    Connection connection(std::move(*stream), core::Role::node, limits_, credit_, *blobs, *this);
+    Connection connection(std::move(*stream), core::Role::node, limits_, credit_, *blobs, parts_, *this);
     connection_ = &connection;
     co_await connection.run();
     connection_ = nullptr;
@@ -122,6 +122,7 @@ class TestNode final : public ConnectionUser {
   MemoryDisk disk_;
   Limits limits_;
   core::CreditPool credit_{64 << 20};
+  VerifiedParts parts_;
   Message greeting_;
   Connection* connection_ = nullptr;
 

@@ -3,6 +3,7 @@
 
 #include "coordinator/work/update_inspection.h"
 #include "tests/catch.h"
+#include "tests/forwarding_blobs.h"
 #include "tests/small_model.h"
 
 using namespace rivulet;
@@ -36,10 +37,19 @@ effect::FetchUpdate update_of(Blobs& blobs, std::uint16_t codec, const std::stri
   return update;
 }
 
-std::expected<UpdateFacts, Refusal> inspect_hex(std::uint16_t codec, const std::string& hex) {
+Inspection inspect_hex(std::uint16_t codec, const std::string& hex) {
   Blobs blobs;
-  return inspect_update(update_of(blobs, codec, hex), layout, *blobs.store);
+  return inspect_update(update_of(blobs, codec, hex), layout, *blobs.store).value();
 }
+
+/// A disk that cannot read what it holds.
+class BrokenDisk final : public rivulet::testing::ForwardingBlobs {
+ public:
+  using ForwardingBlobs::ForwardingBlobs;
+  Result<Bytes> read(const ContentId&, std::uint64_t, std::size_t) const override {
+    return fail(Errc::storage, "input/output error");
+  }
+};
 
 }  // namespace
 
@@ -160,7 +170,7 @@ TEST_CASE("a statistic that no float32 part brings, or that is not finite, is re
     update.content = blobs.put_hex(hex);
     update.bytes = hex.size() / 2;
     update.codec = fp32;
-    return inspect_update(update, layout, *blobs.store);
+    return inspect_update(update, layout, *blobs.store).value();
   };
   CHECK(inspect_whole(zeros + statistic));
   CHECK(inspect_whole(zeros).error().reason == Reason::corrupt_content);
@@ -184,7 +194,7 @@ TEST_CASE("what a late segment hides is found too", "[coordinator][work][inspect
   effect::FetchUpdate update;
   update.content = blobs.put(wire);
   update.bytes = wire.size();
-  const auto facts = inspect_update(update, large, *blobs.store);
+  const Inspection facts = inspect_update(update, large, *blobs.store).value();
   if (std::isnan(last)) {
     REQUIRE_FALSE(facts);
     CHECK(facts.error().reason == Reason::not_finite);
@@ -195,19 +205,28 @@ TEST_CASE("what a late segment hides is found too", "[coordinator][work][inspect
   }
 }
 
-TEST_CASE("content that is shorter than it was announced, or gone, is corrupt",
-          "[coordinator][work][inspection]") {
+TEST_CASE("content that is shorter than it was announced is corrupt", "[coordinator][work][inspection]") {
   Blobs blobs;
   effect::FetchUpdate update = update_of(blobs, fp32, fp32_head + std::string(32, '0'));
   update.content = blobs.put_hex(fp32_head + std::string(32, '0') + "0000");  // Half of the statistic.
   update.bytes = 32;  // What four entries and the statistic take.
-  const auto shorter = inspect_update(update, layout, *blobs.store);
+  const Inspection shorter = inspect_update(update, layout, *blobs.store).value();
   REQUIRE_FALSE(shorter);
   CHECK(shorter.error().reason == Reason::corrupt_content);
   CHECK(shorter.error().detail.find("ends too early") != std::string::npos);
+}
+
+TEST_CASE("what is the fault of our own disk is not held against an update",
+          "[coordinator][work][inspection]") {
+  Blobs blobs;
+  const effect::FetchUpdate update = update_of(blobs, fp32, fp32_head + std::string(32, '0'));
+  REQUIRE(inspect_update(update, layout, *blobs.store).value());
+  const auto unreadable = inspect_update(update, layout, BrokenDisk(*blobs.store));
+  REQUIRE_FALSE(unreadable);
+  CHECK(unreadable.error().code == Errc::storage);
 
   REQUIRE(blobs.store->erase(update.content));
   const auto gone = inspect_update(update, layout, *blobs.store);
   REQUIRE_FALSE(gone);
-  CHECK(gone.error().reason == Reason::corrupt_content);
+  CHECK(gone.error().code == Errc::not_found);
 }

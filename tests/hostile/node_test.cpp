@@ -147,8 +147,8 @@ class NodeLink final : public ConnectionUser {
     REQUIRE(stream.has_value());
     const PublicKey peer = (*stream)->peer_key();
     ConnectionUser& self = *this;
-    connection_ =
-        std::make_unique<Connection>(std::move(*stream), core::Role::node, limits_, credit_, *blobs_, self);
+    connection_ = std::make_unique<Connection>(std::move(*stream), core::Role::node, limits_, credit_,
+                                               *blobs_, parts_, self);
     tell(node::event::Connected{1, peer});
     co_await connection_->run();
     tell(node::event::Disconnected{1, {Errc::disconnected, connection_->end().detail}});
@@ -168,6 +168,7 @@ class NodeLink final : public ConnectionUser {
   std::unique_ptr<BlobStore> blobs_;
   Limits limits_;
   core::CreditPool credit_{1 << 20};
+  VerifiedParts parts_;
   Step step_;
   std::unique_ptr<Connection> connection_;
 };

@@ -52,6 +52,7 @@ class Side final : public ConnectionUser {
  public:
   std::unique_ptr<BlobStore> blobs;
   core::CreditPool credit{64 << 20};
+  VerifiedParts parts;
   Limits limits;
   bool refuse = false;
   ContentId wanted;
@@ -65,7 +66,7 @@ class Side final : public ConnectionUser {
 
 asio::awaitable<void> serve(Incoming incoming, Side& side) {
   Connection connection(std::move(incoming.stream), core::Role::coordinator, side.limits, side.credit,
-                        *side.blobs, side);
+                        *side.blobs, side.parts, side);
   const message::TrustChain chain{};
   connection.send(chain);
   co_await connection.run();
@@ -79,7 +80,8 @@ asio::awaitable<Connection::End> visit(Endpoint endpoint, TlsContext& tls, Side&
     const Connection::End none{Reason::none, stream.error().detail};
     co_return none;
   }
-  Connection connection(std::move(*stream), core::Role::node, side.limits, side.credit, *side.blobs, side);
+  Connection connection(std::move(*stream), core::Role::node, side.limits, side.credit, *side.blobs,
+                        side.parts, side);
   co_await connection.run();
   const Connection::End end = connection.end();
   co_return end;
@@ -246,7 +248,8 @@ TEST_CASE("content that the peer may not have is refused without ending the sess
                                    deadline_in(std::chrono::seconds(5)));
     REQUIRE(stream);
     Side& side = fixture.client;
-    Connection connection(std::move(*stream), core::Role::node, side.limits, side.credit, *side.blobs, side);
+    Connection connection(std::move(*stream), core::Role::node, side.limits, side.credit, *side.blobs,
+                          side.parts, side);
     TaskGroup tasks(executor, [](std::string_view) {});
     tasks.spawn(connection.run());
     while (side.failures.empty())
