@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cli/admin_client.h"
+#include "cli/distillation.h"
 #include "protocol/ids.h"
 #include "protocol/result.h"
 
@@ -37,6 +38,27 @@ struct ImportOptions {
 };
 /// Lets rivulet-model prepare the specification, signs the release, and hands it to the coordinator.
 Status import_model(const ConnectionOptions& connection, const ImportOptions& options);
+
+struct DistillCommand {
+  std::filesystem::path spec;  ///< Of the student.
+  VersionNumber teacher = 0;
+  DistillOptions options;
+  std::filesystem::path release_key;
+  std::uint64_t seed = 1;
+  bool json = false;
+};
+/// Lets rivulet-model train a student of a version, and imports it as a release of its own.
+Status distill_model(const ConnectionOptions& connection, const DistillCommand& command);
+
+struct PruneCommand {
+  VersionNumber version = 0;
+  double fraction = 0.5;
+  bool code = false;  ///< Also an autoencoder's code.
+  std::filesystem::path release_key;
+  bool json = false;
+};
+/// Takes the weakest channels from a version, and imports what is left as a release of its own.
+Status prune_model(const ConnectionOptions& connection, const PruneCommand& command);
 Status list_models(const ConnectionOptions& connection, bool json);
 Status show_model(const ConnectionOptions& connection, VersionNumber version, bool json);
 /// @param format "npz", "safetensors" or "torchscript". @return invalid for another one.

@@ -46,6 +46,8 @@ struct Arguments {
   bool verify = false;
   std::string file;
   std::string head;
+  DistillCommand distill;
+  PruneCommand prune;
 };
 
 /// A subcommand that does something.
@@ -109,6 +111,55 @@ void add_fleet_commands(CLI::App& app, Arguments& a) {
            a);
 }
 
+void add_student_commands(CLI::App& model, Arguments& a) {
+  CLI::App* distilling =
+      add(model, "distill", "Train a student of a version and publish it as a new release", a, [&a] {
+        a.distill.json = a.json;
+        return distill_model(a.connection, a.distill);
+      });
+  DistillOptions& options = a.distill.options;
+  distilling->add_option("SPEC", a.distill.spec, "The student's specification, a TOML file")->required();
+  distilling->add_option("--teacher", a.distill.teacher, "The number of the version that it learns of")
+      ->required()
+      ->check(CLI::Range(std::int64_t{1}, number_max));
+  distilling->add_option("--data", options.data, "Samples to learn on, CSV or IDX")->required();
+  distilling->add_option("--label", options.label,
+                         "Their label: of CSV a column, of IDX a file; without, the teacher alone decides");
+  distilling->add_option(
+      "--holdout", options.holdout,
+      "Samples on which both are compared; without, a tenth of the data, which is not learnt");
+  distilling->add_option("--temperature", options.temperature, "Softens the teacher's answers; 4 without");
+  distilling->add_option("--soft-weight", options.soft_weight,
+                         "How much the teacher counts, 0 to 1, the labels the rest; 0.7 without");
+  distilling->add_option("--epochs", options.epochs, "Passes over the data; 10 without")
+      ->check(CLI::Range(1, 1'000'000));
+  distilling->add_option("--batch-size", options.batch_size, "Samples a step; 32 without")
+      ->check(CLI::Range(1, 1'000'000));
+  distilling->add_option("--learning-rate", options.learning_rate, "Of Adam; 0.001 without");
+  distilling
+      ->add_option("--seed", a.distill.seed, "Of the starting weights, the split and the order; 1 without")
+      ->check(CLI::Range(std::int64_t{0}, number_max));
+  distilling
+      ->add_option("--release-key", a.distill.release_key, "The release key, which init wrote to D/offline")
+      ->required();
+  add_json(distilling, a);
+
+  CLI::App* pruning =
+      add(model, "prune", "Take channels from a version and publish the rest as a new release", a, [&a] {
+        a.prune.json = a.json;
+        return prune_model(a.connection, a.prune);
+      });
+  pruning->add_option("VERSION", a.prune.version, "Its number")
+      ->required()
+      ->check(CLI::Range(std::int64_t{1}, number_max));
+  pruning->add_option("--fraction", a.prune.fraction,
+                      "Of the units of each hidden layer that go; 0.5 without");
+  pruning->add_flag("--code", a.prune.code, "Of an autoencoder: also units of the code");
+  pruning->add_option("--release-key", a.prune.release_key, "The release key, which init wrote to D/offline")
+      ->required();
+  add_json(pruning, a);
+}
+
 void add_model_commands(CLI::App& app, Arguments& a) {
   CLI::App* model = add_group(app, "model", "Models and their versions");
   CLI::App* importing =
@@ -140,6 +191,7 @@ void add_model_commands(CLI::App& app, Arguments& a) {
   exporting->add_option("--format", a.format,
                         "npz (an array a tensor, and the preprocessing), safetensors, or torchscript");
   exporting->add_option("--out", a.out, "The file, which is replaced")->required();
+  add_student_commands(*model, a);
 }
 
 void add_round_commands(CLI::App& app, Arguments& a) {

@@ -1,18 +1,15 @@
 #include <spdlog/fmt/fmt.h>
 
-#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
 #include "cli/files.h"
 #include "cli/model_process.h"
 #include "cli/prepared_model.h"
+#include "cli/release_publishing.h"
 #include "cli/safetensors.h"
 #include "cli/text.h"
 #include "models/package/npz.h"
-#include "models/package/release.h"
-#include "models/package/snapshot.h"
-#include "protocol/envelope.h"
 #include "storage/file.h"
 
 namespace rivulet::cli {
@@ -20,34 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-Result<Release> get_release(AdminClient& client, const std::string& id) {
-  const auto bytes = client.get("/v1/releases/" + id);
-  if (!bytes) return std::unexpected(bytes.error());
-  const auto envelope = decode_envelope(bytes_of(*bytes));
-  if (!envelope) return fail_at("release " + id, envelope.error());
-  if (release_id(envelope->payload).hex() != id)
-    return fail(Errc::corrupt, fmt::format("the coordinator sent another release than {}", id));
-  return decode_release(envelope->payload);
-}
-
-Result<std::vector<float>> get_weights(AdminClient& client, const json& version,
-                                       const ParameterLayout& layout) {
-  const auto number = version.at("version").get<VersionNumber>();
-  const auto bytes = client.get(fmt::format("/v1/versions/{}/weights", number));
-  if (!bytes) return std::unexpected(bytes.error());
-  std::vector<float> weights(layout.size());
-  if (bytes->size() != weights.size() * sizeof(float)) {
-    return fail(Errc::corrupt, fmt::format("version {} has {} bytes of weights; its layout has {} numbers",
-                                           number, bytes->size(), weights.size()));
-  }
-  std::memcpy(weights.data(), bytes->data(), bytes->size());
-  if (weights_hash_of(weights).hex() != version.at("weights_hash").get<std::string>()) {
-    return fail(Errc::corrupt,
-                fmt::format("the weights of version {} do not have the hash in its manifest", number));
-  }
-  return weights;
-}
 
 /// A shape under which NumPy applies the values to samples of the input's shape.
 std::vector<std::int64_t> spread_shape(const std::vector<float>& values, const Architecture& architecture) {
@@ -89,13 +58,16 @@ Status export_safetensors(const fs::path& out, const Release& release, std::span
 }
 
 /// LibTorch writes it, in the process that has it.
-Status export_torchscript(const fs::path& out, const Release& release, std::vector<float> weights) {
+Status export_torchscript(const fs::path& out, PublishedModel published) {
   const auto program = sibling_program("rivulet-model");
   if (!program) return std::unexpected(program.error());
   const auto folder = ScratchFolder::make();
   if (!folder) return std::unexpected(folder.error());
-  const PreparedModel model{
-      .release = encode(release), .weights = std::move(weights), .holdout = {}, .test = {}, .notes = {}};
+  const PreparedModel model{.release = std::move(published.envelope.payload),
+                            .weights = std::move(published.weights),
+                            .holdout = {},
+                            .test = {},
+                            .notes = {}};
   Status status = write_prepared(folder->path(), model);
   if (status) status = run_limited(*program, {"export", "--", folder->path().string()});
   if (!status) return status;
@@ -120,15 +92,11 @@ Status export_model(const ConnectionOptions& connection, VersionNumber number, c
   }
   auto client = AdminClient::open(connection);
   if (!client) return std::unexpected(client.error());
-  const auto version = client->get_json(fmt::format("/v1/versions/{}", number));
-  if (!version) return std::unexpected(version.error());
-  const auto release = get_release(*client, version->at("release").get<std::string>());
-  if (!release) return std::unexpected(release.error());
-  auto weights = get_weights(*client, *version, release->layout);
-  if (!weights) return std::unexpected(weights.error());
-  if (format == "npz") return export_npz(out, *release, *weights);
-  if (format == "safetensors") return export_safetensors(out, *release, *weights);
-  return export_torchscript(out, *release, std::move(*weights));
+  auto model = get_model(*client, number);
+  if (!model) return std::unexpected(model.error());
+  if (format == "npz") return export_npz(out, model->release, model->weights);
+  if (format == "safetensors") return export_safetensors(out, model->release, model->weights);
+  return export_torchscript(out, std::move(*model));
 }
 
 }  // namespace rivulet::cli

@@ -1,53 +1,18 @@
 #include <spdlog/fmt/fmt.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
 #include "cli/files.h"
 #include "cli/model_process.h"
 #include "cli/prepared_model.h"
+#include "cli/release_publishing.h"
 #include "cli/text.h"
-#include "protocol/envelope.h"
 
 namespace rivulet::cli {
 namespace {
 
-using nlohmann::json;
-
-/// The coordinator scores the first version before it answers.
-constexpr std::chrono::seconds import_patience{660};
-
-struct Fleet {
-  FleetId id;
-  std::uint64_t epoch = 0;  ///< Of the release in force.
-};
-
-/// For whom a release is made, and whether this key may sign it: better known before the work than after.
-Result<Fleet> ask_fleet(AdminClient& client, const PublicKey& release_key) {
-  const auto trust = client.get_json("/v1/trust");
-  if (!trust) return std::unexpected(trust.error());
-  const json& document = trust->at("document");
-  const auto id = FleetId::from_hex(document.at("fleet").get<std::string>());
-  if (!id) return fail(Errc::corrupt, "the coordinator names no fleet: is it a coordinator of this version?");
-  const json& keys = document.at("release_keys");
-  if (std::ranges::find(keys, json(release_key.hex())) == keys.end()) {
-    return fail(
-        Errc::refused,
-        fmt::format("the key {} is no release key of the fleet {}: give the one that its trust "
-                    "document names",
-                    release_key.hex().substr(0, short_digits), document.at("name").get<std::string>()));
-  }
-  const auto status = client.get_json("/v1/status");
-  if (!status) return std::unexpected(status.error());
-  const auto head = status->at("head").get<VersionNumber>();
-  if (head == 0) return Fleet{*id, 0};
-  const auto version = client.get_json(fmt::format("/v1/versions/{}", head));
-  if (!version) return std::unexpected(version.error());
-  return Fleet{*id, version->value("epoch", std::uint64_t{0})};
-}
-
-Result<PreparedModel> prepare(const ImportOptions& options, const Fleet& fleet) {
+Result<PreparedModel> prepare(const ImportOptions& options, const ReleaseFleet& fleet) {
   const auto program = sibling_program("rivulet-model");
   if (!program) return std::unexpected(program.error());
   const auto folder = ScratchFolder::make();
@@ -58,19 +23,6 @@ Result<PreparedModel> prepare(const ImportOptions& options, const Fleet& fleet) 
                              options.spec.string()});
   if (!prepared) return std::unexpected(prepared.error());
   return read_prepared(folder->path());
-}
-
-json data_json(const LabelledSamples& samples) {
-  return {{"inputs", to_base64url(std::as_bytes(std::span(samples.inputs)))}, {"labels", samples.labels}};
-}
-
-json body_of(const PreparedModel& model, const SecretKey& key) {
-  const Envelope envelope = seal(key, Context::release, model.release);
-  json body = {{"release", to_base64url(encode(envelope))},
-               {"weights", to_base64url(std::as_bytes(std::span(model.weights)))}};
-  if (model.holdout) body["holdout"] = data_json(*model.holdout);
-  if (model.test) body["test"] = data_json(*model.test);
-  return body;
 }
 
 }  // namespace
@@ -89,7 +41,7 @@ Status import_model(const ConnectionOptions& connection, const ImportOptions& op
   if (!model) return std::unexpected(model.error());
   const auto release = check_prepared(*model, *spec, fleet->id, fleet->epoch);
   if (!release) return std::unexpected(release.error());
-  const auto answer = client->post("/v1/releases", body_of(*model, *key), import_patience);
+  const auto answer = publish_release(*client, *model, *key);
   if (!answer) return std::unexpected(answer.error());
   for (const std::string& note : model->notes) fmt::print(stderr, "rivulet: note: {}\n", note);
   if (options.json) {

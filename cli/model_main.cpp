@@ -8,7 +8,7 @@
 #include <limits>
 #include <string>
 
-#include "cli/prepare.h"
+#include "cli/student.h"
 #include "config/exit_status.h"
 #include "models/runtime/runtime.h"
 #include "storage/file.h"
@@ -25,18 +25,47 @@ struct Arguments {
   std::string fleet;
   std::uint64_t seed = 1;
   std::uint64_t epoch = 0;
+  std::string teacher;  ///< A folder.
+  std::uint64_t teacher_version = 0;
+  cli::DistillOptions distill;
+  std::string folder;  ///< Of an export.
 };
 
-Status prepare(const Arguments& arguments) {
+Result<cli::PrepareOptions> prepare_options(const Arguments& arguments) {
   const auto fleet = FleetId::from_hex(arguments.fleet);
   if (!fleet)
     return fail(Errc::invalid, "--fleet must be the fleet's 32 hexadecimal digits: see 'rivulet trust show'");
+  const UtcTime created = std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());
+  return cli::PrepareOptions{*fleet, arguments.seed, arguments.epoch, created};
+}
+
+Status prepare(const Arguments& arguments) {
+  const auto options = prepare_options(arguments);
+  if (!options) return std::unexpected(options.error());
   const auto spec = load_model_spec(arguments.spec);
   if (!spec) return std::unexpected(spec.error());
-  const UtcTime created = std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());
-  const auto model = cli::prepare_model(*spec, {*fleet, arguments.seed, arguments.epoch, created});
+  const auto model = cli::prepare_model(*spec, *options);
   if (!model) return std::unexpected(model.error());
   return cli::write_prepared(arguments.out, *model);
+}
+
+Status distill(const Arguments& arguments) {
+  const auto options = prepare_options(arguments);
+  if (!options) return std::unexpected(options.error());
+  if (const Status checked = check(arguments.distill); !checked) return checked;
+  const auto spec = load_model_spec(arguments.spec);
+  if (!spec) return std::unexpected(spec.error());
+  auto handed = cli::read_prepared(arguments.teacher);
+  if (!handed) return fail_at("--teacher", handed.error());
+  auto release = decode_release(handed->release);
+  if (!release) return fail_at("--teacher", release.error());
+  const cli::TeacherModel teacher{{release_id(handed->release), arguments.teacher_version},
+                                  std::move(*release),
+                                  std::move(handed->weights)};
+  const auto student = cli::make_student(*spec, *options, teacher, arguments.distill);
+  if (!student) return std::unexpected(student.error());
+  if (const Status written = cli::write_prepared(arguments.out, student->model); !written) return written;
+  return cli::write_report(arguments.out, student->report);
 }
 
 /// @param folder of a prepared model, which gets the file model.pt.
@@ -56,6 +85,37 @@ int status_of(Errc code) {
   return data ? exit_wrong_usage : exit_status(code);
 }
 
+void add_common_options(CLI::App& command, Arguments& arguments) {
+  command.add_option("spec", arguments.spec, "The specification, a TOML file")->required();
+  command
+      .add_option("--out", arguments.out, "An existing folder for release.payload, weights.f32 and the data")
+      ->required();
+  command.add_option("--fleet", arguments.fleet, "The id of the fleet, 32 hexadecimal digits")->required();
+  command.add_option("--seed", arguments.seed, "Of the starting weights")
+      ->capture_default_str()
+      ->check(CLI::Range(std::int64_t{0}, number_max));
+  command.add_option("--epoch", arguments.epoch, "Nodes refuse versions of a lower one")
+      ->capture_default_str()
+      ->check(CLI::Range(std::int64_t{0}, number_max));
+}
+
+void add_distill_options(CLI::App& command, Arguments& arguments) {
+  cli::DistillOptions& options = arguments.distill;
+  command.add_option("--teacher", arguments.teacher, "A folder with release.payload and weights.f32")
+      ->required();
+  command.add_option("--teacher-version", arguments.teacher_version, "Its number")
+      ->required()
+      ->check(CLI::Range(std::int64_t{1}, number_max));
+  command.add_option("--data", options.data, "Samples, CSV or IDX")->required();
+  command.add_option("--label", options.label, "As 'rivulet model distill' has it");
+  command.add_option("--holdout", options.holdout, "Samples to compare on; else a tenth of the data");
+  command.add_option("--temperature", options.temperature, "Of the soft loss")->capture_default_str();
+  command.add_option("--soft-weight", options.soft_weight, "Of the soft loss")->capture_default_str();
+  command.add_option("--epochs", options.epochs, "Passes over the data")->capture_default_str();
+  command.add_option("--batch-size", options.batch_size, "Samples a step")->capture_default_str();
+  command.add_option("--learning-rate", options.learning_rate, "Of Adam")->capture_default_str();
+}
+
 int report(const std::string& detail, int status) {
   std::string line = detail;
   std::ranges::replace(line, '\n', ' ');
@@ -70,22 +130,15 @@ int main(int argc, char** argv) {
                "rivulet-model");
   app.require_subcommand(1);
   Arguments arguments;
-  CLI::App* command =
+  CLI::App* preparing =
       app.add_subcommand("prepare", "Make of a model specification what the release key signs");
-  command->add_option("spec", arguments.spec, "The specification, a TOML file")->required();
-  command
-      ->add_option("--out", arguments.out, "An existing folder for release.payload, weights.f32 and the data")
-      ->required();
-  command->add_option("--fleet", arguments.fleet, "The id of the fleet, 32 hexadecimal digits")->required();
-  command->add_option("--seed", arguments.seed, "Of the starting weights")
-      ->capture_default_str()
-      ->check(CLI::Range(std::int64_t{0}, number_max));
-  command->add_option("--epoch", arguments.epoch, "Nodes refuse versions of a lower one")
-      ->capture_default_str()
-      ->check(CLI::Range(std::int64_t{0}, number_max));
-  std::string folder;
+  add_common_options(*preparing, arguments);
+  CLI::App* distilling = app.add_subcommand("distill", "Train the network of a specification on a teacher");
+  add_common_options(*distilling, arguments);
+  add_distill_options(*distilling, arguments);
   CLI::App* exporting = app.add_subcommand("export", "Write a prepared model as TorchScript");
-  exporting->add_option("folder", folder, "With release.payload and weights.f32; gets model.pt")->required();
+  exporting->add_option("folder", arguments.folder, "With release.payload and weights.f32; gets model.pt")
+      ->required();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -96,7 +149,9 @@ int main(int argc, char** argv) {
   }
   use_one_thread();
   try {
-    const Status status = exporting->parsed() ? export_folder(folder) : prepare(arguments);
+    const Status status = exporting->parsed()    ? export_folder(arguments.folder)
+                          : distilling->parsed() ? distill(arguments)
+                                                 : prepare(arguments);
     return status ? 0 : report(status.error().detail, status_of(status.error().code));
   } catch (const std::exception& error) {
     return report(std::string("it failed in a way that was not foreseen: ") + error.what(), exit_failed);

@@ -1,12 +1,11 @@
 #include "cli/prepare.h"
 
-#include <signal.h>
 #include <spdlog/fmt/fmt.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <cmath>
 
+#include "cli/writes_nothing.h"
 #include "models/dataset/dataset.h"
 #include "models/package/snapshot.h"
 #include "models/runtime/model.h"
@@ -108,27 +107,6 @@ std::vector<float> draw_known_inputs(const Range& range, std::uint64_t seed) {
   return inputs;
 }
 
-/// While it lives, no byte can be written to a file: a user's network is read and tried under it.
-class WritesNothing {
- public:
-  WritesNothing() {
-    ::getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit none{0, before_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &none);
-    before_action_ = ::signal(SIGXFSZ, SIG_IGN);  // Else the attempt would end the process without a word.
-  }
-  WritesNothing(const WritesNothing&) = delete;
-  WritesNothing& operator=(const WritesNothing&) = delete;
-  ~WritesNothing() {
-    ::setrlimit(RLIMIT_FSIZE, &before_);
-    ::signal(SIGXFSZ, before_action_);
-  }
-
- private:
-  rlimit before_{};
-  void (*before_action_)(int) = nullptr;
-};
-
 struct BuiltNetwork {
   Model model;
   std::vector<float> weights;  ///< w_0
@@ -189,18 +167,6 @@ Status try_out(Model& model, const Release& release, std::span<const float> weig
                                  "): mend [input] mean and scale");
 }
 
-double norm_of(const ParameterLayout& layout, std::span<const float> weights) {
-  double squares = 0.0;
-  std::size_t at = 0;
-  for (const TensorSpec& tensor : layout.tensors) {
-    const std::size_t end = at + tensor.size();
-    for (; at < end; ++at) {
-      if (tensor.kind == TensorKind::parameter) squares += static_cast<double>(weights[at]) * weights[at];
-    }
-  }
-  return std::sqrt(squares);
-}
-
 Release describe(const ModelSpec& spec, const PrepareOptions& options) {
   Release release;
   release.fleet = options.fleet;
@@ -239,12 +205,8 @@ Result<PreparedModel> prepare_model(const ModelSpec& spec, const PrepareOptions&
   Release release = describe(spec, options);
   release.layout = model.layout();
   release.graph = std::move(network->graph);
-  release.initial_weights = content_id_of(std::as_bytes(std::span(prepared.weights)));
-  release.initial_weights_hash = weights_hash_of(prepared.weights);
+  begin_with(release, prepared.weights, spec.limits.max_distance);
   release.known_inputs = draw_known_inputs(input_range(spec, prepared), options.seed);
-  const double distance = spec.limits.max_distance;
-  release.limits.max_distance =
-      distance > 0.0 ? distance : 10.0 * (norm_of(release.layout, prepared.weights) + 1.0);
   if (const Status status = check(release); !status) return std::unexpected(status.error());
   if (const Status status = try_out(model, release, prepared.weights, prepared.notes); !status)
     return std::unexpected(status.error());

@@ -76,8 +76,21 @@ bool says_the_same(const Release& release, const ModelSpec& spec) {
          release.task == spec.task && release.classes == spec.classes &&
          release.preprocessing == spec.preprocessing && release.snapshot == spec.snapshot &&
          release.pruning == spec.pruning && release.recipes == spec.recipes &&
-         release.batch_norm == spec.batch_norm && distance && limits.min_interval == spec.limits.min_interval &&
+         release.batch_norm == spec.batch_norm && distance &&
+         limits.min_interval == spec.limits.min_interval &&
          limits.expires == release.created + spec.limits.expires;
+}
+
+double norm_of(const ParameterLayout& layout, std::span<const float> weights) {
+  double squares = 0.0;
+  std::size_t at = 0;
+  for (const TensorSpec& tensor : layout.tensors) {
+    const std::size_t end = at + tensor.size();
+    for (; at < end; ++at) {
+      if (tensor.kind == TensorKind::parameter) squares += static_cast<double>(weights[at]) * weights[at];
+    }
+  }
+  return std::sqrt(squares);
 }
 
 }  // namespace
@@ -111,10 +124,11 @@ Result<PreparedModel> read_prepared(const fs::path& folder) {
 }
 
 Result<Release> check_prepared(const PreparedModel& model, const ModelSpec& spec, const FleetId& fleet,
-                               std::uint64_t epoch) {
+                               std::uint64_t epoch, const std::optional<Teacher>& teacher) {
   auto release = decode_release(model.release);
   if (!release) return fail_at("the prepared release", release.error());
-  if (!says_the_same(*release, spec) || release->fleet != fleet || release->epoch != epoch) {
+  if (!says_the_same(*release, spec) || release->fleet != fleet || release->epoch != epoch ||
+      release->teacher != teacher) {
     return fail(Errc::corrupt,
                 "the prepared release does not say what the specification says: is rivulet-model of the "
                 "same build as rivulet?");
@@ -129,6 +143,13 @@ Result<Release> check_prepared(const PreparedModel& model, const ModelSpec& spec
   if (status) status = check_samples(model.test, spec.test.has_value(), *release, "test split");
   if (!status) return std::unexpected(status.error());
   return release;
+}
+
+void begin_with(Release& release, std::span<const float> weights, double max_distance) {
+  release.initial_weights = content_id_of(std::as_bytes(weights));
+  release.initial_weights_hash = weights_hash_of(weights);
+  release.limits.max_distance =
+      max_distance > 0.0 ? max_distance : 10.0 * (norm_of(release.layout, weights) + 1.0);
 }
 
 }  // namespace rivulet::cli

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -49,8 +50,12 @@ Result<PreparedModel> read_prepared(const std::filesystem::path& folder);
 
 /// Whether the release says what the specification says, for this fleet and epoch, and whether weights and
 /// samples are those of the release: what is about to be signed is what the operator wrote.
-/// @return the decoded release; corrupt.
+/// @param teacher that it must name. @return the decoded release; corrupt.
 Result<Release> check_prepared(const PreparedModel& model, const ModelSpec& spec, const FleetId& fleet,
-                               std::uint64_t epoch);
+                               std::uint64_t epoch, const std::optional<Teacher>& teacher = {});
+
+/// Makes `weights` the first ones of a release.
+/// @param max_distance that versions may have from them; 0: 10 * (their norm + 1).
+void begin_with(Release& release, std::span<const float> weights, double max_distance);
 
 }  // namespace rivulet::cli

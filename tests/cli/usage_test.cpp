@@ -43,6 +43,18 @@ TEST_CASE("wrong usage has status 2 and one line that says where help is", "[cli
   check_refused(operate({"model", "import", "x", "--release-key", "y", "--epoch=-1"}), "--epoch");
   check_refused(operate({"model", "import", "spec.toml"}), "--release-key");
   check_refused(operate({"model", "export", "1", "--format", "tar", "--out", "x"}), "safetensors");
+  check_refused(
+      operate({"model", "distill", "s.toml", "--teacher", "0", "--data", "x", "--release-key", "k"}),
+      "--teacher");
+  check_refused(operate({"model", "distill", "s.toml", "--teacher", "1", "--release-key", "k"}), "--data");
+  check_refused(operate({"model", "distill", "s.toml", "--teacher", "1", "--data", "x", "--release-key", "k",
+                         "--epochs", "0"}),
+                "--epochs");
+  check_refused(operate({"model", "distill", "s.toml", "--teacher", "1", "--data", "x", "--release-key", "k",
+                         "--soft-weight", "nan"}),
+                "--soft-weight is nan");
+  check_refused(operate({"model", "prune", "1"}), "--release-key");
+  check_refused(operate({"model", "prune", "1", "--fraction", "0", "--release-key", "k"}), "--fraction is 0");
   check_refused(operate({"trust", "renew"}), "--root-key");
   // Not built yet, and so unknown.
   check_refused(operate({"rollout", "status"}), "rollout");
