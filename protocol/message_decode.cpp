@@ -24,10 +24,12 @@ struct Fields {
 
 /// A peer can claim any number of elements that take no space; ours all take at least a word.
 constexpr unsigned elements_max = 65536;
+/// Of open and decided tasks that one `ready` names; a node holds a few. Each costs its reader an answer.
+constexpr unsigned ready_tasks_max = 256;
 
 template <typename List>
-Status check_count(const List& list, const char* field) {
-  if (list.size() <= elements_max) return {};
+Status check_count(const List& list, const char* field, unsigned most = elements_max) {
+  if (list.size() <= most) return {};
   return fail(Errc::corrupt, std::string(field) + " has " + std::to_string(list.size()) + " elements");
 }
 
@@ -112,6 +114,9 @@ Result<Message> read(wire::Ready::Reader in) {
   out.manifest_version = in.getManifestVersion();
   out.samples = in.getSamples();
   out.holdout_samples = in.getHoldoutSamples();
+  fields(check_count(in.getOpenTasks(), "open tasks", ready_tasks_max));
+  fields(check_count(in.getAwaitingVerdict(), "tasks awaiting a verdict", ready_tasks_max));
+  if (!fields.status) return std::unexpected(fields.status.error());
   fields(read_ids(in.getOpenTasks(), out.open_tasks, "open tasks"));
   fields(read_ids(in.getAwaitingVerdict(), out.awaiting_verdict, "tasks awaiting a verdict"));
   return fields.give(std::move(out));

@@ -87,6 +87,8 @@ void read_limits(TomlReader section, LimitsConfig& out) {
   out.verdict_rounds = read_u32(section, "verdict_rounds", out.verdict_rounds);
   out.rounds_listed = read_u32(section, "rounds_listed", out.rounds_listed);
   out.overlap_below = read_u32(section, "overlap_below", out.overlap_below);
+  out.messages_burst = read_u32(section, "messages_burst", out.messages_burst);
+  out.messages_per_second = read_u32(section, "messages_per_second", out.messages_per_second);
 }
 
 void check_together(TomlReader& root, const Config& config) {

@@ -109,6 +109,11 @@ Status check_validation(const ValidationConfig& validation, const LimitsConfig& 
            require(
                limits.rounds_listed >= 1,
                "[limits] rounds_listed must be at least 1: who waits for a round is told of it from there"),
+           require(limits.messages_burst >= 50 && limits.messages_burst <= 1'000'000,
+                   "[limits] messages_burst must be between 50 and 1000000: a node that comes back says a few "
+                   "dozen at once"),
+           require(limits.messages_per_second >= 1 && limits.messages_per_second <= 1'000'000,
+                   "[limits] messages_per_second must be between 1 and 1000000"),
        }) {
     if (!status) return status;
   }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "coordinator/core/events.h"
+#include "coordinator/core/message_budget.h"
 #include "protocol/ids.h"
 #include "protocol/limits.h"
 #include "protocol/now.h"
@@ -51,6 +52,7 @@ struct Node {
   /// It knows the verdicts of the rounds before this one, as what it said later shows …
   RoundNumber told_before = 0;
   std::set<TaskId> awaits;  ///< … but for these, which its last Ready asked for.
+  MessageBudget budget;     ///< Over all its sessions: a new one gives it nothing.
 };
 
 /// A join token; its secret is known by hash alone.

@@ -31,6 +31,7 @@ void send_verdicts(Step& step, Node& node, const message::Ready& ready) {
                     !std::holds_alternative<Failed>(step.state.round.phase);
   node.told_before = step.state.schedule.last_started + (runs ? 0 : 1);
   node.awaits.clear();
+  std::vector<TaskId> unknown;
   const auto add = [&](const TaskId& task, bool must_be_known) {
     if (const UpdateRecord* pending = find_update(step.state.round.phase, task);
         pending && pending->node == key)
@@ -42,13 +43,17 @@ void send_verdicts(Step& step, Node& node, const message::Ready& ready) {
       verdicts.entries.push_back({task, verdict.outcome, verdict.reason, verdict.version});
     } else if (must_be_known) {
       // None of ours, or one that it knew already: an answer ends the node's waiting.
-      step.notice(Level::warning, "verdict_unknown", "unknown_task",
-                  {{"node", key.hex()}, {"task", task.hex()}});
+      unknown.push_back(task);
       verdicts.entries.push_back({task, message::VerdictOutcome::discarded, Reason::unknown_task, 0});
     }
   };
   for (const TaskId& task : ready.awaiting_verdict) add(task, true);
   for (const TaskId& task : ready.open_tasks) add(task, false);
+  if (!unknown.empty()) {
+    step.notice(
+        Level::warning, "verdict_unknown", "unknown_task",
+        {{"node", key.hex()}, {"task", unknown.front().hex()}, {"tasks", std::to_string(unknown.size())}});
+  }
   if (!verdicts.entries.empty()) step.send(node, std::move(verdicts));
 }
 
@@ -68,6 +73,25 @@ void settle_tasks(Step& step, const Node& node, const message::Ready& ready) {
     }
   }
   if (auto task = task_message(state, node, step.now)) step.send(node, std::move(*task));
+}
+
+/// Sends a node away that says more than it may. What it said is not looked at, nor what still comes of that
+/// session: its node has none any more.
+bool throttle(Step& step, Node& node, SessionId session) {
+  const LimitsConfig& limits = step.state.config.limits;
+  if (node.budget.take(limits, step.now)) return false;
+  const auto wait = node.budget.until_half(limits, step.now);
+  step.notice(Level::warning, "too_many_messages", std::string(name(Reason::overloaded)),
+              {{"node", node.record.key.hex()}, {"retry_after_ms", std::to_string(wait.count())}});
+  if (node.session == session) set_session(step.state.fleet, node, 0);
+  step.send(session, message::Backoff{Reason::overloaded, static_cast<std::uint32_t>(wait.count())});
+  return true;
+}
+
+/// The node that may say something in this session; null if there is none.
+Node* heard(Step& step, SessionId session) {
+  Node* node = step.state.fleet.of_session(session);
+  return node == nullptr || throttle(step, *node, session) ? nullptr : node;
 }
 
 void send_assignment(Step& step, const Node& node) {
@@ -117,6 +141,7 @@ void on(Step& step, const event::HelloReceived& event) {
     return refuse(step, event.session, "hello_refused", event.key,
                   {Reason::revoked, "this node was revoked"});
   }
+  if (throttle(step, *node, event.session)) return;
   if (node->session != 0 && node->session != event.session) {
     step.notice(Level::info, "session_replaced", std::string(name(Reason::replaced)),
                 {{"node", event.key.hex()}});
@@ -159,7 +184,7 @@ void on(Step& step, const event::EnrolReceived& event) {
 }
 
 void on(Step& step, const event::ReadyReceived& event) {
-  Node* node = step.state.fleet.of_session(event.session);
+  Node* node = heard(step, event.session);
   if (node == nullptr) return;
   node->serves = event.ready.serves;
   node->manifest_version = event.ready.manifest_version;
@@ -173,25 +198,25 @@ void on(Step& step, const event::ReadyReceived& event) {
 }
 
 void on(Step& step, const event::OfferReceived& event) {
-  Node* node = step.state.fleet.of_session(event.session);
+  Node* node = heard(step, event.session);
   if (node == nullptr || shed(step, event.session)) return;
   on_offer(step, *node, event.header);
 }
 
 void on(Step& step, const event::EvaluationReceived& event) {
-  Node* node = step.state.fleet.of_session(event.session);
+  Node* node = heard(step, event.session);
   if (node == nullptr || shed(step, event.session)) return;
   on_evaluation(step, *node, event.report);
 }
 
 void on(Step& step, const event::DeclinedReceived& event) {
-  Node* node = step.state.fleet.of_session(event.session);
+  Node* node = heard(step, event.session);
   if (node == nullptr || shed(step, event.session)) return;
   on_declined(step, *node, event.declined);
 }
 
 void on(Step& step, const event::TelemetryReceived& event) {
-  Node* node = step.state.fleet.of_session(event.session);
+  Node* node = heard(step, event.session);
   if (node == nullptr) return;
   node->serves = event.telemetry.serves;
   node->samples = event.telemetry.samples;
@@ -200,7 +225,7 @@ void on(Step& step, const event::TelemetryReceived& event) {
 }
 
 void on(Step& step, const event::ActivationReceived& event) {
-  Node* node = step.state.fleet.of_session(event.session);
+  Node* node = heard(step, event.session);
   if (node == nullptr) return;
   const message::Activation& activation = event.activation;
   node->manifest_version = std::max(node->manifest_version, activation.manifest_version);

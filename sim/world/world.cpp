@@ -266,6 +266,8 @@ WorldReport World::run() {
   WorldReport report;
   if (coordinator_.store() != nullptr) checker_.at_the_end(*coordinator_.store());
   report.violations = checker_.violations();
+  if (coordinator_.notices.contains("too_many_messages overloaded"))
+    report.violations.emplace_back("a node that keeps to the protocol was sent away for its many messages");
   if (!rested) {
     const auto* last = coordinator_.state();
     std::string why = fmt::format("the healed world did not come to rest: assigned {}, wanted {}",

@@ -43,6 +43,8 @@ TEST_CASE("a contradiction is refused and names its key", "[coordinator][config]
       {"versions_kept", [](Config& c) { c.limits.versions_kept = 1; }},
       {"verdict_rounds", [](Config& c) { c.limits.verdict_rounds = 0; }},
       {"rounds_listed", [](Config& c) { c.limits.rounds_listed = 0; }},
+      {"messages_burst", [](Config& c) { c.limits.messages_burst = 49; }},
+      {"messages_per_second", [](Config& c) { c.limits.messages_per_second = 0; }},
   };
   for (const Row& row : rows) {
     Config config;

@@ -92,9 +92,57 @@ TEST_CASE("the first words after the welcome may be long", "[hostile]") {
   node->dial(world.server->listen);
   node->hello(world.id);
   std::ignore = node->await<message::Welcome>();
-  message::Ready ready{0, 0, 10, 0, std::vector<TaskId>(1000), {}};
+  message::Ready ready{0, 0, 10, 0, std::vector<TaskId>(256), std::vector<TaskId>(256)};
   REQUIRE(encode(Message(ready)).size() > Limits().hello_frame_bytes_max);
   node->send(ready);
+  std::ignore = node->ask<message::NoContent>(message::Fetch{});
+  CHECK_FALSE(node->ended);
+}
+
+TEST_CASE("a member that repeats cheap messages without end is sent away, and heard again later",
+          "[hostile]") {
+  HostileWorld world([](coordinator::ConfigFile& config) {
+    config.core.limits.messages_burst = 60;
+    config.core.limits.messages_per_second = 30;
+  });
+  world.import();
+  const auto node = world.member();
+  Expected expected = expect_cut_off(world, Reason::overloaded);
+  Bytes flood;
+  for (int i = 0; i < 5000; ++i) {
+    const Bytes frame = frame_of(encode(Message(message::Telemetry{1, 10, 0, 0, 0})));
+    flood.insert(flood.end(), frame.begin(), frame.end());
+  }
+  node->send_bytes(std::move(flood));
+  const auto backoff = node->await<message::Backoff>();
+  CHECK(backoff.reason == Reason::overloaded);
+  CHECK(backoff.retry_after_ms > 0);
+  CHECK(backoff.retry_after_ms <= 1000);
+  node->await_end();
+  expected.check();
+  CHECK(world.metric("rivulet_events_total", {"event=\"too_many_messages\"", "reason=\"overloaded\""}) == 1);
+  CHECK(world.metric("rivulet_sessions") == 0);
+  asio::steady_timer patience(world.io, std::chrono::milliseconds(backoff.retry_after_ms));
+  bool over = false;
+  patience.async_wait([&](const std::error_code&) { over = true; });
+  run_until(world.io, [&] { return over; });
+  world.session(*node);
+  node->hang_up();
+  run_until(world.io, [&] { return world.metric("rivulet_connections") == 0; });
+  world.complete_honest_round();
+}
+
+TEST_CASE("what content needs is not counted among a member's messages", "[hostile]") {
+  HostileWorld world([](coordinator::ConfigFile& config) {
+    config.core.limits.messages_burst = 50;
+    config.core.limits.messages_per_second = 1;
+  });
+  const auto node = world.member();
+  for (int i = 0; i < 2000; ++i) {
+    node->send(message::Heartbeat{});
+    node->send(message::Credit{{}, 1});
+    node->send(message::Chunk{{}, 0, Bytes(100)});
+  }
   std::ignore = node->ask<message::NoContent>(message::Fetch{});
   CHECK_FALSE(node->ended);
 }

@@ -52,6 +52,20 @@ TEST_CASE("messages made to exhaust a reader are refused", "[protocol][message]"
     for (int i = 0; i < 4; ++i) frame[static_cast<std::size_t>(i)] = std::byte{0xff};
     CHECK(decode_message(frame).error().code == Errc::corrupt);
   }
+  SECTION("a ready that names more tasks than any node has") {
+    const auto tasks = [](unsigned count) {
+      std::vector<TaskId> ids(count);
+      for (unsigned i = 0; i < count; ++i) ids[i].bytes[0] = static_cast<std::byte>(i);
+      return ids;
+    };
+    message::Ready ready{1, 1, 10, 5, tasks(256), tasks(256)};
+    CHECK((decode_message(encode(Message(ready))).value() == Message(ready)));
+    ready.open_tasks = tasks(257);
+    CHECK(decode_message(encode(Message(ready))).error().code == Errc::corrupt);
+    ready.open_tasks.clear();
+    ready.awaiting_verdict = tasks(257);
+    CHECK(decode_message(encode(Message(ready))).error().code == Errc::corrupt);
+  }
   SECTION("a list of 2^29 elements without size") {
     capnp::MallocMessageBuilder builder;
     builder.initRoot<wire::Message>().initVerdicts();
