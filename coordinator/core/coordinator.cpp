@@ -1,5 +1,6 @@
 #include "coordinator/core/coordinator.h"
 
+#include <algorithm>
 #include <set>
 
 #include "coordinator/core/handlers.h"
@@ -39,6 +40,15 @@ void visit_candidate(const CandidateBuilt& candidate, const Visit& visit) {
   visit(candidate.optimizer_state);
 }
 
+/// Whether the effect tells of nothing that has yet to become durable.
+bool promises_nothing(const Effect& effect) {
+  if (const auto* send = std::get_if<effect::Send>(&effect))
+    return std::holds_alternative<message::Backoff>(send->message);
+  return std::holds_alternative<effect::Notice>(effect) ||
+         std::holds_alternative<effect::SendWelcome>(effect) ||
+         std::holds_alternative<effect::Close>(effect) || std::holds_alternative<effect::DropFetch>(effect);
+}
+
 }  // namespace
 
 Transition step(State& state, const Event& event, Now now) {
@@ -46,6 +56,13 @@ Transition step(State& state, const Event& event, Now now) {
   std::visit([&](const auto& specific) { on(step, specific); }, event);
   advance_round(step);
   return std::move(step.out);
+}
+
+bool may_overtake(const State& state, const Transition& transition) {
+  if (!transition.writes.empty() || !std::ranges::all_of(transition.effects, promises_nothing)) return false;
+  return state.storage_full || std::ranges::any_of(transition.effects, [](const Effect& effect) {
+           return std::holds_alternative<effect::SendWelcome>(effect);
+         });
 }
 
 Transition resume(State& state, Now now) {

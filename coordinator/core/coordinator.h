@@ -72,6 +72,12 @@ Transition resume(State& state, Now now);
 
 Transition step(State& state, const Event& event, Now now);
 
+/// Whether the effects of this transition may be carried out while those before it still wait for their
+/// commit, as they tell of nothing that a crash could undo. True of a welcome, so that a slow disk keeps
+/// nobody out, and of what sends nodes away while the disk is full; docs/architecture.md says why.
+/// @param state after the transition.
+bool may_overtake(const State& state, const Transition& transition);
+
 /// When to send a Tick at the latest; nothing while only the world can move things on.
 std::optional<MonotonicTime> next_deadline(const State& state);
 

@@ -109,11 +109,13 @@ struct UpdateRejected {
   Reason reason = Reason::none;
   std::string detail;
 };
-/// It did not arrive; the node may offer it again.
+/// It did not arrive; the node may offer it again. If it has done so by now, in a newer session, the fetch
+/// that came of that goes on.
 struct UpdateTransferFailed {
   TaskId task;
   ContentId content;
   std::string detail;
+  SessionId session = 0;  ///< That it was to come from; 0: whichever.
 };
 
 // ---- Answers to effect::Aggregate, ScoreCandidate, SealVersion. Each carries what names its question.

@@ -75,6 +75,11 @@ void settle_tasks(Step& step, const Node& node, const message::Ready& ready) {
   if (auto task = task_message(state, node, step.now)) step.send(node, std::move(*task));
 }
 
+/// When the node was last here: not worth waiting for room.
+void put_contact(Step& step, const Node& node) {
+  if (!step.state.storage_full && !step.state.storage_failed) put_node(step, node);
+}
+
 /// Sends a node away that says more than it may. What it said is not looked at, nor what still comes of that
 /// session: its node has none any more.
 bool throttle(Step& step, Node& node, SessionId session) {
@@ -148,10 +153,9 @@ void on(Step& step, const event::HelloReceived& event) {
     step.emit(effect::Close{node->session, Reason::replaced, "the node opened a newer session"});
   }
   set_session(state.fleet, *node, event.session);
+  // Written with its Ready, or with its end: the welcome waits for no disk, and a crash may lose it.
   node->record.last_seen = step.now.utc;
   node->record.software = event.hello.software;
-  // The last contact is not worth waiting for room.
-  if (!state.storage_full && !state.storage_failed) put_node(step, *node);
   step.emit(effect::SendWelcome{event.session, *protocol,
                                 static_cast<std::uint32_t>(state.config.limits.heartbeat.count())});
 }
@@ -190,6 +194,7 @@ void on(Step& step, const event::ReadyReceived& event) {
   node->manifest_version = event.ready.manifest_version;
   node->samples = event.ready.samples;
   node->holdout_samples = event.ready.holdout_samples;
+  if (!node->ready) put_contact(step, *node);
   set_ready(step.state.fleet, *node, true);
   send_assignment(step, *node);
   settle_tasks(step, *node, event.ready);
@@ -244,7 +249,7 @@ void on(Step& step, const event::SessionClosed& event) {
   if (node == nullptr) return;
   set_session(step.state.fleet, *node, 0);
   node->record.last_seen = step.now.utc;
-  if (!step.state.storage_full && !step.state.storage_failed) put_node(step, *node);
+  put_contact(step, *node);
 }
 
 void on(Step& step, const event::ContentServed& event) {

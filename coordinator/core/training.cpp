@@ -111,6 +111,14 @@ std::optional<Training::Incoming> take_incoming(State& state, const TaskId& task
   return incoming;
 }
 
+/// Whether the node has come back and offered the content in another session than the one that failed.
+bool is_offered_anew(const State& state, const event::UpdateTransferFailed& event) {
+  const auto* training = std::get_if<Training>(&state.round.phase);
+  if (training == nullptr || event.session == 0) return false;
+  const auto at = training->incoming.find(event.task);
+  return at != training->incoming.end() && at->second.session != event.session;
+}
+
 }  // namespace
 
 void on_offer(Step& step, Node& node, const Envelope& envelope) {
@@ -162,6 +170,7 @@ void on(Step& step, const event::UpdateRejected& event) {
 }
 
 void on(Step& step, const event::UpdateTransferFailed& event) {
+  if (is_offered_anew(step.state, event)) return;
   const auto incoming = take_incoming(step.state, event.task, event.content);
   if (!incoming) return;
   step.notice(Level::info, "transfer_failed", "", {{"task", event.task.hex()}, {"detail", event.detail}});

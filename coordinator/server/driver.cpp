@@ -17,15 +17,6 @@ constexpr auto room_interval = 1s;
 /// Less than this does not count as room, as the store's own files need some.
 constexpr std::uint64_t room_bytes = 8 << 20;
 
-/// Whether the effect tells of nothing that has yet to become durable.
-bool promises_nothing(const Effect& effect) {
-  if (const auto* send = std::get_if<effect::Send>(&effect))
-    return std::holds_alternative<message::Backoff>(send->message);
-  return std::holds_alternative<effect::Notice>(effect) ||
-         std::holds_alternative<effect::SendWelcome>(effect) ||
-         std::holds_alternative<effect::Close>(effect) || std::holds_alternative<effect::DropFetch>(effect);
-}
-
 }  // namespace
 
 Driver::Driver(const Parts& parts, Hooks hooks)
@@ -74,10 +65,7 @@ void Driver::handle(Event event) {
     queue_.push(std::move(transition.writes), std::move(transition.effects));
   }
   auto transition = step(*state_, event, at);
-  const bool may_pass =
-      transition.writes.empty() && std::ranges::all_of(transition.effects, promises_nothing);
-  if (state_->storage_full && queue_.in_flight() && may_pass) {
-    // Nodes are sent away now, not when there is room again.
+  if (queue_.in_flight() && may_overtake(*state_, transition)) {
     for (Effect& effect : transition.effects) std::visit([this](auto& value) { carry_out(value); }, effect);
   } else {
     queue_.push(std::move(transition.writes), std::move(transition.effects));
@@ -154,7 +142,8 @@ void Driver::pump() {
 }
 
 void Driver::commit(std::shared_ptr<WriteBatch> batch) {
-  work_on_storage<Status>(
+  run_on<Status>(
+      storage_,
       [this, batch] {
         const auto start = std::chrono::steady_clock::now();
         Status status = parts_.store.commit(*batch, Durability::synced);

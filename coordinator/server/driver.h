@@ -37,7 +37,8 @@ class Links {
 };
 
 /// Drives the coordinator's core in real time: steps it, commits its writes on a storage thread, and
-/// then carries out its effects; a worker thread aggregates, scores and seals. All calls on one thread,
+/// then carries out its effects; a worker thread aggregates, scores and seals, a third one makes uploads
+/// durable and inspects them. All calls on one thread,
 /// the one that `post` runs actions on, unless said otherwise.
 class Driver {
  public:
@@ -91,9 +92,10 @@ class Driver {
   void work(std::function<T()> job, std::function<void(T)> done) {
     run_on(worker_, std::move(job), std::move(done));
   }
+  /// The same on a thread for uploads: they are read whole, which commits need not wait for.
   template <typename T>
-  void work_on_storage(std::function<T()> job, std::function<void(T)> done) {
-    run_on(storage_, std::move(job), std::move(done));
+  void work_on_contents(std::function<T()> job, std::function<void(T)> done) {
+    run_on(contents_, std::move(job), std::move(done));
   }
   /// The disk has no room for content. Rounds pause until there is.
   void no_room();
@@ -106,7 +108,7 @@ class Driver {
   /// Whether all writes are durable and all effects carried out.
   [[nodiscard]] bool settled() const { return !queue_.in_flight() && !queue_.ready(); }
   /// Whether no thread has a job. Any thread.
-  [[nodiscard]] bool idle() const { return worker_.idle() && storage_.idle(); }
+  [[nodiscard]] bool idle() const { return worker_.idle() && contents_.idle() && storage_.idle(); }
 
  private:
   template <typename T>
@@ -162,6 +164,7 @@ class Driver {
   std::map<RequestId, std::function<void(Result<nlohmann::json>)>> replies_;
   // Last, so that their threads end before what they use.
   JobThread worker_;
+  JobThread contents_;
   JobThread storage_;
 };
 

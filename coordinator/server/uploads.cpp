@@ -96,7 +96,7 @@ void Uploads::settle(const ContentId& content, bool is_part) {
                                                                          : release->second.release.layout);
   }
   settling_.insert(content);
-  driver_.work_on_storage<Settled>(
+  driver_.work_on_contents<Settled>(
       [&blobs = driver_.blobs(), content, is_part, updates, layouts] {
         Settled outcome = make_durable(blobs, content, is_part, updates, layouts);
         crash_point("coordinator.update_stored");

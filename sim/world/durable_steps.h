@@ -44,6 +44,9 @@ class DurableSteps {
     pump();
   }
 
+  /// Whether effects wait for a commit.
+  [[nodiscard]] bool committing() const { return queue_.in_flight(); }
+
  private:
   void pump() {
     if (releasing_ || !queue_.ready()) return;

@@ -95,9 +95,9 @@ void VirtualCoordinator::Connection::finish_fetch(const ContentId& content) {
 }
 
 void VirtualCoordinator::Connection::fetch_failed(const ContentId& content, Error error) {
-  owner_.loop_.after({}, owner_.guarded([&owner = owner_, content, error] {
+  owner_.loop_.after({}, owner_.guarded([&owner = owner_, id = id_, content, error] {
     if (const auto* update = owner.awaited(content)) {
-      owner.handle(event::UpdateTransferFailed{update->task, content, error.detail});
+      owner.handle(event::UpdateTransferFailed{update->task, content, error.detail, id});
     }
   }));
 }
@@ -200,7 +200,12 @@ std::shared_ptr<VirtualLink> VirtualCoordinator::accept(const PublicKey& peer, c
 void VirtualCoordinator::handle(coordinator::Event event) {
   if (!state_) return;
   auto transition = coordinator::step(*state_, event, now());
-  steps_->push(std::move(transition.writes), std::move(transition.effects));
+  if (steps_->committing() && coordinator::may_overtake(*state_, transition)) {
+    for (coordinator::Effect& effect : transition.effects)
+      std::visit([this](auto& value) { carry_out(value); }, effect);
+  } else {
+    steps_->push(std::move(transition.writes), std::move(transition.effects));
+  }
   wake_at_deadline();
 }
 

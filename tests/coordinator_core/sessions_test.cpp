@@ -32,6 +32,51 @@ TEST_CASE("a newer session replaces the older one, whose events then change noth
   REQUIRE(all_of<effect::FetchUpdate>(bench.give(event::OfferReceived{77, offer})).at(0).session == 77);
 }
 
+TEST_CASE("a welcome waits for no disk, and what it changed is written with ready",
+          "[coordinator][sessions]") {
+  Bench bench;
+  bench.fleet(2);
+  const auto stored = [&] {
+    const Bytes& record = bench.records["nodes"].at(copy_of(node_id(1).span()));
+    return parse_record<NodeRecord>(record)->software;
+  };
+  bench.now.monotonic += 5s;
+  bench.now.utc += 5s;
+  const auto opened = step(
+      bench.state, event::HelloReceived{33, node_id(1), message::Hello{1, 1, test_fleet(), "v2"}}, bench.now);
+  REQUIRE(all_of<effect::SendWelcome>(opened.effects).size() == 1);
+  REQUIRE(all_of<effect::Close>(opened.effects).at(0).reason == Reason::replaced);
+  CHECK(opened.writes.empty());
+  CHECK(may_overtake(bench.state, opened));
+  CHECK(bench.state.fleet.find(node_id(1))->record.last_seen == bench.now.utc);
+  CHECK(stored() == "test");
+
+  SECTION("a second ready writes nothing more") {
+    bench.give(event::ReadyReceived{33, {}});
+    CHECK(stored() == "v2");
+    CHECK(step(bench.state, event::ReadyReceived{33, {}}, bench.now).writes.empty());
+  }
+  SECTION("a session that ends before it was ready is written then") {
+    bench.give(event::SessionClosed{33});
+    CHECK(stored() == "v2");
+  }
+  SECTION("all that is promised stays behind what was promised before") {
+    CHECK_FALSE(may_overtake(bench.state, step(bench.state, event::ReadyReceived{33, {}}, bench.now)));
+    const auto refused =
+        step(bench.state, event::HelloReceived{34, node_id(9), message::Hello{1, 1, test_fleet(), "t"}},
+             bench.now);
+    REQUIRE(all_of<effect::Close>(refused.effects).at(0).reason == Reason::unknown_key);
+    CHECK_FALSE(may_overtake(bench.state, refused));
+    const auto enrolled =
+        step(bench.state,
+             event::EnrolReceived{35, node_id(3), message::Enrol{1, 1, test_fleet(), "t", test_secret(0)}},
+             bench.now);
+    REQUIRE(sent<message::Enrolled>(enrolled.effects).size() == 1);
+    CHECK_FALSE(may_overtake(bench.state, enrolled));
+    CHECK_FALSE(may_overtake(bench.state, step(bench.state, event::StartRounds{9, 1, false}, bench.now)));
+  }
+}
+
 TEST_CASE("a node that comes back gets its open task again, with the time that is left",
           "[coordinator][sessions]") {
   Bench bench;
@@ -191,6 +236,29 @@ TEST_CASE("a transfer that fails may be offered again", "[coordinator][offers]")
   REQUIRE(all_of<effect::FetchUpdate>(bench.offer(1, header)).size() == 1);
   bench.give(event::UpdateStored{header.task, header.content, {1.0}});
   REQUIRE(bench.state.round.summary.accepted == 1);
+}
+
+TEST_CASE("a transfer that fails in a session that is over leaves the one that took its place alone",
+          "[coordinator][offers]") {
+  Bench bench;
+  bench.fleet(2);
+  bench.start();
+  const UpdateHeader header = bench.header_of(1);
+  bench.offer(1, header);
+  // While the disk takes its time the node comes back and offers again; the failure is heard of after that.
+  bench.connect(1, 100, 50, 9);
+  bench.give(event::OfferReceived{9, rivulet::seal(node_key(1), Context::update, encode(header))});
+  bench.give(event::UpdateTransferFailed{header.task, header.content, "the connection was lost", 1});
+  SECTION("the second transfer brings it") {
+    const auto effects = bench.give(event::UpdateStored{header.task, header.content, {1.0}});
+    REQUIRE(sent<message::Receipt>(effects, 9).at(0).outcome == ReceiptOutcome::accepted);
+    REQUIRE(bench.state.round.summary.accepted == 1);
+  }
+  SECTION("or fails too") {
+    bench.give(event::UpdateTransferFailed{header.task, header.content, "the connection was lost", 9});
+    bench.give(event::UpdateStored{header.task, header.content, {1.0}});
+    REQUIRE(bench.state.round.summary.accepted == 0);
+  }
 }
 
 TEST_CASE("while storage is full rounds pause, offers back off, and nothing accepted is lost",

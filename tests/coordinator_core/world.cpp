@@ -127,7 +127,12 @@ void World::step_one() {
   events_.pop_front();
   now_.monotonic += 1ms;
   now_.utc += 1ms;
-  pending_.push_back(step(state_, event, now_));
+  Transition transition = step(state_, event, now_);
+  if (may_overtake(state_, transition)) {
+    for (const Effect& effect : transition.effects) carry_out(effect);
+  } else {
+    pending_.push_back(std::move(transition));
+  }
   ++steps_;
   expect(steps_ < 20'000, "it does not end");
   if (steps_ == plan_.revoke_at) events_.push_front(event::RevokeNode{++last_request_, node_id(2)});
