@@ -12,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/text.h"
 #include "config/exit_status.h"
+#include "config/software.h"
 
 using namespace rivulet;
 using namespace rivulet::cli;
@@ -273,6 +274,7 @@ int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   CLI::App app("Operates a Rivulet coordinator.", "rivulet");
   app.fallthrough();
+  app.set_version_flag("--version", software_name);
   app.require_subcommand(1);
   Arguments arguments;
   app.add_option("--dir", arguments.dir, "The folder of a coordinator that runs on this machine");

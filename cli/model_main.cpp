@@ -10,6 +10,7 @@
 
 #include "cli/student.h"
 #include "config/exit_status.h"
+#include "config/software.h"
 #include "models/runtime/runtime.h"
 #include "storage/file.h"
 
@@ -128,6 +129,7 @@ int report(const std::string& detail, int status) {
 int main(int argc, char** argv) {
   CLI::App app("Prepares models on the operator's machine; 'rivulet model import' starts it.",
                "rivulet-model");
+  app.set_version_flag("--version", software_name);
   app.require_subcommand(1);
   Arguments arguments;
   CLI::App* preparing =

@@ -142,13 +142,13 @@ Status list_rounds(const ConnectionOptions& connection, bool as_json) {
     print(json_line(*rounds));
     return {};
   }
-  TextTable table({"ROUND", "INVITED", "ACCEPTED", "REFUSED", "ACCURACY", "DOWN", "UP", "TIME", "RESULT"});
+  TextTable table({"ROUND", "INVITED", "ACCEPTED", "REFUSED", "DECLINED", "ACCURACY", "DOWN", "UP", "TIME", "RESULT"});
   const auto number = [](const json& round, const char* key) {
     return std::to_string(round.at(key).get<std::uint64_t>());
   };
   for (const json& round : *rounds) {
     table.add({number(round, "round"), number(round, "invited"), number(round, "accepted"),
-               number(round, "refused"), accuracy_text(round),
+               number(round, "refused"), number(round, "declined"), accuracy_text(round),
                size_text(round.at("download_bytes").get<std::uint64_t>()),
                size_text(round.at("upload_bytes").get<std::uint64_t>()), seconds_text(round),
                result_text(round)});

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "config/exit_status.h"
+#include "config/software.h"
 #include "coordinator/server/init.h"
 #include "coordinator/server/server.h"
 #include "coordinator/server/torch_runner.h"
@@ -22,6 +23,12 @@ using namespace rivulet;
 int complain(const Error& error, int status) {
   std::fprintf(stderr, "rivulet-coordinator: %s\n", error.detail.c_str());
   return status;
+}
+
+/// @return the exit status: that of success only if all that was printed has gone out.
+int finish_output() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return exit_done;
+  return complain({Errc::storage_full, "cannot write to standard output: is the disk full?"}, exit_failed);
 }
 
 struct InitArguments {
@@ -49,7 +56,7 @@ int init(const InitArguments& arguments) {
       "release.key says which models it runs. The coordinator needs neither.\n"
       "Next: rivulet-coordinator run --dir %s\n",
       arguments.fleet.c_str(), arguments.folder.c_str(), arguments.folder.c_str(), arguments.folder.c_str());
-  return exit_done;
+  return finish_output();
 }
 
 struct RunArguments {
@@ -86,11 +93,14 @@ int run(const RunArguments& arguments) {
                                            .runner = coordinator::make_torch_runner(),
                                            .handle_signals = true});
   if (!server) return complain(server.error(), exit_status(server.error().code));
-  const Status status = (*server)->run([](const std::string& line) {
+  int told = exit_done;
+  const Status status = (*server)->run([&](const std::string& line) {
     std::printf("%s\n", line.c_str());
-    std::fflush(stdout);
+    told = finish_output();
+    // Whoever started it waits for that line.
+    if (told != exit_done) (*server)->stop();
   });
-  const int code = status ? exit_done : complain(status.error(), exit_failed);
+  const int code = status ? told : complain(status.error(), exit_failed);
   // An aggregation that goes on is not waited for: nothing of it was promised, and the next start asks again.
   if (!(*server)->quiet()) std::_Exit(code);
   return code;
@@ -101,6 +111,7 @@ int run(const RunArguments& arguments) {
 int main(int argc, char** argv) {
   CLI::App app(
       "The coordinator of a Rivulet fleet: selects nodes, aggregates their updates, publishes models.");
+  app.set_version_flag("--version", software_name);
   app.require_subcommand(1);
   InitArguments init_arguments;
   CLI::App* init_command =

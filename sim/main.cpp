@@ -6,6 +6,7 @@
 #include <limits>
 #include <thread>
 
+#include "config/software.h"
 #include "models/runtime/runtime.h"
 #include "sim/experiment/bundled.h"
 #include "sim/experiment/run.h"
@@ -21,6 +22,12 @@ constexpr int wrong_usage = 2;
 int complain(const std::string& what, int status) {
   std::fprintf(stderr, "rivulet-sim: %s\n", what.c_str());
   return status;
+}
+
+/// @return the exit status: that of success only if all that was printed has gone out.
+int finish_output() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return done;
+  return complain("cannot write to standard output: is the disk full?", failed);
 }
 
 struct RunArguments {
@@ -78,7 +85,7 @@ int run(const RunArguments& arguments) {
       mebibytes(summary->upload_bytes), mebibytes(summary->download_bytes), summary->virtual_seconds,
       summary->wall_seconds, arguments.folder.c_str());
   if (!summary->stopped.empty()) return complain("the rounds stopped early: " + summary->stopped, failed);
-  return done;
+  return finish_output();
 }
 
 int list() {
@@ -87,12 +94,13 @@ int list() {
     std::printf("%-14.*s %.*s\n", static_cast<int>(bundled.name.size()), bundled.name.data(),
                 static_cast<int>(line.size() - 2), line.data() + 2);
   }
-  return done;
+  return finish_output();
 }
 
 int run_program(int argc, char** argv) {
   CLI::App app{"Runs a whole Rivulet fleet in one process: the real coordinator and nodes in virtual time."};
   app.name("rivulet-sim");
+  app.set_version_flag("--version", software_name);
   app.require_subcommand(1);
   RunArguments arguments;
   CLI::App* run_command = app.add_subcommand("run", "run an experiment");

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "config/software.h"
 #include "node/core/state.h"
 #include "node/daemon/config_file.h"
 #include "node/daemon/sample_store.h"
@@ -17,7 +18,7 @@
 namespace rivulet::node {
 
 /// How the program names itself to coordinators.
-inline constexpr const char* software_name = "rivulet 0.1.0";
+using rivulet::software_name;
 
 /// Where a node keeps what it has.
 struct FolderPaths {

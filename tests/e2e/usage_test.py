@@ -3,6 +3,7 @@
 import gzip
 import os
 import pathlib
+import re
 import shutil
 import struct
 import subprocess
@@ -315,6 +316,15 @@ class UsageTest:
                 self.check("rivulet", ["--dir", folder, "status"], None, "ermission denied", before=before)
             folder.chmod(0o700)
 
+    def check_versions(self):
+        """Each program says what it is, and all belong together."""
+        for program in ["rivulet", "rivulet-coordinator", "rivulet-node", "rivulet-model", "rivulet-sim"]:
+            done = subprocess.run([self.fleet.programs / program, "--version"], capture_output=True, text=True,
+                                  timeout=60, check=False)
+            self.checked += 1
+            if done.returncode != 0 or not re.fullmatch(r"rivulet \d+\.\d+\.\d+\n", done.stdout) or done.stderr:
+                self.faults.append(f"{program} --version: status {done.returncode}, {done.stdout!r}, {done.stderr!r}")
+
     def check_lost_output(self, program, arguments):
         """An answer that cannot be written is not a success."""
         with open("/dev/full", "w") as full:
@@ -353,7 +363,13 @@ def main():
         test.write_wrong_files()
         assert fleet.nodes[0].start()
         test.check_daemons_in_use()
+        test.check_versions()
+        lost = "{folder}/lost"
         for program, arguments in [("rivulet", ["--dir", "{coordinator}", "status", "--json"]),
+                                   ("rivulet-sim", ["list"]),
+                                   ("rivulet-coordinator", ["init", "--dir", lost, "--listen", "127.0.0.1:0",
+                                                            "--admin", "127.0.0.1:0"]),
+                                   ("rivulet-coordinator", ["run", "--dir", lost, "--log-level", "error"]),
                                    ("rivulet-node", ["status", "--dir", "{node}", "--json"]),
                                    ("rivulet-node", ["ingest", "--dir", "{node}", "{data}", "--label", "label"])]:
             test.check_lost_output(program, arguments)
