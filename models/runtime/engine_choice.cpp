@@ -23,21 +23,6 @@ Status compare(std::span<const float> answers, const KnownAnswers& known, const 
   return {};
 }
 
-Status check_answers(const InferenceModel& model, const KnownAnswers& known) {
-  const TaskKind task = model.spec().task;
-  const std::size_t size = model.input_size();
-  std::vector<Prediction> single;
-  for (std::size_t begin = 0; begin < known.inputs.size(); begin += size) {
-    Result<Prediction> prediction = model.infer(known.inputs.subspan(begin, size));
-    if (!prediction) return std::unexpected(prediction.error());
-    single.push_back(std::move(*prediction));
-  }
-  if (Status status = compare(answers_of(task, single), known, "of one sample"); !status) return status;
-  const Result<std::vector<Prediction>> batch = model.infer_batch(known.inputs);
-  if (!batch) return std::unexpected(batch.error());
-  return compare(answers_of(task, *batch), known, "of a batch");
-}
-
 Status check(const EngineQuestion& question) {
   const std::size_t size = question.spec.architecture.input_size();
   for (const KnownAnswers& known : {question.fp32, question.int8}) {
@@ -70,6 +55,21 @@ EngineSetup setup_of(const EngineQuestion& question, const Engine& engine) {
 }
 
 }  // namespace
+
+Status check_answers(const InferenceModel& model, const KnownAnswers& known) {
+  const TaskKind task = model.spec().task;
+  const std::size_t size = model.input_size();
+  std::vector<Prediction> single;
+  for (std::size_t begin = 0; begin < known.inputs.size(); begin += size) {
+    Result<Prediction> prediction = model.infer(known.inputs.subspan(begin, size));
+    if (!prediction) return std::unexpected(prediction.error());
+    single.push_back(std::move(*prediction));
+  }
+  if (Status status = compare(answers_of(task, single), known, "of one sample"); !status) return status;
+  const Result<std::vector<Prediction>> batch = model.infer_batch(known.inputs);
+  if (!batch) return std::unexpected(batch.error());
+  return compare(answers_of(task, *batch), known, "of a batch");
+}
 
 std::vector<float> answers_of(TaskKind task, std::span<const Prediction> predictions) {
   std::vector<float> answers;

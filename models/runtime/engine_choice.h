@@ -25,6 +25,10 @@ struct KnownAnswers {
 /// All predictions' probabilities (of a classification) or values, one after the other.
 std::vector<float> answers_of(TaskKind task, std::span<const Prediction> predictions);
 
+/// Whether the model answers what is known, to one sample at a time and to all at once.
+/// @return refused with the place and both numbers; the errors of infer.
+Status check_answers(const InferenceModel& model, const KnownAnswers& known);
+
 /// How the latency of an engine is measured: the median of calls with one sample, after `warm_up` of them,
 /// for `time_max` but at least `calls_min` and at most `calls_max` calls.
 struct LatencyPlan {
@@ -45,8 +49,8 @@ struct EngineQuestion {
   InferenceSpec spec;
   std::span<const float> weights;            ///< [spec.layout.size()]
   const ActivationRanges* ranges = nullptr;  ///< Null: there are none, so no static int8.
-  KnownAnswers fp32;                         ///< What the fp32 engines are held to.
-  KnownAnswers int8;  ///< What the int8 engines are held to: other outputs, or a wider tolerance.
+  KnownAnswers fp32{};                       ///< What the fp32 engines are held to.
+  KnownAnswers int8{};  ///< What the int8 engines are held to: other outputs, or a wider tolerance.
   std::vector<Engine> candidates = candidate_engines();
   LatencyPlan latency = {};
 };

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <chrono>
+#include <span>
+
+#include "models/package/release.h"
+#include "models/profile/report.h"
+#include "models/quantization/ranges.h"
+#include "models/runtime/engine_choice.h"
+
+namespace rivulet {
+
+/// How long each engine is looked at.
+struct ProfilePlan {
+  std::size_t warm_up = 10;
+  std::size_t calls_min = 30;
+  std::size_t calls_max = 2000;
+  std::chrono::nanoseconds time_max =
+      std::chrono::seconds(1);  ///< For single samples, and for batches again.
+  std::size_t metered_calls = 5;
+};
+
+/// Every engine of this machine on each variant that the release allows, one after the other.
+/// @param weights w_t, [layout.size()]. @param ranges of the int8 variant, if its manifest has some; else
+/// they are found on the known inputs, which serves for times, not for answers.
+/// Call it on a thread that use_one_thread() governs, with nothing else running.
+/// @return invalid when release and weights don't fit; the errors of the snapshot.
+Result<std::vector<EngineProfile>> profile_engines(const Release& release, std::span<const float> weights,
+                                                   const ActivationRanges* ranges, const ProfilePlan& plan,
+                                                   const Stopwatch& now);
+
+/// The processor's name as the system tells it, or "an unnamed processor".
+std::string processor_name();
+
+}  // namespace rivulet
