@@ -32,6 +32,22 @@ std::string teacher_text(const json& version) {
                      teacher->at("release").get<std::string>().substr(0, short_digits));
 }
 
+/// A row for each variant; times are of the machine that the version names.
+std::string variants_table(const json& version) {
+  const auto reference = version.value("reference", std::string());
+  TextTable table({"VARIANT", "FILE", "PARAMETERS", "ACCURACY", "KERNELS", "ONE SAMPLE", "TENSORS"});
+  for (const json& variant : version.at("variants")) {
+    const auto time = variant.find("microseconds");
+    const auto tensors = variant.find("activation_bytes");
+    table.add({variant.at("name").get<std::string>(), size_text(variant.at("bytes").get<std::uint64_t>()),
+               std::to_string(version.at("parameters").get<std::uint64_t>()),
+               fraction_text(variant.value("accuracy", json())), variant.value("kernels", "float"),
+               time == variant.end() ? "-" : fmt::format("{:.0f} us", time->get<double>()),
+               tensors == variant.end() ? "-" : size_text(tensors->get<std::uint64_t>())});
+  }
+  return table.text() + (reference.empty() ? "" : "one sample as timed on: " + printable(reference) + "\n");
+}
+
 }  // namespace
 
 Status list_models(const ConnectionOptions& connection, bool as_json) {
@@ -77,14 +93,15 @@ Status show_model(const ConnectionOptions& connection, VersionNumber number, boo
                    {"loss", fraction_text(metrics.at("loss"))},
                    {"travels as", fmt::format("{}, {}", version->at("form").get<std::string>(),
                                               size_text(version->at("snapshot_bytes").get<std::uint64_t>()))},
-                   {"variants", variants_text(version->at("variants"))},
+                   {"sparsity", fraction_text(version->value("sparsity", json(0.0)))},
                    {"weights hash", version->at("weights_hash").get<std::string>()},
                    {"manifest", std::to_string(version->at("manifest_version").get<std::uint64_t>())},
                    {"fallback", number_text(*version, "fallback")},
                    {"epoch", std::to_string(version->at("epoch").get<std::uint64_t>())},
                    {"audit head", version->at("audit_head").get<std::string>()},
                    {"assigned", version->at("assigned").get<bool>() ? "yes" : "no"},
-                   {"weights kept", version->at("kept").get<bool>() ? "yes" : "no"}}));
+                   {"weights kept", version->at("kept").get<bool>() ? "yes" : "no"}}) +
+      "\n" + variants_table(*version));
   return {};
 }
 

@@ -10,9 +10,11 @@
 #include "node/daemon/infer.h"
 #include "node/daemon/ingest.h"
 #include "node/daemon/join.h"
+#include "node/daemon/profile.h"
 #include "node/daemon/run.h"
 #include "node/daemon/status.h"
 #include "node/work/tasks.h"
+#include "storage/file.h"
 
 /// rivulet-node: the daemon of an edge device, and its commands.
 namespace rivulet::node {
@@ -30,6 +32,7 @@ struct Arguments {
   std::string file;
   std::string format;
   std::string label;
+  std::string svg;
   std::string log_level = "info";
   std::string log_format = "text";
   bool json = false;
@@ -139,6 +142,17 @@ int status(const Arguments& arguments) {
   return finish_output();
 }
 
+int profile(const Arguments& arguments) {
+  const auto report = profile_folder(arguments.folder);
+  if (!report) return complain(report.error());
+  if (!arguments.svg.empty()) {
+    const Status written = write_file_durably(arguments.svg, bytes_of(to_svg(*report)), 0644);
+    if (!written) return complain(written.error());
+  }
+  std::fputs((arguments.json ? to_json(*report) + "\n" : to_table(*report)).c_str(), stdout);
+  return finish_output();
+}
+
 int run_program(int argc, char** argv) {
   Arguments arguments;
   CLI::App app{"The edge node of a Rivulet fleet: stores samples, answers by the fleet's model, trains it."};
@@ -171,6 +185,10 @@ int run_program(int argc, char** argv) {
   }
   CLI::App* status_command = add("status", "what the node does and holds");
   status_command->add_flag("--json", arguments.json, "print one JSON document");
+  CLI::App* profile_command =
+      add("profile", "what the served version costs on this machine; stop the daemon first");
+  profile_command->add_flag("--json", arguments.json, "print one JSON document");
+  profile_command->add_option("--svg", arguments.svg, "write a bar chart to this file too");
 
   try {
     app.parse(argc, argv);
@@ -185,6 +203,7 @@ int run_program(int argc, char** argv) {
   if (run_command->parsed()) return run(arguments);
   if (ingest_command->parsed()) return ingest(arguments);
   if (infer_command->parsed()) return infer(arguments);
+  if (profile_command->parsed()) return profile(arguments);
   return status(arguments);
 }
 

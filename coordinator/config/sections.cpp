@@ -76,6 +76,7 @@ void read_validation(TomlReader section, ValidationConfig& out) {
   out.holdout_min = read_u64(section, "holdout_min", out.holdout_min);
   out.holdout_max = read_u64(section, "holdout_max", out.holdout_max);
   out.tolerance = section.number("tolerance", out.tolerance);
+  out.variant_tolerance = section.number("variant_tolerance", out.variant_tolerance);
   out.deadline = read_seconds(section, "deadline_s", out.deadline);
 }
 

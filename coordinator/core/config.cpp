@@ -103,6 +103,8 @@ Status check_validation(const ValidationConfig& validation, const LimitsConfig& 
                    "[validation] holdout_max must be between 1 and 2^30"),
            require(validation.tolerance >= 0 && validation.tolerance <= 1,
                    "[validation] tolerance must be a fraction between 0 and 1"),
+           require(validation.variant_tolerance >= 0 && validation.variant_tolerance <= 1,
+                   "[validation] variant_tolerance must be a fraction between 0 and 1"),
            require(limits.versions_kept >= 2,
                    "[limits] versions_kept must be at least 2: a version and its fallback"),
            require(limits.verdict_rounds >= 1, "[limits] verdict_rounds must be at least 1"),

@@ -77,6 +77,7 @@ struct ValidationConfig {
   std::uint64_t holdout_min = 50;      ///< Samples, over all reports, after capping.
   std::uint64_t holdout_max = 10'000;  ///< A node's samples beyond this add no weight.
   double tolerance = 0.01;             ///< The largest fall in accuracy, as a fraction, that passes.
+  double variant_tolerance = 0.02;     ///< A variant that falls further below its version is left out.
   std::chrono::seconds deadline{600};
 
   bool operator==(const ValidationConfig&) const = default;

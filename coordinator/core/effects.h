@@ -91,7 +91,8 @@ struct ScoreCandidate {
 /// Derive the variants that the release's recipes name, store their blobs, add them to `manifest`, sign
 /// it: VersionSealed or PublicationFailed answers.
 struct SealVersion {
-  VersionManifest manifest;  ///< Whole but for its variants.
+  VersionManifest manifest;      ///< Whole but for its variants.
+  double variant_tolerance = 0;  ///< ValidationConfig::variant_tolerance
 };
 /// Nothing refers to it any more. Best effort: a restart sweeps what referenced_content() doesn't name.
 struct EraseContent {

@@ -49,6 +49,12 @@ struct CandidateBuilt {
 };
 
 /// What the core is told. Session events of a session that was replaced or closed change nothing.
+/// Something that a release allows and that is not published.
+struct LeftOut {
+  std::string what;  ///< A variant, or its int8 kernels: "int8", "int8 kernels".
+  std::string why;
+};
+
 namespace event {
 
 // ---- Sessions. `key` is proven by TLS.
@@ -144,6 +150,7 @@ struct VersionSealed {
   VersionManifest manifest;  ///< As asked for, with variants.
   Envelope envelope;
   std::optional<Metrics> metrics;  ///< Of a release's first version, if it was scored.
+  std::vector<LeftOut> left_out;
 };
 /// As AggregationFailed for a round's version; an import is answered with the error.
 struct PublicationFailed {

@@ -128,7 +128,7 @@ void on(Step& step, const event::ImportRelease& event) {
   pending.master = event.master;
   pending.optimizer_state = event.optimizer_state;
   pending.release = std::move(*record);
-  step.emit(effect::SealVersion{pending.manifest});
+  step.emit(effect::SealVersion{pending.manifest, state.config.validation.variant_tolerance});
   state.registry.pending = std::move(pending);
 }
 
@@ -152,7 +152,7 @@ void finish_import(Step& step, const event::VersionSealed& event) {
   version.master = pending.master;
   version.optimizer_state = pending.optimizer_state;
   version.metrics = event.metrics;
-  publish(step, std::move(version));
+  publish(step, std::move(version), event.left_out);
   const RoundPhase& phase = state.round.phase;
   if (!std::holds_alternative<Idle>(phase) && !std::holds_alternative<Failed>(phase)) {
     end_round(step, Ending::failed, "a new release was imported");

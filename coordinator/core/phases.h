@@ -76,7 +76,7 @@ void finish_task(Step& step, const TaskId& task, const PublicKey& node);
 void finish_training_tasks(Step& step, const Training& phase);
 SealedSet seal_set(std::uint32_t attempt, std::vector<UpdateRecord> updates, const RoundPlan& plan);
 /// Records a sealed version, assigns it to everybody, and lets old blobs go.
-void publish(Step& step, VersionRecord version);
+void publish(Step& step, VersionRecord version, const std::vector<LeftOut>& left_out);
 void put_registry(Step& step);
 
 }  // namespace rivulet::coordinator

@@ -13,6 +13,7 @@ using nlohmann::json;
 /// Whether `sealed` is what was asked for, with variants.
 bool answers(const VersionManifest& asked, VersionManifest sealed) {
   sealed.variants.clear();
+  sealed.reference.clear();
   return sealed == asked;
 }
 
@@ -38,7 +39,7 @@ void finish_round(Step& step, const event::VersionSealed& event) {
   version.metrics = phase.metrics;
   version.updates = contributions_of(phase.sealed);
   state.round.phase = Idle{};
-  publish(step, std::move(version));
+  publish(step, std::move(version), event.left_out);
 
   std::vector<ContentId> contents;
   for (const UpdateRecord& update : phase.sealed.updates) {
@@ -64,7 +65,7 @@ void put_registry(Step& step) {
   step.put("meta", bytes_of("registry"), record);
 }
 
-void publish(Step& step, VersionRecord version) {
+void publish(Step& step, VersionRecord version, const std::vector<LeftOut>& left_out) {
   State& state = step.state;
   Registry& registry = state.registry;
   const VersionNumber number = version.manifest.version;
@@ -76,12 +77,17 @@ void publish(Step& step, VersionRecord version) {
   registry.manifest_version = version.manifest.manifest_version;
   put_registry(step);
   step.put("assignment", bytes_of("all"), json{{"version", number}});
-  step.audit(coordinator_actor, "version_published",
-             {{"version", number},
-              {"manifest_version", version.manifest.manifest_version},
-              {"round", version.manifest.round},
-              {"release", version.manifest.release.hex()},
-              {"weights_hash", version.manifest.weights_hash.hex()}});
+  json details = {{"version", number},
+                  {"manifest_version", version.manifest.manifest_version},
+                  {"round", version.manifest.round},
+                  {"release", version.manifest.release.hex()},
+                  {"weights_hash", version.manifest.weights_hash.hex()}};
+  for (const LeftOut& one : left_out) {
+    details["left_out"][one.what] = one.why;
+    step.notice(Level::warning, "variant_left_out", "",
+                {{"version", std::to_string(number)}, {"variant", one.what}, {"detail", one.why}});
+  }
+  step.audit(coordinator_actor, "version_published", std::move(details));
   step.notice(Level::info, "version_published", "",
               {{"version", std::to_string(number)}, {"round", std::to_string(version.manifest.round)}});
   for (const auto& [key, node] : state.fleet.nodes) {
@@ -115,7 +121,7 @@ bool advance(Step& step, Publishing& phase) {
                             phase.candidate.weights_hash};
   phase.asked = next_manifest(state.registry, state.registry.releases.at(plan.release), parts,
                               state.audit.hash, step.now.utc);
-  step.emit(effect::SealVersion{*phase.asked});
+  step.emit(effect::SealVersion{*phase.asked, plan.validation.variant_tolerance});
   return false;
 }
 

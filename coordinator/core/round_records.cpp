@@ -68,9 +68,13 @@ RoundConfig get_config(const json& in) {
 }
 
 json put(const ValidationConfig& config) {
-  return {{"mode", std::string(name(config.mode))},  {"evaluators", config.evaluators},
-          {"evaluators_min", config.evaluators_min}, {"holdout_min", config.holdout_min},
-          {"holdout_max", config.holdout_max},       {"tolerance", config.tolerance},
+  return {{"mode", std::string(name(config.mode))},
+          {"evaluators", config.evaluators},
+          {"evaluators_min", config.evaluators_min},
+          {"holdout_min", config.holdout_min},
+          {"holdout_max", config.holdout_max},
+          {"tolerance", config.tolerance},
+          {"variant_tolerance", config.variant_tolerance},
           {"deadline_s", config.deadline.count()}};
 }
 
@@ -84,6 +88,7 @@ ValidationConfig get_validation(const json& in) {
   config.holdout_min = get(in, "holdout_min", config.holdout_min);
   config.holdout_max = get(in, "holdout_max", config.holdout_max);
   config.tolerance = get(in, "tolerance", config.tolerance);
+  config.variant_tolerance = get(in, "variant_tolerance", config.variant_tolerance);
   config.deadline = get_duration(in, "deadline_s", config.deadline);
   return config;
 }

@@ -14,6 +14,9 @@ json version_json(const Registry& registry, const VersionRecord& version) {
   for (const VariantInfo& variant : manifest.variants) {
     json one = {{"name", variant.name}, {"bytes", variant.bytes}};
     if (variant.accuracy) one["accuracy"] = *variant.accuracy;
+    if (variant.static_int8) one["kernels"] = "int8";
+    if (variant.activation_bytes > 0) one["activation_bytes"] = variant.activation_bytes;
+    if (variant.microseconds > 0) one["microseconds"] = variant.microseconds;
     variants.push_back(std::move(one));
   }
   json metrics = {{"accuracy", nullptr}, {"loss", nullptr}};
@@ -24,6 +27,8 @@ json version_json(const Registry& registry, const VersionRecord& version) {
           {"round", manifest.round},
           {"created", to_rfc3339(manifest.created)},
           {"teacher", teacher_json(release)},
+          {"parameters", release.layout.size()},
+          {"reference", manifest.reference},
           {"sparsity", sparsity_at(release.pruning, version.steps)},
           {"metrics", std::move(metrics)},
           {"variants", std::move(variants)}};

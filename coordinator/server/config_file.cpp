@@ -147,6 +147,7 @@ evaluators_min = 2           # with fewer reports nothing is published
 holdout_min = 50             # samples over all reports
 holdout_max = 10000          # a node's samples beyond this add no weight
 tolerance = 0.01             # the largest fall in accuracy that passes, a fraction
+variant_tolerance = 0.02     # a variant (int8) that falls further below its version on the holdout is left out
 deadline_s = 600
 
 [limits]

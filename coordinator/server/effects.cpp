@@ -123,7 +123,10 @@ void Driver::carry_out(effect::SealVersion& effect) {
       [this, task = effect, release = *release]() -> Result<event::VersionSealed> {
         const auto test = scoring_data(task.manifest.release, Split::test);
         if (!test) return std::unexpected(test.error());
-        auto sealed = seal_version(task, release, *test, parts_.key, parts_.runner, parts_.blobs);
+        const auto holdout = scoring_data(task.manifest.release, Split::holdout);
+        if (!holdout) return std::unexpected(holdout.error());
+        auto sealed = seal_version(task, release, {.holdout = *holdout, .test = *test}, parts_.key,
+                                   parts_.runner, parts_.blobs);
         crash_point("coordinator.version_sealed");
         if (sealed) {
           std::ignore = chunk_lists_.get(parts_.blobs, task.manifest.snapshot);

@@ -1,8 +1,16 @@
 #include "coordinator/server/torch_runner.h"
 
+#include <algorithm>
+#include <chrono>
+#include <cmath>
 #include <limits>
+#include <map>
 #include <optional>
 
+#include "models/profile/measure.h"
+#include "models/profile/meter.h"
+#include "models/runtime/calibration.h"
+#include "models/runtime/engine_choice.h"
 #include "models/runtime/evaluation.h"
 #include "models/runtime/inference.h"
 #include "models/runtime/model.h"
@@ -12,21 +20,79 @@
 namespace rivulet::coordinator {
 namespace {
 
+/// For activation ranges more samples add little, and each costs a pass in float.
+constexpr std::size_t calibration_samples_max = 500;
+
+/// Samples from all over the data.
+std::vector<float> some_of(const ScoringData& data, std::size_t input_size) {
+  const std::size_t count = data.inputs.size() / input_size;
+  const std::size_t taken = std::min(count, calibration_samples_max);
+  std::vector<float> out;
+  out.reserve(taken * input_size);
+  for (std::size_t i = 0; i < taken; ++i) {
+    const auto begin = data.inputs.begin() + static_cast<std::ptrdiff_t>(i * count / taken * input_size);
+    out.insert(out.end(), begin, begin + static_cast<std::ptrdiff_t>(input_size));
+  }
+  return out;
+}
+
+Result<std::vector<float>> answers_to(const InferenceModel& model, std::span<const float> inputs) {
+  const auto predictions = model.infer_batch(inputs);
+  if (!predictions) return std::unexpected(predictions.error());
+  return answers_of(model.spec().task, *predictions);
+}
+
+/// What nodes would see of a model, engine and all.
+Result<Metrics> score_predictions(const InferenceModel& model, const ScoringData& data) {
+  const auto predictions = model.infer_batch(data.inputs);
+  if (!predictions) return std::unexpected(predictions.error());
+  double right = 0, loss = 0;
+  for (std::size_t i = 0; i < predictions->size(); ++i) {
+    const Prediction& prediction = (*predictions)[i];
+    if (model.spec().task == TaskKind::classification) {
+      const std::int64_t label = data.labels[i];
+      right += prediction.class_index == label ? 1 : 0;
+      loss -= std::log(std::max(prediction.probabilities[static_cast<std::size_t>(label)],
+                                std::numeric_limits<float>::min()));
+    } else {
+      loss += prediction.value.front();
+    }
+  }
+  const auto count = static_cast<double>(predictions->size());
+  return Metrics{right / count, loss / count, predictions->size()};
+}
+
 class TorchRunner final : public ModelRunner {
  public:
   Result<std::vector<float>> answers(const Release& release, std::span<const float> weights,
                                      std::span<const float> inputs) override {
     const auto model = InferenceModel::load(inference_spec(release), weights);
     if (!model) return std::unexpected(model.error());
-    const auto predictions = model->infer_batch(inputs);
-    if (!predictions) return std::unexpected(predictions.error());
-    std::vector<float> answers;
-    for (const Prediction& prediction : *predictions) {
-      const auto& values =
-          release.task == TaskKind::classification ? prediction.probabilities : prediction.value;
-      answers.insert(answers.end(), values.begin(), values.end());
+    return answers_to(*model, inputs);
+  }
+
+  Result<std::optional<Int8Outcome>> run_in_int8(const Release& release, std::span<const float> weights,
+                                                 const ScoringData& holdout,
+                                                 const ScoringData* test) override {
+    const std::vector<Int8Backend> backends = int8_backends();
+    if (backends.empty() || release.batch_norm == BatchNorm::local) return std::nullopt;
+    const InferenceSpec spec = inference_spec(release);
+    auto ranges = calibrate(spec, weights, some_of(holdout, release.architecture.input_size()));
+    if (!ranges) return std::unexpected(ranges.error());
+    const Engine engine{EngineKind::int8_static, backends.front(), activation_bits_of_cpu()};
+    const auto model = InferenceModel::load(spec, weights, {engine, *ranges});
+    if (!model) return std::unexpected(model.error());
+    auto answers = answers_to(*model, release.known_inputs);
+    if (!answers) return std::unexpected(answers.error());
+    const auto on_holdout = score_predictions(*model, holdout);
+    if (!on_holdout) return std::unexpected(on_holdout.error());
+    Int8Outcome outcome{std::move(*ranges), std::move(*answers), *on_holdout, std::nullopt};
+    if (test != nullptr) {
+      const auto on_test = score_predictions(*model, *test);
+      if (!on_test) return std::unexpected(on_test.error());
+      outcome.test = *on_test;
     }
-    return answers;
+    return outcome;
   }
 
   Result<Metrics> score(const Release& release, std::span<const float> weights,
@@ -51,6 +117,28 @@ class TorchRunner final : public ModelRunner {
     return Metrics{evaluation->accuracy(), evaluation->mean_loss(), evaluation->samples};
   }
 
+  /// The network of a release is the same in all of its versions: it is timed once.
+  Result<std::optional<VariantCost>> cost(const Release& release, std::span<const float> weights,
+                                          const ActivationRanges* ranges) override {
+    const std::pair key{release_id(encode(release)), ranges != nullptr};
+    if (const auto known = costs_.find(key); known != costs_.end()) return known->second;
+    EngineSetup setup;
+    if (ranges != nullptr) {
+      setup = {{EngineKind::int8_static, int8_backends().at(0), activation_bits_of_cpu()}, *ranges};
+    }
+    const auto model = InferenceModel::load(inference_spec(release), weights, setup);
+    if (!model) return std::unexpected(model.error());
+    const auto sample = std::span(release.known_inputs).first(model->input_size());
+    const auto time = measure_latency(*model, sample, {},
+                                      [] { return std::chrono::steady_clock::now().time_since_epoch(); });
+    if (!time) return std::unexpected(time.error());
+    const Metered metered = meter([&] { std::ignore = model->infer(sample); });
+    costs_[key] = {metered.tensor_bytes_max, *time};
+    return costs_[key];
+  }
+
+  [[nodiscard]] std::string reference() const override { return processor_name(); }
+
  private:
   Status load(const Release& release) {
     if (model_ && is_model_of(*model_, release)) return {};
@@ -61,6 +149,7 @@ class TorchRunner final : public ModelRunner {
   }
 
   std::optional<Model> model_;
+  std::map<std::pair<ReleaseId, bool>, VariantCost> costs_;  // by whether in int8
 };
 
 }  // namespace

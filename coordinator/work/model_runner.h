@@ -1,10 +1,12 @@
 #pragma once
 
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "coordinator/core/events.h"
 #include "models/package/release.h"
+#include "models/quantization/ranges.h"
 #include "protocol/result.h"
 
 namespace rivulet::coordinator {
@@ -13,6 +15,20 @@ namespace rivulet::coordinator {
 struct ScoringData {
   std::vector<float> inputs;         ///< [n * input_size] raw, as they were measured.
   std::vector<std::int64_t> labels;  ///< [n]
+};
+
+/// A model in static int8.
+struct Int8Outcome {
+  ActivationRanges ranges;           ///< Found on the holdout.
+  std::vector<float> known_outputs;  ///< Answers to the release's known inputs, as ModelRunner::answers.
+  Metrics holdout;
+  std::optional<Metrics> test;  ///< If there is one.
+};
+
+/// What it takes to serve a variant on this machine.
+struct VariantCost {
+  std::uint64_t activation_bytes = 0;
+  double microseconds = 0;  ///< For one sample.
 };
 
 /// Runs models for the coordinator's worker: LibTorch in the daemon and the simulator. One thread at a
@@ -27,6 +43,25 @@ class ModelRunner {
   /// @return a loss that is not finite if one of the answers is not.
   virtual Result<Metrics> score(const Release& release, std::span<const float> weights,
                                 const ScoringData& data) = 0;
+  /// Finds the activation ranges for static int8 on the holdout, and what the model is worth with them.
+  /// @param test may be null. @return nothing where no int8 engine is there to try; unsupported where none
+  /// runs this model.
+  virtual Result<std::optional<Int8Outcome>> run_in_int8(const Release& release,
+                                                         std::span<const float> weights,
+                                                         const ScoringData& holdout,
+                                                         const ScoringData* test) {
+    static_cast<void>(release), static_cast<void>(weights);
+    static_cast<void>(holdout), static_cast<void>(test);
+    return std::nullopt;
+  }
+  /// @param ranges of static int8; null: in float. @return nothing where nothing is measured.
+  virtual Result<std::optional<VariantCost>> cost(const Release& release, std::span<const float> weights,
+                                                  const ActivationRanges* ranges) {
+    static_cast<void>(release), static_cast<void>(weights), static_cast<void>(ranges);
+    return std::nullopt;
+  }
+  /// The processor that cost() is about; empty where nothing is measured.
+  [[nodiscard]] virtual std::string reference() const { return {}; }
 };
 
 }  // namespace rivulet::coordinator

@@ -18,9 +18,6 @@ namespace {
 /// A manifest travels in one frame, beside another one in a task to evaluate.
 constexpr std::size_t manifest_bytes_max = 96 * 1024;
 
-/// Probabilities of the same weights on another processor or library differ by rounding alone.
-constexpr float answer_tolerance = 1e-3F;
-
 std::unexpected<Error> damaged(const ContentId& content) {
   return fail(Errc::corrupt,
               "content " + content.hex() + " is not what was stored under its name: check the disk");
@@ -108,29 +105,6 @@ Result<std::vector<float>> read_snapshot(const BlobStore& blobs, const ContentId
   return decode_snapshot(form, layout, *bytes);
 }
 
-Result<VariantInfo> derive_variant(const std::string& recipe, const Release& release,
-                                   std::span<const float> weights, const ScoringData* test,
-                                   ModelRunner& runner, BlobStore& blobs) {
-  const SnapshotForm form = variant_form(recipe, release.snapshot);
-  auto bytes = encode_snapshot(form, release.layout, weights);
-  if (!bytes) return std::unexpected(bytes.error());
-  const auto content = store(blobs, *bytes);
-  if (!content) return std::unexpected(content.error());
-  const auto served = decode_snapshot(form, release.layout, *bytes);
-  if (!served) return std::unexpected(served.error());
-  const std::uint64_t size = bytes->size();
-  *bytes = Bytes();  // The network that comes now is as large.
-  auto answers = runner.answers(release, *served, release.known_inputs);
-  if (!answers) return std::unexpected(answers.error());
-  VariantInfo variant{recipe, *content, size, std::move(*answers), answer_tolerance, std::nullopt};
-  if (test != nullptr) {
-    const auto metrics = runner.score(release, *served, *test);
-    if (!metrics) return std::unexpected(metrics.error());
-    variant.accuracy = metrics->accuracy;
-  }
-  return variant;
-}
-
 /// Also a score that is no number: what to make of it is the core's to decide.
 std::optional<Metrics> try_score(const Release& release, const Result<std::vector<float>>& weights,
                                  const ScoringData* data, ModelRunner& runner) {
@@ -207,20 +181,19 @@ Result<event::CandidateScored> score_candidate(const effect::ScoreCandidate& tas
 }
 
 Result<event::VersionSealed> seal_version(const effect::SealVersion& task, const Release& release,
-                                          const ScoringData* test, const SecretKey& key, ModelRunner& runner,
+                                          const VariantData& data, const SecretKey& key, ModelRunner& runner,
                                           BlobStore& blobs) {
   event::VersionSealed sealed;
   sealed.manifest = task.manifest;
   const auto weights = read_snapshot(blobs, task.manifest.snapshot, task.manifest.form, release.layout);
   if (!weights) return fail_at("the version's snapshot", weights.error());
-  const ScoringData* data = test != nullptr && !test->labels.empty() ? test : nullptr;
-  for (const std::string& recipe : release.recipes) {
-    auto variant = derive_variant(recipe, release, *weights, data, runner, blobs);
-    if (!variant) return fail_at("variant " + recipe, variant.error());
-    sealed.manifest.variants.push_back(std::move(*variant));
-  }
-  if (data != nullptr) {
-    const auto metrics = runner.score(release, *weights, *data);
+  auto derived = derive_variants(release, *weights, data, task.variant_tolerance, runner, blobs);
+  if (!derived) return std::unexpected(derived.error());
+  sealed.manifest.variants = std::move(derived->variants);
+  sealed.left_out = std::move(derived->left_out);
+  sealed.manifest.reference = runner.reference();
+  if (data.test != nullptr && !data.test->labels.empty()) {
+    const auto metrics = runner.score(release, *weights, *data.test);
     if (!metrics) return std::unexpected(metrics.error());
     sealed.metrics = *metrics;
   }

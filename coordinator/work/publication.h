@@ -3,6 +3,7 @@
 #include "coordinator/core/effects.h"
 #include "coordinator/core/events.h"
 #include "coordinator/work/model_runner.h"
+#include "coordinator/work/variants.h"
 #include "models/package/release.h"
 #include "protocol/keys.h"
 #include "storage/blob_store.h"
@@ -26,9 +27,9 @@ Result<event::CandidateScored> score_candidate(const effect::ScoreCandidate& tas
                                                ModelRunner& runner, const BlobStore& blobs);
 
 /// Derives the variants that the release's recipes name, stores them, and signs the whole manifest
-/// (effect::SealVersion). @param test scores variants and a release's first version; may be null.
+/// (effect::SealVersion). @param data its test split scores variants and a release's first version.
 Result<event::VersionSealed> seal_version(const effect::SealVersion& task, const Release& release,
-                                          const ScoringData* test, const SecretKey& key, ModelRunner& runner,
+                                          const VariantData& data, const SecretKey& key, ModelRunner& runner,
                                           BlobStore& blobs);
 
 /// The float32 vector of a blob. @return corrupt if it is not what its name says, has another length than

@@ -67,6 +67,12 @@ struct Variant {
   tolerance @4 :Float32;
   accuracy @5 :Float64;
   hasAccuracy @6 :Bool;
+  activationRanges @7 :List(Float32); # lows and highs by turns; empty: nothing is said of static int8
+  leftInFloat @8 :List(Text);
+  int8Outputs @9 :List(Float32);
+  int8Tolerance @10 :Float32;
+  activationBytes @11 :UInt64;        # 0: not measured, like what follows
+  microseconds @12 :Float64;
 }
 
 struct VersionManifest {
@@ -87,6 +93,7 @@ struct VersionManifest {
   fallbackWeightsHash @14 :Data;
   epoch @15 :UInt64;
   auditHead @16 :Data;
+  reference @17 :Text;
 }
 
 struct CandidateManifest {

@@ -176,14 +176,14 @@ Result<Release> read_release(schema::Release::Reader reader) {
   release.epoch = reader.getEpoch();
   release.graph = copy_of(payload::span(reader.getGraph()));
   release.pruning = {reader.getSparsity(), reader.getPruningBegin(), reader.getPruningRounds()};
-  if (!reads.status()) return std::unexpected(reads.status().error());
-  if (const Status sound = as_corrupt(check(release)); !sound) return std::unexpected(sound.error());
-  return release;
   if (reader.getTeacherRelease().size() > 0) {
     Teacher& teacher = release.teacher.emplace();
     reads.id(reader.getTeacherRelease(), teacher.release, "teacherRelease");
     teacher.version = reader.getTeacherVersion();
   }
+  if (!reads.status()) return std::unexpected(reads.status().error());
+  if (const Status sound = as_corrupt(check(release)); !sound) return std::unexpected(sound.error());
+  return release;
 }
 
 }  // namespace
@@ -236,11 +236,11 @@ Status check(const Release& release) {
   if (const Status status = check_known_inputs(release); !status) return status;
   if (const Status status = check_graph(release); !status) return status;
   if (const Status status = check_pruning(release); !status) return status;
+  if (release.teacher && release.teacher->version == 0)
+    return fail(Errc::invalid, "the release names a teacher without its version");
   return check_limits(release);
 }
 
-  if (release.teacher && release.teacher->version == 0)
-    return fail(Errc::invalid, "the release names a teacher without its version");
 Bytes encode(const Release& release) {
   using namespace wire_form;
   capnp::MallocMessageBuilder message;
@@ -286,14 +286,14 @@ Bytes encode(const Release& release) {
   out.setSparsity(release.pruning.sparsity);
   out.setPruningBegin(release.pruning.begin);
   out.setPruningRounds(release.pruning.rounds);
-  return payload::to_bytes(message);
-}
-
-Result<Release> decode_release(ByteSpan payload) {
   if (release.teacher) {
     out.setTeacherRelease(payload::data(release.teacher->release));
     out.setTeacherVersion(release.teacher->version);
   }
+  return payload::to_bytes(message);
+}
+
+Result<Release> decode_release(ByteSpan payload) {
   if (const Status size = wire_form::check_size(payload); !size) return fail_at("release", size.error());
   auto release = payload::read<schema::Release>(payload, read_release);
   if (!release) return fail_at("release", release.error());

@@ -15,27 +15,73 @@ namespace {
 
 constexpr std::size_t variants_max = 16;
 
+Status check_answers(const std::string& variant, std::span<const float> outputs, float tolerance) {
+  if (!std::isfinite(tolerance) || tolerance < 0.0F) {
+    return fail(Errc::invalid, fmt::format("the tolerance of the variant '{}' is {}", variant, tolerance));
+  }
+  if (std::ranges::all_of(outputs, [](float value) { return std::isfinite(value); })) return {};
+  return fail(Errc::invalid, fmt::format("a known output of the variant '{}' is not finite", variant));
+}
+
+Status check(const StaticInt8& int8, const VariantInfo& variant) {
+  const auto at = [&](const Error& error) {
+    return fail_at(fmt::format("the variant '{}' in static int8", variant.name), error);
+  };
+  if (int8.ranges.values.empty()) return at({Errc::invalid, "it has no activation ranges"});
+  if (Status status = check(int8.ranges); !status) return at(status.error());
+  if (int8.known_outputs.size() != variant.known_outputs.size()) {
+    return at({Errc::invalid, fmt::format("{} known outputs, but {} in float", int8.known_outputs.size(),
+                                          variant.known_outputs.size())});
+  }
+  return check_answers(variant.name, int8.known_outputs, int8.tolerance);
+}
+
 Status check(const VariantInfo& variant) {
   if (std::find(known_recipes.begin(), known_recipes.end(), variant.name) == known_recipes.end()) {
     return fail(Errc::unsupported, fmt::format("'{}' is no variant that this build knows", variant.name));
   }
   if (variant.bytes == 0)
     return fail(Errc::invalid, fmt::format("the variant '{}' has no bytes", variant.name));
-  if (!std::isfinite(variant.tolerance) || variant.tolerance < 0.0F) {
-    return fail(Errc::invalid,
-                fmt::format("the tolerance of the variant '{}' is {}", variant.name, variant.tolerance));
-  }
-  for (const float value : variant.known_outputs) {
-    if (!std::isfinite(value)) {
-      return fail(Errc::invalid,
-                  fmt::format("a known output of the variant '{}' is not finite", variant.name));
-    }
-  }
+  if (Status status = check_answers(variant.name, variant.known_outputs, variant.tolerance); !status)
+    return status;
   if (variant.accuracy && !(*variant.accuracy >= 0.0 && *variant.accuracy <= 1.0)) {
     return fail(Errc::invalid,
                 fmt::format("the accuracy of the variant '{}' is {}", variant.name, *variant.accuracy));
   }
-  return {};
+  if (!std::isfinite(variant.microseconds) || variant.microseconds < 0) {
+    return fail(Errc::invalid,
+                fmt::format("the variant '{}' takes {} microseconds", variant.name, variant.microseconds));
+  }
+  return variant.static_int8 ? check(*variant.static_int8, variant) : Status{};
+}
+
+Status read_static_int8(schema::Variant::Reader reader, std::optional<StaticInt8>& out) {
+  const std::vector<float> bounds = wire_form::read_list<float>(reader.getActivationRanges());
+  if (bounds.empty()) return {};
+  if (bounds.size() % 2 != 0 || bounds.size() / 2 > activation_ranges_max) {
+    return fail(Errc::corrupt, fmt::format("{} bounds of activation ranges", bounds.size()));
+  }
+  StaticInt8& int8 = out.emplace();
+  for (std::size_t i = 0; i < bounds.size(); i += 2) int8.ranges.values.push_back({bounds[i], bounds[i + 1]});
+  wire_form::Reads reads;
+  reads.texts(reader.getLeftInFloat(), int8.ranges.left_in_float, "leftInFloat");
+  int8.known_outputs = wire_form::read_list<float>(reader.getInt8Outputs());
+  int8.tolerance = reader.getInt8Tolerance();
+  return reads.status();
+}
+
+void write(const StaticInt8& int8, schema::Variant::Builder out) {
+  std::vector<float> bounds;
+  for (const ActivationRange& range : int8.ranges.values) {
+    bounds.push_back(range.low);
+    bounds.push_back(range.high);
+  }
+  wire_form::write_list(bounds, out.initActivationRanges(static_cast<unsigned>(bounds.size())));
+  const auto& left = int8.ranges.left_in_float;
+  wire_form::write_texts(left, out.initLeftInFloat(static_cast<unsigned>(left.size())));
+  wire_form::write_list(int8.known_outputs,
+                        out.initInt8Outputs(static_cast<unsigned>(int8.known_outputs.size())));
+  out.setInt8Tolerance(int8.tolerance);
 }
 
 Status read_variants(capnp::List<schema::Variant>::Reader source, std::vector<VariantInfo>& out) {
@@ -50,6 +96,9 @@ Status read_variants(capnp::List<schema::Variant>::Reader source, std::vector<Va
     variant.known_outputs = read_list<float>(reader.getKnownOutputs());
     variant.tolerance = reader.getTolerance();
     if (reader.getHasAccuracy()) variant.accuracy = reader.getAccuracy();
+    reads.keep(read_static_int8(reader, variant.static_int8));
+    variant.activation_bytes = reader.getActivationBytes();
+    variant.microseconds = reader.getMicroseconds();
   }
   return reads.status();
 }
@@ -64,6 +113,7 @@ Result<VersionManifest> read_version(schema::VersionManifest::Reader reader) {
       .id(reader.getSnapshot(), manifest.snapshot, "snapshot")
       .id(reader.getWeightsHash(), manifest.weights_hash, "weightsHash")
       .id(reader.getAuditHead(), manifest.audit_head, "auditHead")
+      .text(reader.getReference(), manifest.reference, "reference")
       .keep(read_enum(reader.getForm(), snapshot_form_last, manifest.form, "form"))
       .keep(read_variants(reader.getVariants(), manifest.variants));
   manifest.manifest_version = reader.getManifestVersion();
@@ -168,6 +218,9 @@ Bytes encode(const VersionManifest& manifest) {
     variants[i].setTolerance(variant.tolerance);
     variants[i].setAccuracy(variant.accuracy.value_or(0.0));
     variants[i].setHasAccuracy(variant.accuracy.has_value());
+    if (variant.static_int8) write(*variant.static_int8, variants[i]);
+    variants[i].setActivationBytes(variant.activation_bytes);
+    variants[i].setMicroseconds(variant.microseconds);
   }
   if (manifest.fallback) {
     out.setFallbackVersion(manifest.fallback->version);
@@ -175,6 +228,7 @@ Bytes encode(const VersionManifest& manifest) {
   }
   out.setEpoch(manifest.epoch);
   out.setAuditHead(data(manifest.audit_head));
+  out.setReference(manifest.reference.c_str());
   return payload::to_bytes(message);
 }
 

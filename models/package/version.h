@@ -6,12 +6,22 @@
 #include <vector>
 
 #include "models/package/snapshot.h"
+#include "models/quantization/ranges.h"
 #include "protocol/bytes.h"
 #include "protocol/ids.h"
 #include "protocol/now.h"
 #include "protocol/result.h"
 
 namespace rivulet {
+
+/// What a holder of the variant's weights needs to run them in static int8, and what it must then answer.
+struct StaticInt8 {
+  ActivationRanges ranges;           ///< At least one.
+  std::vector<float> known_outputs;  ///< As VariantInfo::known_outputs, but answered in int8.
+  float tolerance = 0.0F;            ///< Wider: backends round differently.
+
+  bool operator==(const StaticInt8&) const = default;
+};
 
 /// Flat tensors that were derived from w_t by one of the release's recipes, for inference only.
 struct VariantInfo {
@@ -20,7 +30,11 @@ struct VariantInfo {
   std::uint64_t bytes = 0;
   std::vector<float> known_outputs;  ///< The answers to the release's known inputs, [count * outputs].
   float tolerance = 0.0F;            ///< A node's answers differ from them by no more than this.
-  std::optional<double> accuracy;    ///< Fraction in [0, 1] on a split that never gates.
+  /// Fraction in [0, 1] on a split that never gates: of static int8 if there is such.
+  std::optional<double> accuracy;
+  std::optional<StaticInt8> static_int8;  ///< Absent: the weights run in float.
+  std::uint64_t activation_bytes = 0;     ///< The most that one sample's tensors hold at once; 0: unknown.
+  double microseconds = 0;                ///< For one sample on VersionManifest::reference; 0: unknown.
 
   bool operator==(const VariantInfo&) const = default;
 };
@@ -49,7 +63,8 @@ struct VersionManifest {
   std::vector<VariantInfo> variants;
   std::optional<Fallback> fallback;  ///< To what a node may return by itself.
   std::uint64_t epoch = 0;
-  Digest audit_head;  ///< Anchors the audit log on every node.
+  Digest audit_head;      ///< Anchors the audit log on every node.
+  std::string reference;  ///< The processor that variants were timed on, by name; empty: they were not.
 
   bool operator==(const VersionManifest&) const = default;
 };

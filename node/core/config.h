@@ -4,16 +4,19 @@
 #include <cstdint>
 #include <string>
 
+#include "node/core/variant_choice.h"
 #include "protocol/ids.h"
 
 namespace rivulet::node {
 
 /// What the agent is told at start; it doesn't change while it runs.
 struct Config {
-  PublicKey node;                ///< This node's own key.
-  PublicKey root;                ///< The fleet's root key as the join token named it.
-  std::string software;          ///< Shown to the coordinator, e.g. "rivulet 0.1.0".
-  std::string variant = "int8";  ///< The variant to serve if it is offered; else "fp32".
+  PublicKey node;        ///< This node's own key.
+  PublicKey root;        ///< The fleet's root key as the join token named it.
+  std::string software;  ///< Shown to the coordinator, e.g. "rivulet 0.1.0".
+  std::string variant =
+      "auto";  ///< The best that fits the device; or the one named, if offered, else "fp32".
+  DeviceLimits device{};
 
   std::uint64_t model_bytes_max = std::uint64_t{256} << 20;  ///< Weights beyond this are not fetched.
   std::size_t tasks_max = 8;                                 ///< Held at once; more are turned away.

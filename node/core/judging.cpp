@@ -147,7 +147,18 @@ Result<std::string> choose_variant(const State& state, const KnownRelease& relea
       return fail(Errc::refused, fmt::format("the release allows no variant '{}'", variant.name));
     }
   }
-  const VariantInfo* chosen = find_variant(manifest, state.config.variant);
+  const VariantInfo* chosen = nullptr;
+  if (state.config.variant == "auto" && !manifest.variants.empty()) {
+    const auto best =
+        best_variant(manifest.variants, release.fp32_bytes / sizeof(float), state.config.device);
+    if (!best) {
+      return fail(Errc::too_large,
+                  fmt::format("no variant of version {} fits into model.memory_max = {} of node.toml",
+                              manifest.version, state.config.device.memory_max));
+    }
+    chosen = &manifest.variants[*best];
+  }
+  if (chosen == nullptr) chosen = find_variant(manifest, state.config.variant);
   if (chosen == nullptr) chosen = find_variant(manifest, "fp32");
   if (chosen == nullptr) {
     return fail(Errc::refused, fmt::format("version {} offers neither variant '{}' nor 'fp32'",

@@ -33,8 +33,9 @@ Status check_allowed(const State& state, const KnownRelease& release, const Vers
                      UtcTime utc);
 Status check_size(const State& state, const KnownRelease& release, SnapshotForm form, std::uint64_t bytes);
 
-/// The variant that this node serves: the configured one if it is offered, else "fp32".
-/// @return refused if neither is, or if it is not what the release allows.
+/// The variant that this node serves: the best that fits it (see best_variant), or the configured one if it
+/// is offered, else "fp32".
+/// @return refused if there is none, or if it is not what the release allows; too_large if none fits.
 Result<std::string> choose_variant(const State& state, const KnownRelease& release,
                                    const VersionManifest& manifest);
 

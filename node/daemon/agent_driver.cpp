@@ -45,7 +45,10 @@ std::string status_document(const State& state, const SampleCounts& samples, con
       std::min(samples.training + samples.holdout, samples.used_training + samples.used_holdout);
   json["buffer_bytes"] = samples.bytes;
   json["serving"] = nullptr;
-  if (served != nullptr) json["serving"] = {{"version", served->version}, {"variant", served->variant}};
+  if (served != nullptr) {
+    json["serving"] = {
+        {"version", served->version}, {"variant", served->variant}, {"engine", name(served->model.engine())}};
+  }
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 

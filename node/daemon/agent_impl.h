@@ -8,6 +8,7 @@
 
 #include "link/connection.h"
 #include "node/daemon/agent_driver.h"
+#include "node/daemon/model_loader.h"
 #include "node/daemon/steady_calendar.h"
 #include "node/daemon/torch_engine.h"
 #include "node/daemon/worker.h"
@@ -32,6 +33,7 @@ struct AgentDriver::Impl final : private ConnectionUser {
   TorchEngine training_engine;          // of the training thread
   TorchEngine judging_engine;           // of the judging thread, as is what serves:
   std::optional<Activation> activated;  // for the comparison with the next version
+  ModelLoader loader{[] { return std::chrono::steady_clock::now().time_since_epoch(); }};
 
   asio::io_context io{1};
   asio::signal_set signals;

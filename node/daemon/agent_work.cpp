@@ -106,7 +106,7 @@ Status AgentDriver::Impl::activate(const effect::Activate& effect) {
   auto ready =
       prepare_activation(effect, activated ? &*activated : nullptr, {}, *folder.blobs, judging_engine);
   if (!ready) return std::unexpected(ready.error());
-  auto model = load_served_model(ready->release, ready->weights, effect.manifest, effect.variant);
+  auto model = loader.load(*ready, effect.manifest, effect.variant);
   if (!model) return std::unexpected(model.error());
   if (const auto status = folder.samples->set_fit(fit_of(ready->release)); !status) {
     return std::unexpected(status.error());

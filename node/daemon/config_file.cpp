@@ -53,7 +53,10 @@ Result<NodeConfig> read_config(TomlReader reader) {
   TomlReader model = reader.table("model");
   config.models_bytes_max = read_count(model, "bytes_max", config.models_bytes_max, 1 << 20);
   config.weights_bytes_max = read_count(model, "weights_bytes_max", config.weights_bytes_max, 1 << 10);
-  config.variant = model.choice("variant", config.variant, {"fp32", "int8"});
+  config.variant = model.choice("variant", config.variant, {"auto", "fp32", "int8"});
+  config.memory_max = read_count(model, "memory_max", config.memory_max, 0);
+  config.latency_max_us = model.number("latency_max_us", config.latency_max_us, 0.0, 1e9);
+  config.speed = model.number("speed", config.speed, 1e-3, 1e3);
 
   TomlReader training = reader.table("training");
   config.training_time_max = training.duration("time_max", config.training_time_max, std::chrono::seconds{1});
@@ -95,7 +98,10 @@ holdout_fraction = {}  # of the samples, never trained on
 [model]
 bytes_max = {}  # of models and deltas on disk
 weights_bytes_max = {}  # of one model; larger ones are refused
-variant = "{}"  # to serve if it is offered: int8 or fp32
+variant = "{}"  # to serve: auto, the best that fits what follows; or int8 or fp32
+memory_max = {}  # bytes that the served model and its activations may take; 0: any
+latency_max_us = {}  # for one sample, if a variant is as fast; 0: any
+speed = {}  # of this device, in ratio to the machine that a version's times were measured on
 
 [training]
 time_max = "{}s"  # a longer training is given up
@@ -103,7 +109,7 @@ time_max = "{}s"  # a longer training is given up
       to_string(config.coordinator), config.fleet.hex(), config.root.hex(), to_string(config.api),
       config.api_threads, config.payload_bytes_max, config.buffer_bytes_max, config.buffer_age_max.count(),
       config.holdout_fraction, config.models_bytes_max, config.weights_bytes_max, config.variant,
-      config.training_time_max.count());
+      config.memory_max, config.latency_max_us, config.speed, config.training_time_max.count());
 }
 
 }  // namespace rivulet::node

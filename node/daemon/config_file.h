@@ -28,8 +28,11 @@ struct NodeConfig {
 
   std::uint64_t models_bytes_max = std::uint64_t{2} << 30;     ///< Models and deltas on disk together.
   std::uint64_t weights_bytes_max = std::uint64_t{256} << 20;  ///< Of one model; larger ones are refused.
-  std::string variant = "int8";                                ///< To serve if it is offered.
-  std::chrono::seconds training_time_max{1800};                ///< A longer training is given up.
+  std::string variant = "auto";  ///< To serve: the best that fits, or one by its name if it is offered.
+  std::uint64_t memory_max = 0;  ///< Of DeviceLimits,
+  double latency_max_us = 0;     ///< and so
+  double speed = 1.0;            ///< are these.
+  std::chrono::seconds training_time_max{1800};  ///< A longer training is given up.
 
   bool operator==(const NodeConfig&) const = default;
 };

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "link/disk.h"
+#include "models/runtime/int8/backend.h"
 #include "node/core/records.h"
 #include "node/daemon/ballast.h"
 #include "storage/file_blob_store.h"
@@ -135,6 +136,10 @@ Result<State> recover_agent(const NodeFolder& folder) {
   config.root = folder.config.root;
   config.software = software_name;
   config.variant = folder.config.variant;
+  config.device = {.memory_max = folder.config.memory_max,
+                   .latency_max_us = folder.config.latency_max_us,
+                   .speed = folder.config.speed,
+                   .has_int8 = !int8_backends().empty()};
   config.model_bytes_max = folder.config.weights_bytes_max;
   auto state = recover(config, load_le<std::uint64_t>(random_bytes(sizeof(std::uint64_t))), records);
   // What the disk has lost since is fetched again.

@@ -16,8 +16,9 @@ Error no_model() { return {Errc::busy, "no model serves yet: the node awaits its
 Result<std::shared_ptr<const ServedModel>> load_served_model(const Release& release,
                                                              std::span<const float> weights,
                                                              const VersionManifest& manifest,
-                                                             const std::string& variant) {
-  auto model = InferenceModel::load(inference_spec(release), weights);
+                                                             const std::string& variant,
+                                                             const EngineSetup& setup) {
+  auto model = InferenceModel::load(inference_spec(release), weights, setup);
   if (!model) return std::unexpected(model.error());
   return std::make_shared<const ServedModel>(ServedModel{
       std::move(*model), manifest.version, manifest.manifest_version, variant, release.known_inputs});

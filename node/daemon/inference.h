@@ -30,7 +30,8 @@ struct ServedModel {
 Result<std::shared_ptr<const ServedModel>> load_served_model(const Release& release,
                                                              std::span<const float> weights,
                                                              const VersionManifest& manifest,
-                                                             const std::string& variant);
+                                                             const std::string& variant,
+                                                             const EngineSetup& setup = {});
 
 /// The answers to one request, all of the same model.
 struct Answers {

@@ -340,7 +340,8 @@ void VirtualCoordinator::carry_out(effect::SealVersion& effect) {
     const bool importing = pending != nullptr && pending->release.id == task.manifest.release;
     const auto& release =
         importing ? pending->release.release : state_->registry.releases.at(task.manifest.release).release;
-    auto sealed = coordinator::seal_version(task, release, parts_.test, key_, parts_.runner, *blobs_);
+    auto sealed = coordinator::seal_version(task, release, {.holdout = parts_.holdout, .test = parts_.test},
+                                            key_, parts_.runner, *blobs_);
     if (faults_.crash_at("coordinator after sealing a version")) return crash_soon();
     if (sealed) {
       handle(std::move(*sealed));

@@ -389,6 +389,24 @@ TEST_CASE("a publication that fails fails the round, a full disk only delays it"
   }
 }
 
+TEST_CASE("the audit log says which variant was left out, and why", "[coordinator][publishing]") {
+  Bench bench;
+  bench.fleet(2);
+  bench.start();
+  bench.up_to_gating();
+  bench.report(1, 0, 0);
+  const auto asked = all_of<effect::SealVersion>(bench.report(2, 0, 0));
+  REQUIRE(asked.size() == 1);
+  CHECK(asked[0].variant_tolerance == 0.02);
+  auto sealed = seal_for(asked[0]);
+  sealed.left_out = {{"int8 kernels", "accuracy falls"}};
+  const auto done = bench.give(sealed);
+  CHECK(events_of(done) == std::vector<std::string>{"variant_left_out", "version_published"});
+  const auto entry = nlohmann::json::parse(audit_of(bench.records).back());
+  CHECK(entry.at("event") == "version_published");
+  CHECK(entry.at("left_out") == nlohmann::json{{"int8 kernels", "accuracy falls"}});
+}
+
 TEST_CASE("old blobs go, those of a release's first version stay", "[coordinator][registry]") {
   Config config = test_config();
   config.limits.versions_kept = 3;

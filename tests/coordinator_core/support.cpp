@@ -152,7 +152,7 @@ CandidateBuilt candidate_for(const effect::Aggregate& question, double distance)
 }
 
 event::VersionSealed seal_for(const effect::SealVersion& question) {
-  event::VersionSealed sealed{question.manifest, {}, std::nullopt};
+  event::VersionSealed sealed{question.manifest, {}, std::nullopt, {}};
   VariantInfo variant;
   variant.name = "fp32";
   variant.content = content("variant" + question.manifest.snapshot.hex());

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "models/runtime/model.h"
+#include "protocol/rng.h"
 #include "tests/catch.h"
 
 using namespace rivulet;
@@ -37,4 +38,49 @@ TEST_CASE("a model whose answers overflow is scored, with a loss that is not fin
   CHECK_FALSE(std::isfinite(scored->loss));
   CHECK(scored->accuracy == 0);
   CHECK(scored->samples == 4);
+}
+
+TEST_CASE("a model is calibrated on the holdout, and scored as nodes run it in int8",
+          "[coordinator][scoring]") {
+  Release release;
+  release.architecture = {.kind = "mlp", .hidden = {16}, .input_shape = {4}, .outputs = 2};
+  auto model = Model::build(release.architecture);
+  REQUIRE(model.has_value());
+  release.layout = model->layout();
+  release.classes = {"no", "yes"};
+  release.known_inputs = {1, 0, 0.5F, 0, 0, 1, 0, 0.25F};
+  const std::vector<float> weights = model->initial_weights(7);
+  const auto runner = make_torch_runner();
+  ScoringData data;
+  Rng rng(3);
+  for (int i = 0; i < 600; ++i) {
+    for (int k = 0; k < 4; ++k) data.inputs.push_back(static_cast<float>(uniform_unit(rng)));
+    data.labels.push_back(0);
+  }
+  // Labels are the model's own answers: in float it is always right.
+  const auto answers = runner->answers(release, weights, data.inputs);
+  REQUIRE(answers.has_value());
+  for (std::size_t i = 0; i < 600; ++i) data.labels[i] = (*answers)[2 * i] < (*answers)[2 * i + 1] ? 1 : 0;
+  REQUIRE(runner->score(release, weights, data)->accuracy == 1.0);
+
+  const auto outcome = runner->run_in_int8(release, weights, data, &data);
+  INFO((outcome ? "" : outcome.error().detail));
+  REQUIRE(outcome.has_value());
+  REQUIRE(outcome->has_value());
+  const Int8Outcome& int8 = **outcome;
+  CHECK(int8.ranges.values.size() == 3);  // Of the input and of each layer.
+  CHECK(int8.ranges.values.front().high == Approx(1).margin(0.01));
+  CHECK(int8.ranges.values.front().low == 0);
+  CHECK(int8.holdout.samples == 600);
+  CHECK(int8.holdout.accuracy > 0.97);
+  REQUIRE(int8.test.has_value());
+  CHECK(*int8.test == int8.holdout);
+  const auto known = runner->answers(release, weights, release.known_inputs);
+  REQUIRE(int8.known_outputs.size() == 4);
+  for (std::size_t i = 0; i < 4; ++i) CHECK(int8.known_outputs[i] == Approx((*known)[i]).margin(0.02));
+  CHECK(int8.known_outputs != *known);  // Int8 it is.
+
+  CHECK_FALSE(runner->run_in_int8(release, weights, data, nullptr).value()->test);
+  release.batch_norm = BatchNorm::local;  // Each node has statistics of its own: nothing here is theirs.
+  CHECK_FALSE(runner->run_in_int8(release, weights, data, nullptr).value());
 }

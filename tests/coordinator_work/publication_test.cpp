@@ -72,7 +72,7 @@ struct Sealing {
   sim::ToyRunner runner;
 
   Result<event::VersionSealed> seal(const ScoringData* test = nullptr) {
-    return seal_version(task, release, test, key, runner, *blobs.store);
+    return seal_version(task, release, {.test = test}, key, runner, *blobs.store);
   }
 };
 
@@ -236,7 +236,7 @@ TEST_CASE("a version that cannot be derived or does not fit in a frame is not se
   SECTION("a variant has no answers") {
     FailingRunner runner(Metrics{1, 0, 1});
     const auto sealed =
-        seal_version(sealing.task, sealing.release, nullptr, sealing.key, runner, *sealing.blobs.store);
+        seal_version(sealing.task, sealing.release, {}, sealing.key, runner, *sealing.blobs.store);
     REQUIRE_FALSE(sealed);
     CHECK(sealed.error().detail == "variant fp32: no memory for the network");
   }

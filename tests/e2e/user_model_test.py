@@ -1,21 +1,24 @@
-"""A network that a user brings from Python: imported, trained by five nodes, served, exported, and loaded in Python
-again with the same answers."""
+"""A network that a user brings from Python: imported, trained by five nodes, quantized, served in float and in int8,
+exported, and loaded in Python again with the same answers."""
 
 import gzip
+import json
 import os
 import pathlib
 import random
 import struct
 import subprocess
 import sys
+import xml.etree.ElementTree
 
-from fleet import Fleet, ROOT, arguments_of
+from fleet import Fleet, ROOT, arguments_of, run_program
 
 ROUNDS = 5
 NODES = 5
 SAMPLES = 500  # Of a node.
 SHARDS = 4     # A node's samples are of so many parts of the data sorted by class, about as many classes.
 TEST_SAMPLES = 1000
+HOLDOUT_SAMPLES = 600
 SKIPPED = 77
 
 SPEC = """\
@@ -30,11 +33,12 @@ scale = [{scale}]
 [task]
 kind = "classification"
 classes = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
+[holdout]
+path = "holdout-images-idx3-ubyte"
 [test]
 path = "test-images-idx3-ubyte"
 [version]
 snapshot = "fp32"
-variants = ["fp32"]
 """
 
 SETTINGS = {
@@ -68,8 +72,10 @@ def write_data(fleet, data):
     random.shuffle(shards)
     for i, node in enumerate(fleet.nodes):
         write_idx(fleet.folder, node.name, sum(shards[i * SHARDS:(i + 1) * SHARDS], []))
-    test = read_idx(data, "t10k")[:TEST_SAMPLES]
+    unseen = read_idx(data, "t10k")
+    test = unseen[:TEST_SAMPLES]
     write_idx(fleet.folder, "test", test)
+    write_idx(fleet.folder, "holdout", unseen[TEST_SAMPLES:TEST_SAMPLES + HOLDOUT_SAMPLES])
     pixels = [pixel for image, _ in test for pixel in image]  # Bytes are stored as they are, 0 to 255.
     mean = sum(pixels) / len(pixels)
     deviation = (sum((pixel - mean) ** 2 for pixel in pixels) / len(pixels)) ** 0.5
@@ -78,6 +84,64 @@ def write_data(fleet, data):
     numbers = [pixel for image, _ in some for pixel in image]
     (fleet.folder / "some.f32").write_bytes(struct.pack(f"<{len(numbers)}f", *numbers))
     (fleet.folder / "digits.toml").write_text(SPEC.format(mean=round(mean, 4), scale=round(deviation, 4)))
+
+
+def serve_in_float(fleet, node):
+    file = fleet.directory_of(node) / "node.toml"
+    text = file.read_text()
+    assert 'variant = "auto"' in text
+    file.write_text(text.replace('variant = "auto"', 'variant = "fp32"'))
+
+
+def check_int8(fleet, version, node, float_answers):
+    """The variant that the coordinator published, and the node that chose it."""
+    fp32, int8 = version["variants"]
+    print(f"fp32: {fp32}")
+    print(f"int8: {int8}")
+    assert int8["kernels"] == "int8" and int8["accuracy"] >= fp32["accuracy"] - 0.02
+    assert int8["bytes"] <= 0.30 * fp32["bytes"] and int8["microseconds"] > 0 and int8["activation_bytes"] > 0
+    serving = fleet.node_status(node)["serving"]
+    print(f"serving: {serving}")
+    assert serving["variant"] == "int8" and serving["version"] == version["version"]
+    [line] = [event for event in node.events("engine_chosen") if event["variant"] == "int8"][-1:]
+    print(line["detail"])
+    assert "int8-static" in line["detail"] and "fp32-optimized" in line["detail"]
+    answers = fleet.run("rivulet-node", "infer", "--dir", fleet.directory_of(node),
+                        fleet.folder / "some-images-idx3-ubyte")
+    pairs = [(json.loads(one), json.loads(other)) for one, other in
+             zip(answers.splitlines(), float_answers.splitlines(), strict=True)]
+    assert all(one["variant"] == "int8" and other["variant"] == "fp32" for one, other in pairs)
+    apart = max(abs(p - q) for one, other in pairs for p, q in zip(one["probabilities"], other["probabilities"]))
+    same = sum(one["class"] == other["class"] for one, other in pairs)
+    print(f"int8 and float: {same} of {len(pairs)} classes alike, probabilities {apart:.3f} apart")
+    assert same >= 0.9 * len(pairs)
+
+
+def check_profile(text, svg, version):
+    profile = json.loads(text)
+    assert profile["version"] == version and profile["machine"], profile
+    for variant, kinds in (("fp32", ("fp32-script", "fp32-optimized")), ("int8", ("fp32-optimized", "int8-static"))):
+        rows = [row for row in profile["engines"] if row["variant"] == variant]
+        assert sum(row["taken"] for row in rows) == 1, rows
+        for kind in kinds:
+            [row] = [row for row in rows if row["engine"].startswith(kind) and not row["refusal"]][:1]
+            latency = row["latency_us"]
+            print(f"profile: {variant} by {row['engine']}: {latency}, {row['activation_bytes']} bytes of tensors")
+            assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
+            assert row["samples_per_second"] > 0 and row["activation_bytes"] > 784 and row["operators"]
+    xml.etree.ElementTree.fromstring(svg.read_text())
+
+
+def profile_everywhere(fleet, version, node):
+    svg = fleet.folder / "operator.svg"
+    check_profile(fleet.operate("model", "profile", str(version), "--json", "--svg", svg), svg, version)
+    command = [fleet.programs / "rivulet-node", "profile", "--dir", fleet.directory_of(node)]
+    status, _, words = run_program(command)
+    assert status == 1 and "its daemon runs" in words, (status, words)
+    assert node.stop() == 0
+    svg = fleet.folder / "node.svg"
+    check_profile(fleet.run("rivulet-node", "profile", "--dir", fleet.directory_of(node), "--json", "--svg", svg), svg,
+                  version)
 
 
 def main():
@@ -99,6 +163,8 @@ def main():
         token = fleet.token(uses=NODES)
         for node in fleet.nodes:
             fleet.join(node, token)
+            if node is fleet.nodes[0]:
+                serve_in_float(fleet, node)
             fleet.run("rivulet-node", "ingest", "--dir", fleet.directory_of(node),
                       fleet.folder / f"{node.name}-images-idx3-ubyte")
             assert node.start()
@@ -114,11 +180,13 @@ def main():
         answers = fleet.run("rivulet-node", "infer", "--dir", fleet.directory_of(fleet.nodes[0]),
                             fleet.folder / "some-images-idx3-ubyte")
         (fleet.folder / "answers.jsonl").write_text(answers)
+        check_int8(fleet, versions[-1], fleet.nodes[1], answers)
         exports = fleet.folder / "exports"
         exports.mkdir()
         for form, name in (("torchscript", "model.pt"), ("npz", "model.npz"), ("safetensors", "model.safetensors")):
             fleet.operate("model", "export", str(newest), "--format", form, "--out", exports / name)
         print(fleet.run_python(helper, "compare", exports, fleet.folder / "some.f32", fleet.folder / "answers.jsonl"))
+        profile_everywhere(fleet, newest, fleet.nodes[2])
     return 0
 
 

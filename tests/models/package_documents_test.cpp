@@ -59,11 +59,13 @@ VersionManifest small_version() {
   manifest.snapshot = id_of<ContentId>(6);
   manifest.snapshot_bytes = 1234;
   manifest.weights_hash = id_of<Digest>(7);
-  manifest.variants = {{"fp32", id_of<ContentId>(8), 400, {0.25F, 0.75F}, 1e-4F, 0.9375},
-                       {"int8", id_of<ContentId>(9), 120, {0.26F, 0.74F}, 0.05F, std::nullopt}};
+  const StaticInt8 int8{{{{0, 6}, {-1.5F, 2.25F}}, {"head.norm"}}, {0.27F, 0.73F}, 0.125F};
+  manifest.variants = {{"fp32", id_of<ContentId>(8), 400, {0.25F, 0.75F}, 1e-4F, 0.9375, std::nullopt, 4096, 12.5},
+                       {"int8", id_of<ContentId>(9), 120, {0.26F, 0.74F}, 0.05F, std::nullopt, int8, 2048, 3.25}};
   manifest.fallback = VersionManifest::Fallback{7, id_of<Digest>(10)};
   manifest.epoch = 4;
   manifest.audit_head = id_of<Digest>(11);
+  manifest.reference = "Some processor";
   return manifest;
 }
 
@@ -110,6 +112,19 @@ TEST_CASE("a release of the first format still reads as what it said", "[models]
   CHECK(decode_release(bytes_of(text)) == small_release());
 }
 
+TEST_CASE("a release names the version that it was made of, and is another one by that",
+          "[models][release]") {
+  const Bytes plain = encode(small_release());
+  CHECK(decode_release(plain)->teacher == std::nullopt);
+  Release release = small_release();
+  release.teacher = Teacher{id_of<ReleaseId>(7), 12};
+  const Bytes payload = encode(release);
+  CHECK(decode_release(payload) == release);
+  CHECK(release_id(payload) != release_id(plain));
+  CHECK(refusal([](Release& r) { r.teacher = Teacher{id_of<ReleaseId>(7), 0}; }).detail.find("version") !=
+        std::string::npos);
+}
+
 TEST_CASE("a release says how its versions are pruned, and an old one that they are not",
           "[models][release]") {
   std::ifstream file("tests/models/fixtures/release_1.bin", std::ios::binary);
@@ -125,19 +140,6 @@ TEST_CASE("a release says how its versions are pruned, and an old one that they 
   CHECK(release_id(encode(other)) != release_id(encode(release)));
 }
 
-TEST_CASE("a release names the version that it was made of, and is another one by that",
-          "[models][release]") {
-  const Bytes plain = encode(small_release());
-  CHECK(decode_release(plain)->teacher == std::nullopt);
-  Release release = small_release();
-  release.teacher = Teacher{id_of<ReleaseId>(7), 12};
-  const Bytes payload = encode(release);
-  CHECK(decode_release(payload) == release);
-  CHECK(release_id(payload) != release_id(plain));
-  CHECK(refusal([](Release& r) { r.teacher = Teacher{id_of<ReleaseId>(7), 0}; }).detail.find("version") !=
-        std::string::npos);
-}
-
 TEST_CASE("a release keeps every field of its architecture", "[models][release]") {
   Release release = small_release();
   release.architecture.channels = {8, 16};
@@ -145,9 +147,9 @@ TEST_CASE("a release keeps every field of its architecture", "[models][release]"
   release.architecture.pool = 2;
   release.architecture.width = 0.125;
   release.architecture.groups = 4;
+  release.architecture.resolution = 64;
   CHECK(decode_release(encode(release)) == release);
 }
-  release.architecture.resolution = 64;
 
 TEST_CASE("a release carries the graph of a user's network, and of no other", "[models][release]") {
   Release release = small_release();
@@ -287,6 +289,18 @@ TEST_CASE("a version manifest that contradicts itself is refused", "[models][ver
   CHECK(refused([](VersionManifest& m) { m.variants[0].accuracy = std::nan(""); }) == Errc::corrupt);
   CHECK(refused([](VersionManifest& m) { m.variants[0].accuracy = 1.5; }) == Errc::corrupt);
   CHECK(refused([](VersionManifest& m) { m.variants.assign(17, m.variants[0]); }) == Errc::corrupt);
+  CHECK(refused([](VersionManifest& m) { m.variants[0].microseconds = -1; }) == Errc::corrupt);
+  CHECK(refused([](VersionManifest& m) { m.variants[0].microseconds = infinity; }) == Errc::corrupt);
+  const auto int8_refused = [&](auto change) {
+    return refused([&](VersionManifest& m) { change(*m.variants[1].static_int8); });
+  };
+  CHECK(int8_refused([](StaticInt8& int8) { int8.ranges.values[1].low = 0.5F; }) == Errc::corrupt);
+  CHECK(int8_refused([](StaticInt8& int8) { int8.ranges.values[0].high = infinity; }) == Errc::corrupt);
+  CHECK(int8_refused([](StaticInt8& int8) { int8.ranges.left_in_float.push_back("head.norm"); }) ==
+        Errc::corrupt);
+  CHECK(int8_refused([](StaticInt8& int8) { int8.known_outputs.pop_back(); }) == Errc::corrupt);
+  CHECK(int8_refused([](StaticInt8& int8) { int8.known_outputs[1] = infinity; }) == Errc::corrupt);
+  CHECK(int8_refused([](StaticInt8& int8) { int8.tolerance = -1; }) == Errc::corrupt);
   CHECK(refused([](VersionManifest& m) { m.fallback->version = 9; }) == Errc::corrupt);
   CHECK(refused([](VersionManifest& m) { m.created = UtcTime::min(); }) == Errc::corrupt);
 }

@@ -95,8 +95,8 @@ VersionManifest Fleet::manifest(const Model& model, std::uint64_t number, Versio
   manifest.snapshot_bytes = int8_bytes;
   manifest.weights_hash.bytes[0] = static_cast<std::byte>(version);
   manifest.variants = {
-      {"int8", content_of(first + 1), int8_bytes, {0.5F, 0.25F, 0.25F}, 0.01F, std::nullopt},
-      {"fp32", content_of(first + 2), fp32_bytes, {0.5F, 0.25F, 0.25F}, 0.01F, std::nullopt}};
+      {"int8", content_of(first + 1), int8_bytes, {0.5F, 0.25F, 0.25F}, 0.01F, std::nullopt, std::nullopt},
+      {"fp32", content_of(first + 2), fp32_bytes, {0.5F, 0.25F, 0.25F}, 0.01F, std::nullopt, std::nullopt}};
   manifest.epoch = model.release.epoch;
   return manifest;
 }

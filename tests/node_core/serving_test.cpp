@@ -77,6 +77,21 @@ TEST_CASE("a node that wants fp32, or is not offered int8, serves fp32", "[node]
   CHECK_FALSE(rig.blobs.contains(content_of(102)));
 }
 
+TEST_CASE("a node without the memory for any variant keeps what it serves and says so", "[node][serving]") {
+  Fleet fleet;
+  Served rig(fleet);
+  rig.crash();
+  rig.config.device.memory_max = 10;
+  rig.boot();
+  rig.run();
+  rig.assign(rig.first);
+  CHECK(rig.done_of<effect::Activate>().empty());
+  const auto told = rig.sent_of<message::Activation>();
+  REQUIRE(told.size() == 1);
+  CHECK(told[0].outcome == Reason::too_large);
+  CHECK(told[0].detail == "no variant of version 1 fits into model.memory_max = 10 of node.toml");
+}
+
 TEST_CASE("the version before stays on disk, those before it go", "[node][serving]") {
   Fleet fleet;
   Served rig(fleet);

@@ -24,7 +24,10 @@ TEST_CASE("a node.toml with its three required keys has the documented defaults"
   CHECK(config->api == Endpoint{"127.0.0.1", 0});
   CHECK(config->buffer_bytes_max == 134217728);
   CHECK(config->holdout_fraction == 0.2);
-  CHECK(config->variant == "int8");
+  CHECK(config->variant == "auto");
+  CHECK(config->memory_max == 0);
+  CHECK(config->latency_max_us == 0);
+  CHECK(config->speed == 1);
   CHECK(config->training_time_max == std::chrono::minutes(30));
 }
 
@@ -42,6 +45,9 @@ holdout_fraction = 0.5
 bytes_max = 2097152
 weights_bytes_max = 4096
 variant = "fp32"
+memory_max = 1000000
+latency_max_us = 1500.5
+speed = 0.25
 [training]
 time_max = "90s"
 )",
@@ -56,6 +62,9 @@ time_max = "90s"
   CHECK(config->models_bytes_max == 2097152);
   CHECK(config->weights_bytes_max == 4096);
   CHECK(config->variant == "fp32");
+  CHECK(config->memory_max == 1000000);
+  CHECK(config->latency_max_us == 1500.5);
+  CHECK(config->speed == 0.25);
   CHECK(config->training_time_max == std::chrono::seconds(90));
   const auto again = parse_node_config(to_toml(*config), "again");
   REQUIRE(again);

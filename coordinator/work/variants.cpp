@@ -1,0 +1,153 @@
+#include "coordinator/work/variants.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "models/package/snapshot.h"
+
+namespace rivulet::coordinator {
+namespace {
+
+/// Probabilities of the same weights on another processor or library differ by rounding alone.
+constexpr float float_tolerance = 1e-3F;
+/// Of the greatest answer: backends of int8 round activations differently, and a wrong one is far off.
+constexpr float int8_tolerance = 0.05F;
+
+const ScoringData* if_any(const ScoringData* data) {
+  return data != nullptr && !data->labels.empty() ? data : nullptr;
+}
+
+/// Why a variant is worse than it may be; nothing if it is not.
+std::optional<std::string> find_fall(TaskKind task, const Metrics& version, const Metrics& variant,
+                                     double tolerance) {
+  if (!std::isfinite(variant.loss)) return "an answer of it is not finite";
+  if (task == TaskKind::classification) {
+    if (variant.accuracy >= version.accuracy - tolerance) return std::nullopt;
+    return fmt::format("accuracy on the holdout falls from {:.4f} to {:.4f}, and {} is allowed",
+                       version.accuracy, variant.accuracy, tolerance);
+  }
+  if (variant.loss <= version.loss * (1 + tolerance)) return std::nullopt;
+  return fmt::format("the loss on the holdout rises from {:.4g} to {:.4g}, and {} of it is allowed",
+                     version.loss, variant.loss, tolerance);
+}
+
+class Deriving {
+ public:
+  Deriving(const Release& release, std::span<const float> weights, const VariantData& data, double tolerance,
+           ModelRunner& runner, BlobStore& blobs)
+      : release_(release),
+        weights_(weights),
+        holdout_(if_any(data.holdout)),
+        test_(if_any(data.test)),
+        tolerance_(tolerance),
+        runner_(runner),
+        blobs_(blobs) {
+    if (holdout_ == nullptr) return;
+    // One that cannot be scored was not gated by its score either.
+    if (const auto metrics = runner_.score(release_, weights_, *holdout_)) version_ = *metrics;
+  }
+
+  Status derive(const std::string& recipe) {
+    const SnapshotForm form = variant_form(recipe, release_.snapshot);
+    auto bytes = encode_snapshot(form, release_.layout, weights_);
+    if (!bytes) return std::unexpected(bytes.error());
+    const auto served = decode_snapshot(form, release_.layout, *bytes);
+    if (!served) return std::unexpected(served.error());
+    if (const auto why = find_fall_of(*served)) {
+      derived_.left_out.push_back({recipe, *why});
+      return {};
+    }
+    VariantInfo variant;
+    variant.name = recipe;
+    variant.content = content_id_of(*bytes);
+    variant.bytes = bytes->size();
+    if (Status status = blobs_.put(variant.content, *bytes); !status) return status;
+    *bytes = Bytes();  // The network that comes now is as large.
+    auto answers = runner_.answers(release_, *served, release_.known_inputs);
+    if (!answers) return std::unexpected(answers.error());
+    variant.known_outputs = std::move(*answers);
+    variant.tolerance = float_tolerance;
+    if (dense_form(form) == SnapshotForm::int8) add_static_int8(variant, *served);
+    if (!variant.accuracy && test_ != nullptr) {
+      const auto metrics = runner_.score(release_, *served, *test_);
+      if (!metrics) return std::unexpected(metrics.error());
+      variant.accuracy = metrics->accuracy;
+    }
+    const ActivationRanges* ranges = variant.static_int8 ? &variant.static_int8->ranges : nullptr;
+    const auto cost = runner_.cost(release_, *served, ranges);
+    if (!cost) return std::unexpected(cost.error());
+    if (*cost) {
+      variant.activation_bytes = (*cost)->activation_bytes;
+      variant.microseconds = (*cost)->microseconds;
+    }
+    derived_.variants.push_back(std::move(variant));
+    return {};
+  }
+
+  DerivedVariants take() && { return std::move(derived_); }
+
+ private:
+  std::optional<std::string> find_fall_of(const std::vector<float>& served) {
+    if (!version_ || std::ranges::equal(served, weights_)) return std::nullopt;
+    const auto metrics = runner_.score(release_, served, *holdout_);
+    if (!metrics) return metrics.error().detail;
+    return find_fall(release_.task, *version_, *metrics, tolerance_);
+  }
+
+  void add_static_int8(VariantInfo& variant, const std::vector<float>& served) {
+    if (holdout_ == nullptr) return;
+    auto outcome = runner_.run_in_int8(release_, served, *holdout_, test_);
+    const auto leave_out = [&](const std::string& why) {
+      derived_.left_out.push_back({variant.name + " kernels", why});
+    };
+    if (!outcome) return leave_out(outcome.error().detail);
+    if (!*outcome) return;
+    Int8Outcome& int8 = **outcome;
+    if (version_) {
+      if (const auto why = find_fall(release_.task, *version_, int8.holdout, tolerance_))
+        return leave_out(*why);
+    }
+    float greatest = 0;
+    for (const float value : variant.known_outputs) greatest = std::max(greatest, std::abs(value));
+    const float scale = release_.task == TaskKind::classification ? 1.0F : greatest;
+    variant.static_int8 =
+        StaticInt8{std::move(int8.ranges), std::move(int8.known_outputs), int8_tolerance * scale};
+    if (int8.test) variant.accuracy = int8.test->accuracy;
+  }
+
+  const Release& release_;
+  std::span<const float> weights_;
+  const ScoringData* holdout_;
+  const ScoringData* test_;
+  double tolerance_;
+  ModelRunner& runner_;
+  BlobStore& blobs_;
+  std::optional<Metrics> version_;  // on the holdout, in float
+  DerivedVariants derived_;
+};
+
+}  // namespace
+
+Result<DerivedVariants> derive_variants(const Release& release, std::span<const float> weights,
+                                        const VariantData& data, double tolerance, ModelRunner& runner,
+                                        BlobStore& blobs) {
+  Deriving deriving(release, weights, data, tolerance, runner, blobs);
+  for (const std::string& recipe : release.recipes) {
+    if (Status status = deriving.derive(recipe); !status) {
+      return fail_at("variant " + recipe, status.error());
+    }
+  }
+  DerivedVariants derived = std::move(deriving).take();
+  if (derived.variants.empty() && !derived.left_out.empty()) {
+    const LeftOut& first = derived.left_out.front();
+    return fail(Errc::refused, "no variant is good enough to serve: " + first.what + ": " + first.why);
+  }
+  return derived;
+}
+
+}  // namespace rivulet::coordinator

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "models/package/version.h"
+#include "models/runtime/engine_choice.h"
+#include "node/daemon/inference.h"
+#include "node/work/tasks.h"
+
+namespace rivulet::node {
+
+/// Loads what is to serve with the fastest engine that is right. The engines of this machine are timed on
+/// the first version of a release; later ones, which have the same network, take the same engine as long as
+/// its answers are right. One thread at a time uses it: that of judging, where nothing trains.
+class ModelLoader {
+ public:
+  explicit ModelLoader(Stopwatch stopwatch) : stopwatch_(std::move(stopwatch)) {}
+
+  /// @param ready what prepare_activation found sound.
+  /// @return Errc::refused with Reason::known_answers_wrong if no engine is right, not_loadable; the errors
+  /// of InferenceModel::load.
+  Result<std::shared_ptr<const ServedModel>> load(const Activation& ready, const VersionManifest& manifest,
+                                                  const std::string& variant);
+
+ private:
+  struct Remembered {
+    ReleaseId release;
+    std::string variant;
+    bool has_int8 = false;  // whether the version that was timed could run in int8
+    rivulet::Engine engine;
+  };
+
+  Result<EngineSetup> choose(const EngineQuestion& question, const Remembered& wanted, VersionNumber version);
+
+  Stopwatch stopwatch_;
+  std::optional<Remembered> remembered_;
+};
+
+}  // namespace rivulet::node

@@ -1,0 +1,140 @@
+#include "coordinator/work/variants.h"
+
+#include "tests/catch.h"
+#include "tests/small_model.h"
+
+using namespace rivulet;
+using namespace rivulet::coordinator;
+using rivulet::testing::Blobs;
+using rivulet::testing::small_release;
+
+namespace {
+
+using Floats = std::vector<float>;
+
+/// Weights that int8 rounds: 0.3 is 38.1 of 127 steps of the greatest.
+const Floats weights = {0.3F, 1, 0.3F, 1, 0, 0};
+
+/// A library whose models are worth what the test says: the version's own weights, others (its int8
+/// variant's), and those in static int8.
+class TellingRunner final : public ModelRunner {
+ public:
+  Metrics version{0.90, 0.5, 4};
+  Metrics rounded{0.90, 0.5, 4};
+  Result<std::optional<Int8Outcome>> int8 =
+      Int8Outcome{{{{0, 1}}, {}}, {0.3F, 0.7F}, Metrics{0.89, 0.5, 4}, Metrics{0.875, 0.5, 4}};
+
+  Result<Floats> answers(const Release&, std::span<const float>, std::span<const float>) override {
+    return Floats{0.25F, 0.75F};
+  }
+  Result<Metrics> score(const Release&, std::span<const float> w, const ScoringData&) override {
+    return std::ranges::equal(w, weights) ? version : rounded;
+  }
+  Result<std::optional<Int8Outcome>> run_in_int8(const Release&, std::span<const float>, const ScoringData&,
+                                                 const ScoringData*) override {
+    return int8;
+  }
+};
+
+struct Deriving {
+  Blobs blobs;
+  Release release = small_release(blobs);
+  TellingRunner runner;
+  ScoringData holdout{Floats(8), {0, 1, 1, 1}};
+  ScoringData test{Floats(8), {0, 1, 1, 1}};
+  std::size_t blobs_before = blobs.contents().size();
+
+  Result<DerivedVariants> derive(double tolerance = 0.02) {
+    return derive_variants(release, weights, {&holdout, &test}, tolerance, runner, *blobs.store);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("an int8 variant brings the ranges, the answers and the accuracy of int8",
+          "[coordinator][work][variants]") {
+  Deriving deriving;
+  const auto derived = deriving.derive();
+  REQUIRE(derived);
+  CHECK(derived->left_out.empty());
+  REQUIRE(derived->variants.size() == 2);
+  const auto& [fp32, int8] = std::tie(derived->variants[0], derived->variants[1]);
+  CHECK(fp32.name == "fp32");
+  CHECK(fp32.accuracy == 0.90);
+  CHECK_FALSE(fp32.static_int8);
+  CHECK(int8.name == "int8");
+  CHECK(int8.accuracy == 0.875);  // What nodes will see of it.
+  CHECK(int8.known_outputs == Floats{0.25F, 0.75F});
+  REQUIRE(int8.static_int8);
+  CHECK(int8.static_int8->ranges == ActivationRanges{{{0, 1}}, {}});
+  CHECK(int8.static_int8->known_outputs == Floats{0.3F, 0.7F});
+  CHECK(int8.static_int8->tolerance > int8.tolerance);
+}
+
+TEST_CASE("a variant that falls below its version by more than the tolerance is left out",
+          "[coordinator][work][variants]") {
+  Deriving deriving;
+  deriving.runner.rounded.accuracy = 0.875;  // 2.5 points.
+  const auto derived = deriving.derive();
+  REQUIRE(derived);
+  REQUIRE(derived->variants.size() == 1);
+  CHECK(derived->variants[0].name == "fp32");
+  REQUIRE(derived->left_out.size() == 1);
+  CHECK(derived->left_out[0].what == "int8");
+  CHECK(derived->left_out[0].why ==
+        "accuracy on the holdout falls from 0.9000 to 0.8750, and 0.02 is allowed");
+  CHECK(deriving.blobs.contents().size() == deriving.blobs_before + 1);  // Nothing of it is kept.
+
+  CHECK(deriving.derive(0.03)->variants.size() == 2);
+
+  deriving.release.recipes = {"int8"};
+  const auto none = deriving.derive();
+  REQUIRE_FALSE(none);
+  CHECK(none.error().code == Errc::refused);
+}
+
+TEST_CASE("int8 kernels that are too coarse are left out, and the variant runs in float",
+          "[coordinator][work][variants]") {
+  Deriving deriving;
+  const char* why = "accuracy on the holdout falls from 0.9000 to 0.8700, and 0.02 is allowed";
+  SECTION("worse") { (*deriving.runner.int8)->holdout.accuracy = 0.87; }
+  SECTION("not finite") {
+    (*deriving.runner.int8)->holdout.loss = NAN;
+    why = "an answer of it is not finite";
+  }
+  SECTION("not to be had") {
+    deriving.runner.int8 = fail(Errc::unsupported, "no part can be quantized");
+    why = "no part can be quantized";
+  }
+  const auto derived = deriving.derive();
+  REQUIRE(derived);
+  REQUIRE(derived->variants.size() == 2);
+  CHECK_FALSE(derived->variants[1].static_int8);
+  CHECK(derived->variants[1].accuracy == 0.90);
+  REQUIRE(derived->left_out.size() == 1);
+  CHECK(derived->left_out[0].what == "int8 kernels");
+  CHECK(derived->left_out[0].why == why);
+}
+
+TEST_CASE("the loss decides where the model answers values", "[coordinator][work][variants]") {
+  Deriving deriving;
+  deriving.release.task = TaskKind::anomaly;
+  deriving.runner.rounded = {0, 0.509, 4};
+  CHECK(deriving.derive()->variants.size() == 2);
+  deriving.runner.rounded = {0, 0.511, 4};
+  CHECK(deriving.derive()->variants.size() == 1);
+}
+
+TEST_CASE("without a holdout nothing is left out, and nothing calibrated", "[coordinator][work][variants]") {
+  Deriving deriving;
+  deriving.runner.rounded.accuracy = 0.1;
+  const ScoringData empty;
+  for (const ScoringData* none : {static_cast<const ScoringData*>(nullptr), &empty}) {
+    const auto derived = derive_variants(deriving.release, weights, {none, none}, 0.02, deriving.runner,
+                                         *deriving.blobs.store);
+    REQUIRE(derived);
+    REQUIRE(derived->variants.size() == 2);
+    CHECK_FALSE(derived->variants[1].static_int8);
+    CHECK_FALSE(derived->variants[1].accuracy);
+  }
+}

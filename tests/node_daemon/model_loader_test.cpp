@@ -1,0 +1,143 @@
+#include "node/daemon/model_loader.h"
+
+#include "models/runtime/calibration.h"
+#include "models/runtime/int8/backend.h"
+#include "models/runtime/release_model.h"
+#include "protocol/rng.h"
+#include "tests/catch.h"
+#include "tests/node_daemon/models.h"
+
+namespace rivulet::node {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// By this clock every call takes as long as any other.
+struct Clock {
+  std::chrono::nanoseconds now{0};
+  int looks = 0;
+
+  Stopwatch stopwatch() {
+    return [this] {
+      ++looks;
+      return now += 1us;
+    };
+  }
+};
+
+/// By this one each call takes less time than the one before: of the candidates, those in float come first,
+/// and are the slowest.
+Stopwatch slowing_stopwatch() {
+  return [now = std::chrono::nanoseconds(0), step = std::chrono::nanoseconds(1h)]() mutable {
+    step = std::max(step * 99 / 100, std::chrono::nanoseconds(1));
+    return now += step;
+  };
+}
+
+/// A version whose int8 variant may run in static int8.
+struct Version {
+  Activation ready{softmax_release(8, 3), {}};
+  VersionManifest manifest;
+
+  explicit Version(std::uint64_t seed = 1) {
+    Rng rng(seed);
+    for (std::size_t i = 0; i < ready.release.layout.size(); ++i) {
+      ready.weights.push_back(static_cast<float>(2 * uniform_unit(rng) - 1));
+    }
+    const InferenceSpec spec = inference_spec(ready.release);
+    const auto& known = ready.release.known_inputs;
+    VariantInfo variant;
+    variant.name = "int8";
+    variant.known_outputs = answers({}, known);
+    variant.tolerance = 1e-3F;
+    StaticInt8 int8;
+    int8.ranges = calibrate(spec, ready.weights, known).value();
+    int8.known_outputs = answers(
+        {{EngineKind::int8_static, int8_backends().at(0), activation_bits_of_cpu()}, int8.ranges}, known);
+    int8.tolerance = 0.05F;
+    variant.static_int8 = int8;
+    manifest.manifest_version = manifest.version = seed;
+    manifest.variants = {variant};
+  }
+
+  [[nodiscard]] std::vector<float> answers(const EngineSetup& setup, std::span<const float> inputs) const {
+    const auto model = InferenceModel::load(inference_spec(ready.release), ready.weights, setup).value();
+    return answers_of(TaskKind::classification, model.infer_batch(inputs).value());
+  }
+};
+
+TEST_CASE("the engines are timed for the first version of a release, and not for each", "[node][inference]") {
+  Clock clock;
+  ModelLoader loader(clock.stopwatch());
+  const Version first(1), second(2);
+  const auto served = loader.load(first.ready, first.manifest, "int8");
+  REQUIRE(served);
+  CHECK((*served)->version == 1);
+  CHECK((*served)->variant == "int8");
+  // All take the same time by this clock: the first of the list, in float, is not beaten by an equal.
+  CHECK_FALSE(is_int8((*served)->model.engine().kind));
+  const int timed = clock.looks;
+  const auto next = loader.load(second.ready, second.manifest, "int8");
+  REQUIRE(next);
+  CHECK((*next)->model.engine() == (*served)->model.engine());
+  CHECK(clock.looks - timed < timed / 10);
+}
+
+TEST_CASE("int8 is taken where it is faster, and only where its answers are right", "[node][inference]") {
+  Version version;
+  ModelLoader loader(slowing_stopwatch());
+  SECTION("right") {
+    const auto served = loader.load(version.ready, version.manifest, "int8");
+    REQUIRE(served);
+    CHECK(is_int8((*served)->model.engine().kind));
+  }
+  SECTION("wrong") {
+    version.manifest.variants[0].static_int8->known_outputs[0] += 0.2F;
+    const auto served = loader.load(version.ready, version.manifest, "int8");
+    REQUIRE(served);
+    CHECK_FALSE(is_int8((*served)->model.engine().kind));
+  }
+  SECTION("the manifest says nothing of int8") {
+    version.manifest.variants[0].static_int8.reset();
+    const auto served = loader.load(version.ready, version.manifest, "int8");
+    REQUIRE(served);
+    CHECK_FALSE(is_int8((*served)->model.engine().kind));
+  }
+  SECTION("the statistics are the node's own") {
+    version.ready.release.batch_norm = BatchNorm::local;
+    version.manifest.variants[0].known_outputs[0] += 0.2F;  // Nobody else can know them.
+    const auto served = loader.load(version.ready, version.manifest, "int8");
+    REQUIRE(served);
+    CHECK_FALSE(is_int8((*served)->model.engine().kind));
+  }
+}
+
+TEST_CASE("an engine that is wrong for a later version is given up", "[node][inference]") {
+  ModelLoader loader(slowing_stopwatch());
+  const Version first(1);
+  Version second(2);
+  REQUIRE(is_int8((*loader.load(first.ready, first.manifest, "int8"))->model.engine().kind));
+  second.manifest.variants[0].static_int8->known_outputs[0] += 0.2F;
+  const auto served = loader.load(second.ready, second.manifest, "int8");
+  REQUIRE(served);
+  CHECK_FALSE(is_int8((*served)->model.engine().kind));
+}
+
+TEST_CASE("a version to which no engine answers as it should is refused", "[node][inference]") {
+  Clock clock;
+  ModelLoader loader(clock.stopwatch());
+  Version version;
+  version.manifest.variants[0].known_outputs[0] += 0.2F;
+  version.manifest.variants[0].static_int8->known_outputs[0] += 0.2F;
+  const auto wrong = loader.load(version.ready, version.manifest, "int8");
+  REQUIRE_FALSE(wrong);
+  CHECK(wrong.error().reason == Reason::known_answers_wrong);
+  CHECK(wrong.error().detail.starts_with("no engine is right: "));
+
+  const auto missing = loader.load(version.ready, version.manifest, "fp32");
+  REQUIRE_FALSE(missing);
+  CHECK(missing.error().reason == Reason::bad_manifest);
+}
+
+}  // namespace
+}  // namespace rivulet::node
