@@ -63,7 +63,8 @@ Result<Release> open_release(const ReleaseUpload& upload, const TrustDocument& t
   return release;
 }
 
-/// The samples of a release: what it brought, else its teacher's. @param brought outlives the result.
+/// The samples of a release: what it brought, else its teacher's, which `taken_over` then holds. Both outlive
+/// the result.
 Result<const ScoringData*> samples_of(const Release& release, const std::optional<ScoringData>& brought,
                                       Split split, const Datasets& datasets,
                                       std::optional<ScoringData>& taken_over) {
