@@ -71,8 +71,8 @@ Result<Model> Model::build(const Architecture& architecture, ByteSpan graph) {
     }
     std::vector<CoordinateRange> held = ranges_of(layout, TensorKind::statistic);
     torch::jit::Module module = make_script_module(*network, parameters);
-    return Model(
-        std::make_unique<Impl>(Impl{architecture, std::move(layout), weights, gradient, std::move(module), nullptr, std::move(held)}));
+    return Model(std::make_unique<Impl>(Impl{architecture, std::move(layout), weights, gradient,
+                                             std::move(module), nullptr, std::move(held)}));
   });
 }
 
