@@ -113,6 +113,8 @@ Result<Experiment> read(TomlReader root, const Overrides& overrides) {
   experiment.architecture = read_architecture(model);
   read_input(root.table("input"), experiment);
   read_version(root.table("version"), experiment);
+  experiment.pruning = read_pruning(root.table("pruning"));
+  if (experiment.pruning.sparsity > 0.0) experiment.snapshot = sparse_form(experiment.snapshot);
 
   coordinator::Config& config = experiment.coordinator;
   config.validation.mode = coordinator::ValidationMode::none;

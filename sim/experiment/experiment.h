@@ -11,6 +11,7 @@
 #include "coordinator/core/config.h"
 #include "models/package/architecture.h"
 #include "models/package/preprocessing.h"
+#include "models/package/pruning.h"
 #include "models/package/snapshot.h"
 #include "protocol/result.h"
 
@@ -55,7 +56,8 @@ struct Experiment {
   /// [model], and [input] shape: empty if the samples are flat. The outputs are the data's classes.
   Architecture architecture = default_architecture("mlp");
   std::optional<Preprocessing> preprocessing;  ///< [input] mean, scale; digits have 0 and 16 by default.
-  SnapshotForm snapshot = SnapshotForm::int8;  ///< [version]
+  SnapshotForm snapshot = SnapshotForm::int8;  ///< [version]; sparse if there is pruning.
+  PruningPlan pruning;                         ///< [pruning]
   std::vector<std::string> variants{"fp32", "int8"};
   std::uint32_t rounds = 50;        ///< [round] count
   coordinator::Config coordinator;  ///< [round] [training] [delta] [aggregation] [validation] [limits]

@@ -35,17 +35,21 @@ Status prepare_folder(const fs::path& folder) {
 }
 
 std::string to_json(const RoundLine& line) {
-  return ordered_json{{"round", line.round},
-                      {"state", line.state},
-                      {"accuracy", line.accuracy},
-                      {"loss", line.loss},
-                      {"version", line.version},
-                      {"invited", line.invited},
-                      {"participants", line.participants},
-                      {"upload_bytes", line.upload_bytes},
-                      {"download_bytes", line.download_bytes},
-                      {"virtual_seconds", line.virtual_seconds}}
-      .dump();
+  ordered_json json{{"round", line.round},
+                    {"state", line.state},
+                    {"accuracy", line.accuracy},
+                    {"loss", line.loss},
+                    {"version", line.version},
+                    {"invited", line.invited},
+                    {"participants", line.participants},
+                    {"upload_bytes", line.upload_bytes},
+                    {"download_bytes", line.download_bytes},
+                    {"virtual_seconds", line.virtual_seconds}};
+  if (line.prunes) {
+    json["sparsity"] = line.sparsity;
+    json["snapshot_bytes"] = line.snapshot_bytes;
+  }
+  return json.dump();
 }
 
 Status write_model(const fs::path& file, VirtualFleet& fleet, const Preprocessing& preprocessing) {
@@ -99,7 +103,8 @@ Status write_summary(const fs::path& file, const Experiment& experiment, const F
                     {"updates", summary.updates},
                     {"upload_bytes", summary.upload_bytes},
                     {"download_bytes", summary.download_bytes},
-                    {"virtual_seconds", summary.virtual_seconds}};
+                    {"virtual_seconds", summary.virtual_seconds},
+                    {"snapshot_bytes", summary.snapshot_bytes}};
   if (!summary.stopped.empty()) json["stopped"] = summary.stopped;
   json["wall_seconds"] = summary.wall_seconds;
   json["client_rounds_per_second"] = static_cast<double>(summary.updates) / summary.wall_seconds;

@@ -59,10 +59,16 @@ class Recorder {
     line.upload_bytes = take(fleet_.coordinator().received_bytes(), uploaded_);
     line.download_bytes = take(fleet_.coordinator().sent_bytes(), downloaded_);
     line.virtual_seconds = std::chrono::duration<double>(fleet_.now() - begin_).count();
-    if (const auto* version = fleet_.state().registry.find(line.version);
-        version != nullptr && version->metrics) {
-      accuracy_ = version->metrics->accuracy;
-      loss_ = version->metrics->loss;
+    const coordinator::Registry& registry = fleet_.state().registry;
+    if (const auto* version = registry.find(line.version)) {
+      const PruningPlan& pruning = registry.releases.at(version->manifest.release).release.pruning;
+      line.prunes = pruning.sparsity > 0;
+      line.sparsity = sparsity_at(pruning, version->steps);
+      line.snapshot_bytes = version->manifest.snapshot_bytes;
+      if (version->metrics) {
+        accuracy_ = version->metrics->accuracy;
+        loss_ = version->metrics->loss;
+      }
     }
     line.accuracy = accuracy_;
     line.loss = loss_;
@@ -81,6 +87,7 @@ class Recorder {
     summary_.upload_bytes += held_->upload_bytes;
     summary_.download_bytes += held_->download_bytes;
     summary_.virtual_seconds = held_->virtual_seconds;
+    summary_.snapshot_bytes = held_->snapshot_bytes;
     held_.reset();
   }
 

@@ -20,6 +20,9 @@ struct RoundLine {
   std::uint64_t upload_bytes = 0;    ///< Content since the last line; the first line has the joining too, and
   std::uint64_t download_bytes = 0;  ///< the last one what it takes until all nodes serve the last version.
   double virtual_seconds = 0;        ///< From the first round's start to this one's end.
+  double sparsity = 0;               ///< To which that version is pruned.
+  std::uint64_t snapshot_bytes = 0;  ///< It travels in so many.
+  bool prunes = false;               ///< Whether the experiment does; else the two above are not written.
 };
 
 struct RunOptions {
@@ -37,8 +40,9 @@ struct RunSummary {
   std::uint64_t download_bytes = 0;
   std::uint64_t updates = 0;
   double virtual_seconds = 0;
-  double wall_seconds = 0;  ///< Since the process began.
-  std::string stopped;      ///< Why the schedule stopped before all rounds had run; or empty.
+  std::uint64_t snapshot_bytes = 0;  ///< Of the last version.
+  double wall_seconds = 0;           ///< Since the process began.
+  std::string stopped;               ///< Why the schedule stopped before all rounds had run; or empty.
 };
 
 /// Runs an experiment to its end and writes what came of it. use_one_thread() was called before.

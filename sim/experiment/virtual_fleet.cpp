@@ -179,6 +179,7 @@ Status VirtualFleet::import_release() {
   release.classes = data_.classes;
   release.preprocessing = data_.preprocessing;
   release.snapshot = experiment_.snapshot;
+  release.pruning = experiment_.pruning;
   release.recipes = experiment_.variants;
   const std::size_t known = std::min(known_samples, data_.test.labels.size()) * data_.sample_size;
   release.known_inputs.assign(data_.test.inputs.begin(),

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "node/work/tasks.h"
@@ -44,7 +45,7 @@ struct Trial {
   void offer(const Floats& weights, const std::string& recipe) {
     effect.manifest = manifest_of(blobs, release, weights);
     effect.variant = recipe;
-    const SnapshotForm form = recipe == "int8" ? SnapshotForm::int8 : SnapshotForm::fp32;
+    const SnapshotForm form = variant_form(recipe, release.snapshot);
     const Bytes bytes = encode_snapshot(form, release.layout, weights).value();
     VariantInfo variant;
     variant.name = recipe;
@@ -90,6 +91,24 @@ TEST_CASE("a version that is what was signed is ready with its release and its v
   const auto coded = trial.prepare();
   REQUIRE(coded);
   CHECK(coded->weights == Floats{127, 0, 0, 0, 0, 0});
+}
+
+TEST_CASE("a node derives the variants of a pruned version in their sparse forms", "[node][work]") {
+  const std::string recipe = GENERATE("fp32", "int8");
+  Trial trial;
+  trial.release.snapshot = SnapshotForm::sparse_fp32;
+  trial.release.pruning = {.sparsity = 0.7, .begin = 0, .rounds = 1};
+  trial.offer(deviating, recipe);
+  const auto ready = trial.prepare();
+  REQUIRE(ready);
+  CHECK(ready->weights[2] == Approx(2 * ln3).epsilon(1e-6));
+  CHECK(std::ranges::count(ready->weights, 0.0F) == 4);
+
+  const Bytes dense = encode_snapshot(dense_form(variant_form(recipe, trial.release.snapshot)),
+                                      trial.release.layout, deviating)
+                          .value();
+  trial.variant().content = content_id_of(dense);
+  trial.check_refused(Reason::bad_manifest, "is not what its recipe makes");
 }
 
 TEST_CASE("a version that is not what was signed is not served", "[node][work]") {

@@ -47,6 +47,16 @@ TEST_CASE("an override replaces a key, and its error names it", "[sim]") {
   CHECK(error_of("", {{"seed", "-1"}}).find("seed") != std::string::npos);
 }
 
+TEST_CASE("an experiment prunes by the keys of a model specification", "[sim]") {
+  CHECK(parse_experiment("", "a.toml", {})->pruning == PruningPlan{});
+  const auto experiment =
+      parse_experiment("[pruning]\nsparsity = 0.6\nbegin = 2\n", "a.toml", {{"pruning.rounds", "7"}});
+  REQUIRE(experiment.has_value());
+  CHECK(experiment->pruning == PruningPlan{0.6, 2, 7});
+  CHECK(experiment->snapshot == SnapshotForm::sparse_int8);
+  CHECK(error_of("[pruning]\nsparsity = 1.0\n").find("a.toml:2: pruning.sparsity must be below 1") == 0);
+}
+
 TEST_CASE("an experiment has the daemon's defaults, but for the gate", "[sim]") {
   const auto experiment = parse_experiment("", "a.toml", {});
   REQUIRE(experiment.has_value());

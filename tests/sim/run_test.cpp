@@ -66,6 +66,23 @@ TEST_CASE("the same seed gives the same bytes, whatever the number of threads", 
   CHECK(run({{"seed", "2"}}, 2).lines != one.lines);
 }
 
+TEST_CASE("pruned versions travel in fewer bytes, and the curve says how many", "[sim]") {
+  const Outcome dense = run({});
+  CHECK_FALSE(dense.rounds.front().contains("sparsity"));
+  const Overrides pruning = {{"pruning.sparsity", "0.9"}, {"pruning.rounds", "2"}};
+  const Outcome one = run(pruning, 1);
+  CHECK(run(pruning, 2).lines == one.lines);
+  REQUIRE(one.rounds.size() == 4);
+  const std::vector<double> expected = {0.7875, 0.9, 0.9, 0.9};  // 0.9 (1 - 0.5^3), and all of it
+  for (std::size_t k = 0; k < 4; ++k)
+    CHECK(one.rounds[k].at("sparsity") == Approx(expected[k]).epsilon(1e-12));
+  // 64 * 16 + 16 * 10 weights, 26 channels and 26 biases.
+  CHECK(dense.summary.snapshot_bytes == 1184 + 26 * 4 + 26 * 4);
+  CHECK(one.rounds[3].at("snapshot_bytes") == one.summary.snapshot_bytes);
+  CHECK(one.summary.snapshot_bytes < dense.summary.snapshot_bytes / 2);
+  CHECK(one.summary.download_bytes < dense.summary.download_bytes);
+}
+
 TEST_CASE("evaluations by the nodes and stragglers leave the bytes alone too", "[sim]") {
   const Overrides gated = {{"validation.mode", "both"},
                            {"validation.tolerance", "1.0"},
