@@ -61,6 +61,10 @@ struct PruneCommand {
 Status prune_model(const ConnectionOptions& connection, const PruneCommand& command);
 Status list_models(const ConnectionOptions& connection, bool json);
 Status show_model(const ConnectionOptions& connection, VersionNumber version, bool json);
+/// Prints what every engine of this machine makes of every variant of a version. @param svg gets a chart,
+/// unless it is empty.
+Status profile_model(const ConnectionOptions& connection, VersionNumber version, bool json,
+                     const std::filesystem::path& svg);
 /// @param format "npz", "safetensors" or "torchscript". @return invalid for another one.
 Status export_model(const ConnectionOptions& connection, VersionNumber version, const std::string& format,
                     const std::filesystem::path& out);

@@ -42,6 +42,7 @@ struct Arguments {
   std::uint64_t number = 0;
   std::string format = "npz";
   std::string out;
+  std::string svg;
   bool wait = false;
   std::optional<std::uint64_t> round;
   bool verify = false;
@@ -192,6 +193,14 @@ void add_model_commands(CLI::App& app, Arguments& a) {
   exporting->add_option("--format", a.format,
                         "npz (an array a tensor, and the preprocessing), safetensors, or torchscript");
   exporting->add_option("--out", a.out, "The file, which is replaced")->required();
+  CLI::App* profiling =
+      add(*model, "profile", "Time a version's variants on this machine, by every engine of its LibTorch", a,
+          [&a] { return profile_model(a.connection, a.number, a.json, a.svg); });
+  profiling->add_option("VERSION", a.number, "Its number")
+      ->required()
+      ->check(CLI::Range(std::int64_t{1}, number_max));
+  profiling->add_option("--svg", a.svg, "Write a bar chart to this file too");
+  add_json(profiling, a);
   add_student_commands(*model, a);
 }
 

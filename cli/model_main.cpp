@@ -11,6 +11,7 @@
 #include "cli/student.h"
 #include "config/exit_status.h"
 #include "config/software.h"
+#include "models/runtime/profile/measure.h"
 #include "models/runtime/runtime.h"
 #include "storage/file.h"
 
@@ -29,7 +30,9 @@ struct Arguments {
   std::string teacher;  ///< A folder.
   std::uint64_t teacher_version = 0;
   cli::DistillOptions distill;
-  std::string folder;  ///< Of an export.
+  std::string folder;  ///< Of an export or a profile.
+  std::uint64_t number = 0;
+  bool json = false;
 };
 
 Result<cli::PrepareOptions> prepare_options(const Arguments& arguments) {
@@ -78,6 +81,24 @@ Status export_folder(const std::string& folder) {
   const auto file = cli::export_torchscript(*release, model->weights);
   if (!file) return std::unexpected(file.error());
   return write_file_durably(std::filesystem::path(folder) / "model.pt", *file);
+}
+
+/// @param folder of a prepared model, which gets the file profile.svg.
+Status profile_folder(const std::string& folder, VersionNumber number, bool json) {
+  const auto model = cli::read_prepared(folder);
+  if (!model) return std::unexpected(model.error());
+  const auto release = decode_release(model->release);
+  if (!release) return std::unexpected(release.error());
+  auto engines = profile_engines(*release, model->weights, nullptr, {},
+                                 [] { return std::chrono::steady_clock::now().time_since_epoch(); });
+  if (!engines) return std::unexpected(engines.error());
+  const ProfileReport report{release->name, number, processor_name(), std::move(*engines)};
+  const auto chart = to_svg(report);
+  const Status written = write_file_durably(std::filesystem::path(folder) / "profile.svg", bytes_of(chart));
+  if (!written) return written;
+  fmt::print("{}", json ? to_json(report) + "\n" : to_table(report));
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return {};
+  return fail(Errc::storage_full, "cannot write to standard output: is the disk full?");
 }
 
 /// The specification and its data are the operator's too, so what is wrong with them is wrong usage.
@@ -141,6 +162,12 @@ int main(int argc, char** argv) {
   CLI::App* exporting = app.add_subcommand("export", "Write a prepared model as TorchScript");
   exporting->add_option("folder", arguments.folder, "With release.payload and weights.f32; gets model.pt")
       ->required();
+  CLI::App* profiling = app.add_subcommand("profile", "Time a prepared model by every engine");
+  profiling->add_option("folder", arguments.folder, "With release.payload and weights.f32; gets profile.svg")
+      ->required();
+  profiling->add_option("--number", arguments.number, "Of the version, for the heading")
+      ->check(CLI::Range(std::int64_t{0}, number_max));
+  profiling->add_flag("--json", arguments.json, "Print one JSON document");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -151,9 +178,12 @@ int main(int argc, char** argv) {
   }
   use_one_thread();
   try {
-    const Status status = exporting->parsed()    ? export_folder(arguments.folder)
-                          : distilling->parsed() ? distill(arguments)
-                                                 : prepare(arguments);
+    const auto run = [&]() -> Status {
+      if (exporting->parsed()) return export_folder(arguments.folder);
+      if (profiling->parsed()) return profile_folder(arguments.folder, arguments.number, arguments.json);
+      return distilling->parsed() ? distill(arguments) : prepare(arguments);
+    };
+    const Status status = run();
     return status ? 0 : report(status.error().detail, status_of(status.error().code));
   } catch (const std::exception& error) {
     return report(std::string("it failed in a way that was not foreseen: ") + error.what(), exit_failed);

@@ -7,14 +7,14 @@
 #include <map>
 #include <optional>
 
-#include "models/profile/measure.h"
-#include "models/profile/meter.h"
 #include "models/runtime/calibration.h"
 #include "models/runtime/engine_choice.h"
 #include "models/runtime/evaluation.h"
 #include "models/runtime/inference.h"
 #include "models/runtime/model.h"
 #include "models/runtime/preprocessing.h"
+#include "models/runtime/profile/measure.h"
+#include "models/runtime/profile/meter.h"
 #include "models/runtime/release_model.h"
 
 namespace rivulet::coordinator {

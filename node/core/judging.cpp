@@ -146,6 +146,10 @@ Result<std::string> choose_variant(const State& state, const KnownRelease& relea
     if (std::find(release.recipes.begin(), release.recipes.end(), variant.name) == release.recipes.end()) {
       return fail(Errc::refused, fmt::format("the release allows no variant '{}'", variant.name));
     }
+    // A manifest that is wrong about one variant is believed about none.
+    const SnapshotForm form = variant_form(variant.name, manifest.form);
+    if (auto status = check_size(state, release, form, variant.bytes); !status)
+      return std::unexpected(status.error());
   }
   const VariantInfo* chosen = nullptr;
   if (state.config.variant == "auto" && !manifest.variants.empty()) {
@@ -164,9 +168,6 @@ Result<std::string> choose_variant(const State& state, const KnownRelease& relea
     return fail(Errc::refused, fmt::format("version {} offers neither variant '{}' nor 'fp32'",
                                            manifest.version, state.config.variant));
   }
-  const SnapshotForm form = variant_form(chosen->name, manifest.form);
-  if (auto status = check_size(state, release, form, chosen->bytes); !status)
-    return std::unexpected(status.error());
   return chosen->name;
 }
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
-#include "models/profile/measure.h"
+#include "models/runtime/profile/measure.h"
 #include "models/runtime/runtime.h"
 #include "node/daemon/api_client.h"
 #include "node/daemon/folder.h"

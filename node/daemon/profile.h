@@ -2,7 +2,7 @@
 
 #include <filesystem>
 
-#include "models/profile/report.h"
+#include "models/runtime/profile/report.h"
 #include "protocol/result.h"
 
 namespace rivulet::node {

@@ -1,7 +1,7 @@
-#include "models/profile/measure.h"
+#include "models/runtime/profile/measure.h"
 
-#include "models/profile/meter.h"
 #include "models/runtime/model.h"
+#include "models/runtime/profile/meter.h"
 #include "models/runtime/runtime.h"
 #include "tests/catch.h"
 

@@ -4,9 +4,9 @@
 #include <span>
 
 #include "models/package/release.h"
-#include "models/profile/report.h"
 #include "models/quantization/ranges.h"
 #include "models/runtime/engine_choice.h"
+#include "models/runtime/profile/report.h"
 
 namespace rivulet {
 

@@ -1,4 +1,4 @@
-#include "models/profile/measure.h"
+#include "models/runtime/profile/measure.h"
 
 #include <malloc.h>
 
@@ -9,10 +9,10 @@
 #include <string>
 
 #include "models/package/snapshot.h"
-#include "models/profile/meter.h"
 #include "models/runtime/calibration.h"
 #include "models/runtime/inference.h"
 #include "models/runtime/int8/backend.h"
+#include "models/runtime/profile/meter.h"
 #include "models/runtime/release_model.h"
 
 namespace rivulet {

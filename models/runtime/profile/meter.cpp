@@ -1,4 +1,4 @@
-#include "models/profile/meter.h"
+#include "models/runtime/profile/meter.h"
 
 #include <ATen/record_function.h>
 #include <c10/core/Allocator.h>

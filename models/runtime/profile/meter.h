@@ -4,7 +4,7 @@
 #include <functional>
 #include <vector>
 
-#include "models/profile/report.h"
+#include "models/runtime/profile/report.h"
 
 namespace rivulet {
 

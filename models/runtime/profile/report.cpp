@@ -1,4 +1,4 @@
-#include "models/profile/report.h"
+#include "models/runtime/profile/report.h"
 
 #include <spdlog/fmt/fmt.h>
 
