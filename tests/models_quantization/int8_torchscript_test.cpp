@@ -270,6 +270,35 @@ TEST_CASE("our own kernels answer as LibTorch's do", "[int8][torchscript][kernel
       CHECK(attribute.value.type()->annotation_str().find("SmallLayer") != std::string::npos);
 }
 
+TEST_CASE("our own dense layers work on the last dimension of any number of them",
+          "[int8][torchscript][kernels]") {
+  // As many in the second dimension as in the last, which tells no channels from inputs.
+  const auto shape =
+      GENERATE(as<std::vector<std::int64_t>>(), std::vector<std::int64_t>{6, 8},
+               std::vector<std::int64_t>{3, 5, 8}, std::vector<std::int64_t>{3, 8, 8},
+               std::vector<std::int64_t>{2, 8, 5, 8}, std::vector<std::int64_t>{2, 3, 2, 3, 8});
+  const bool is_turned = GENERATE(false, true);  // A view whose last dimension is not the innermost.
+  CAPTURE(shape, is_turned);
+  const auto make = [is_turned] {
+    return Builder()
+        .dense("fc1", 8, 8)
+        .dense("fc2", 8, 12)
+        .finish(std::string(is_turned ? "    x = x.transpose(-1, 1)\n" : "") +
+                "    return self.fc2.forward(torch.relu(self.fc1.forward(x)))\n");
+  };
+  at::Tensor x = random(shape, 61);
+  if (is_turned) x = x.transpose(-1, 1).contiguous();
+  const ActivationRanges ranges = int8::calibrate(make, {&x, 1}).value();
+  const Module theirs = build_static(make, ranges).value();
+  const Module ours = build_static(make, ranges, int8::Kernels::own).value();
+  const at::Tensor expected = run(theirs, x);
+  const at::Tensor actual = run(ours, x);
+  REQUIRE(actual.sizes() == expected.sizes());
+  CHECK(signal_to_noise(expected, actual) > 35);
+  CHECK(signal_to_noise(run(make(), x), actual) > 30);
+  if (int8::has_vnni_kernels()) CHECK(operators_of(ours).count("rivulet::small_layer") == 2);
+}
+
 TEST_CASE("bounded activations are right in optimized fp32, whatever the number of channels",
           "[engine][torchscript]") {
   // LibTorch's own pass answers wrongly for 8 and 24 of them.

@@ -21,11 +21,19 @@ using torch::jit::Module;
 using torch::jit::Node;
 using torch::jit::Value;
 
+/// A dense layer, whose inputs are the last dimension of any number of them; a 1x1 convolution has the same
+/// weights, but its inputs are the second of four.
+struct DenseWeights {
+  PointwiseWeights product;
+};
+
 /// The weights of one layer; a type that TorchScript can hold.
 struct SmallLayer final : torch::CustomClassHolder {
-  explicit SmallLayer(std::variant<PointwiseWeights, DepthwiseWeights> packed) : weights(std::move(packed)) {}
+  using Weights = std::variant<DenseWeights, PointwiseWeights, DepthwiseWeights>;
 
-  std::variant<PointwiseWeights, DepthwiseWeights> weights;
+  explicit SmallLayer(Weights packed) : weights(std::move(packed)) {}
+
+  Weights weights;
 };
 
 using Layer = c10::intrusive_ptr<SmallLayer>;
@@ -44,27 +52,39 @@ at::Tensor empty(at::IntArrayRef shape, double scale, std::int64_t zero_point, a
   return at::_empty_affine_quantized(shape, at::TensorOptions(at::kQUInt8), scale, zero_point, format);
 }
 
-/// x [n, inputs, height, width] or [n, inputs] in quint8.
+/// The matrix product on the dimension `side`, which is the innermost in this memory format.
+at::Tensor run_product(const PointwiseWeights& weights, const at::Tensor& x, std::size_t side,
+                       const Requantization& numbers, double scale, std::int64_t zero_point,
+                       at::MemoryFormat format) {
+  std::vector<std::int64_t> shape = x.sizes().vec();
+  TORCH_CHECK(shape[side] == weights.inputs, "a small int8 layer of ", weights.inputs, " inputs got ",
+              x.sizes());
+  const std::int64_t rows = x.numel() / weights.inputs;
+  shape[side] = weights.outputs;
+  at::Tensor y = empty(shape, scale, zero_point, format);
+  run_pointwise(weights, numbers, rows, bytes_of(x), bytes_of(y));
+  return y;
+}
+
+/// x [n, inputs, height, width], or of a dense layer [..., inputs], in quint8.
 at::Tensor run_layer(const at::Tensor& given, const Layer& layer, double scale, std::int64_t zero_point,
                      bool has_relu) {
-  TORCH_CHECK(given.scalar_type() == at::kQUInt8 && (given.dim() == 4 || given.dim() == 2),
-              "a small int8 layer takes quint8 in 4 or 2 dimensions");
-  const auto format = given.dim() == 4 ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+  const auto* dense = std::get_if<DenseWeights>(&layer->weights);
+  TORCH_CHECK(given.scalar_type() == at::kQUInt8 && (dense != nullptr ? given.dim() >= 1 : given.dim() == 4),
+              "a small int8 layer takes quint8, in 4 dimensions if it is a convolution");
+  const auto format = dense != nullptr ? at::MemoryFormat::Contiguous : at::MemoryFormat::ChannelsLast;
   const at::Tensor x = given.contiguous(format);
   const Requantization numbers = numbers_of(x, scale, zero_point, has_relu);
-  std::vector<std::int64_t> shape = x.sizes().vec();
-  if (const auto* pointwise = std::get_if<PointwiseWeights>(&layer->weights)) {
-    TORCH_CHECK(shape[1] == pointwise->inputs, "a small int8 layer of ", pointwise->inputs, " inputs got ",
-                shape[1]);
-    const std::int64_t rows = x.numel() / pointwise->inputs;
-    shape[1] = pointwise->outputs;
-    at::Tensor y = empty(shape, scale, zero_point, format);
-    run_pointwise(*pointwise, numbers, rows, bytes_of(x), bytes_of(y));
-    return y;
+  if (dense != nullptr) {
+    const auto last = static_cast<std::size_t>(x.dim() - 1);
+    return run_product(dense->product, x, last, numbers, scale, zero_point, format);
   }
+  if (const auto* pointwise = std::get_if<PointwiseWeights>(&layer->weights))
+    return run_product(*pointwise, x, 1, numbers, scale, zero_point, format);
   const auto& depthwise = std::get<DepthwiseWeights>(layer->weights);
-  TORCH_CHECK(x.dim() == 4 && shape[1] == depthwise.channels, "a small int8 layer of ", depthwise.channels,
-              " channels got ", x.sizes());
+  std::vector<std::int64_t> shape = x.sizes().vec();
+  TORCH_CHECK(shape[1] == depthwise.channels, "a small int8 layer of ", depthwise.channels, " channels got ",
+              x.sizes());
   for (const std::size_t side : {std::size_t{2}, std::size_t{3}})
     shape[side] = (shape[side] + depthwise.stride - 1) / depthwise.stride;
   at::Tensor y = empty(shape, scale, zero_point, format);
@@ -119,10 +139,9 @@ std::optional<Unpacked> unpack(const char* name, const c10::IValue& packed) {
                                      : at::zeros({weight.size(0)}, at::kFloat)};
 }
 
-Layer pack_dense(const Unpacked& weight) {
-  return c10::make_intrusive<SmallLayer>(
-      pack_pointwise(weight.shape[0], weight.shape[1], weight.integers.data_ptr<std::int8_t>(),
-                     weight.scales.data_ptr<float>(), weight.biases.data_ptr<float>()));
+PointwiseWeights pack_product(const Unpacked& weight) {
+  return pack_pointwise(weight.shape[0], weight.shape[1], weight.integers.data_ptr<std::int8_t>(),
+                        weight.scales.data_ptr<float>(), weight.biases.data_ptr<float>());
 }
 
 /// @return nothing unless our kernels know such a convolution.
@@ -139,7 +158,7 @@ Layer pack_convolution(const c10::IValue& packed) {
   const std::vector<std::int64_t> none = {0, 0};
   if (groups == 1 && sizes.slice(1) == at::IntArrayRef{1, 1} && stride[0] == 1 && padding == none &&
       sizes[0] % 4 == 0)
-    return pack_dense(*weight);
+    return c10::make_intrusive<SmallLayer>(pack_product(*weight));
   const std::vector<std::int64_t> frame = {1, 1};
   if (groups == outputs && sizes == at::IntArrayRef{1, 3, 3} && padding == frame && outputs % 8 == 0)
     return c10::make_intrusive<SmallLayer>(
@@ -151,7 +170,7 @@ Layer pack_convolution(const c10::IValue& packed) {
 Layer pack_linear(const c10::IValue& packed) {
   const auto weight = unpack("quantized::linear_unpack", packed);
   if (!weight || weight->shape[1] % 4 != 0) return {};
-  return pack_dense(*weight);
+  return c10::make_intrusive<SmallLayer>(DenseWeights{pack_product(*weight)});
 }
 
 class Rewrite {
