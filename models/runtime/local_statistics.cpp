@@ -11,12 +11,27 @@ constexpr std::size_t batch_samples = 32;
 /// At the usual momentum of 0.1 the old statistics then weigh 0.9^64, a thousandth.
 constexpr std::size_t batches = 64;
 
-/// Batch norm alone works as in training, so that dropout disturbs nothing.
-void set_norms_training(const torch::jit::Module& module, bool on) {
-  for (torch::jit::Module part : module.modules()) {
-    if (part.hasattr("running_mean") && part.hasattr("training")) part.setattr("training", on);
+/// While it lives, batch norm alone works as in training: dropout disturbs nothing.
+class TrainingNorms {
+ public:
+  explicit TrainingNorms(const torch::jit::Module& module) {
+    for (const torch::jit::Module& part : module.modules()) {
+      const bool is_norm = part.hasattr("running_mean") && part.hasattr("training");
+      if (is_norm && part.attr("training").isBool()) norms_.push_back(part);
+    }
+    set(true);
   }
-}
+  TrainingNorms(const TrainingNorms&) = delete;
+  TrainingNorms& operator=(const TrainingNorms&) = delete;
+  ~TrainingNorms() { set(false); }
+
+ private:
+  void set(bool on) {
+    for (torch::jit::Module& norm : norms_) norm.setattr("training", on);
+  }
+
+  std::vector<torch::jit::Module> norms_;
+};
 
 }  // namespace
 
@@ -30,7 +45,7 @@ Result<std::vector<float>> with_local_statistics(Model& model, std::span<const f
     const at::NoGradGuard no_grad;
     const PlainExecution plain;
     Model::Impl& impl = model.impl();
-    set_norms_training(impl.module, true);
+    const TrainingNorms training(impl.module);
     std::size_t begin = 0;
     for (std::size_t batch = 0; batch < batches; ++batch) {
       const std::size_t count = std::min(batch_samples, samples - begin);
@@ -43,7 +58,6 @@ Result<std::vector<float>> with_local_statistics(Model& model, std::span<const f
       }
       begin = begin + count < samples ? begin + count : 0;
     }
-    set_norms_training(impl.module, false);
     return model.weights();
   });
 }

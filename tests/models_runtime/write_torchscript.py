@@ -98,6 +98,31 @@ class Tied(nn.Module):
         return self.head(torch.tanh(self.again(torch.tanh(self.first(torch.flatten(x, 1))))))
 
 
+class Listing(nn.Module):
+    """Loops over lists that nothing changes, and over numbers that follow from sizes."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = [1, 3]
+        self.head = nn.Linear(12, CLASSES)
+
+    def forward(self, x):
+        x = x.squeeze(1)
+        kept = []
+        for part in x.unbind(1):
+            kept.append(part)
+        total = torch.stack(kept).sum(0)
+        for row in self.rows:
+            for i in range(row):
+                total = total + x[:, i]
+        for i in range((x.size(1) // 2 + 10) % 5):
+            total = total + x[:, i]
+        sizes = [x.size(1), x.size(2)]
+        for size in sizes + [2]:
+            total = total * (1.0 / size)
+        return self.head(total)
+
+
 class Linear(nn.Module):
     """The base of the bad ones."""
 
@@ -170,6 +195,110 @@ class Long(Linear):
         return y
 
 
+class Remainder(Linear):
+    """Minus one, and a billion: 999,999,999 turns."""
+
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        if bool(y.sum() > 1e9):
+            for _ in range((x.size(0) - 1 - x.size(0)) % 1000000000):
+                y = y + 1.0
+        return y
+
+
+class Fraction(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        if bool(y.sum() > 1e9):
+            for _ in range(int(x.size(0) // 1e-12)):
+                y = y + 1.0
+        return y
+
+
+class SetEntry(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        turns = [1]
+        if bool(y.sum() > 1e9):
+            turns[0] = 1 << 40
+        for _ in range(turns[0]):
+            y = y + 0.0
+        return y
+
+
+class SetSize(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        sizes = x.size()
+        other = sizes
+        if bool(y.sum() > 1e9):
+            other.insert(0, 1 << 40)
+        for _ in range(sizes[0]):
+            y = y + 0.0
+        return y
+
+
+class SetAttribute(Linear):
+    def __init__(self):
+        super().__init__()
+        self.turns = [1]
+
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        if bool(y.sum() > 1e9):
+            self.turns.append(1 << 40)
+        for _ in range(self.turns[-1]):
+            y = y + 0.0
+        return y
+
+
+class Nested(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        turns = [[1], [2]]
+        if bool(y.sum() > 1e9):
+            turns[0][0] = 1 << 40
+        for _ in range(turns[0][0]):
+            y = y + 0.0
+        return y
+
+
+class Doubling(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        items = [1]
+        if bool(y.sum() > 1e9):
+            for _ in range(30):
+                items = items + items
+        for _ in range(len(items)):
+            y = y + 0.0
+        return y
+
+
+class Extending(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        items = [1]
+        if bool(y.sum() > 1e9):
+            for _ in range(30):
+                items.extend(items)
+        for _ in range(len(items)):
+            y = y + 0.0
+        return y
+
+
+class Text(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        text = "a"
+        if bool(y.sum() > 1e9):
+            for _ in range(30):
+                text = text + text
+        for _ in range(len(text)):
+            y = y + 0.0
+        return y
+
+
 class Writes(Linear):
     def forward(self, x):
         torch.save(x, "WRITTEN")
@@ -232,6 +361,35 @@ class Counting(Linear):
         return self.fc(torch.flatten(x, 1))
 
 
+class Narrow(nn.Module):
+    """Takes four samples at most while it trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.bn = nn.BatchNorm1d(144)
+        self.fc = nn.Linear(144, CLASSES)
+
+    def forward(self, x):
+        assert x.size(0) <= 4 or not self.bn.training
+        return self.fc(self.bn(torch.flatten(x, 1)))
+
+
+class Tokens(nn.Module):
+    """Dense layers on the last of three and of four dimensions, as many as of the second."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(12, 12)
+        self.mix = nn.Linear(12, 12)
+        self.head = nn.Linear(12, CLASSES)
+
+    def forward(self, x):
+        x = x.squeeze(1)
+        x = F.relu(self.embed(x))
+        x = x.unsqueeze(2).expand(-1, -1, 2, -1)
+        return self.head(F.relu(self.mix(x)).mean(2).mean(1))
+
+
 class Infinite(Linear):
     def __init__(self):
         super().__init__()
@@ -252,7 +410,7 @@ def write_good(folder):
     torch.manual_seed(7)
     inputs = torch.rand(6, *IMAGE)
     models = {"residual": Residual(), "sequence": Sequence(), "recurrent": Recurrent(), "attention": Attention(),
-              "tied": Tied()}
+              "tied": Tied(), "listing": Listing(), "tokens": Tokens(), "narrow": Narrow()}
     for name, model in models.items():
         if name == "residual":  # Statistics that are not those of a new layer.
             model.train()
@@ -268,7 +426,8 @@ def write_good(folder):
 
 
 def write_bad(folder):
-    for kind in (Weightless, Integers, Pair, TwoInputs, Flat, Classes, FixedBatch, Detached, Endless, Long, Writes,
+    for kind in (Weightless, Integers, Pair, TwoInputs, Flat, Classes, FixedBatch, Detached, Endless, Long,
+                 Remainder, Fraction, SetEntry, SetSize, SetAttribute, Nested, Doubling, Extending, Text, Writes,
                  WritesUnreached, Reads, Prints, Memory, Forks, AtLoad, Random, Counting, Infinite):
         torch.jit.script(kind()).save(f"{folder}/bad_{kind.__name__}.pt")
     torch.jit.script(Linear().half()).save(f"{folder}/bad_half.pt")

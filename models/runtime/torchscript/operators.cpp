@@ -5,13 +5,12 @@
 #include <torch/csrc/jit/passes/inliner.h>
 
 #include <algorithm>
-#include <cmath>
-#include <optional>
 #include <set>
 #include <string>
 
 #include "models/runtime/model_impl.h"
 #include "models/runtime/torchscript/allowed_operators.h"
+#include "models/runtime/torchscript/bounds.h"
 
 namespace rivulet::torchscript {
 namespace {
@@ -24,8 +23,7 @@ using torch::jit::Node;
 using torch::jit::Value;
 
 constexpr double turns_max = 1 << 24;  // Of loops within each other together.
-constexpr double size_nominal = 1024;
-constexpr int depth_max = 64;  // Of an expression, and of blocks within each other.
+constexpr int depth_max = 64;          // Of blocks within each other.
 
 /// Where the user wrote it, if the file says so.
 std::string place_of(const Node& node) {
@@ -40,74 +38,6 @@ std::unexpected<Error> refuse(const Node& node, std::string_view why) {
   return fail(Errc::refused,
               fmt::format("it uses {}{}, {}", node.kind().toQualString(), place_of(node), why));
 }
-
-/// The greatest that a number can be, if it follows from constants, from what the module holds, and from the
-/// sizes of tensors and lists. Those are what the samples and the memory make them, and count as
-/// size_nominal.
-class Bounds {
- public:
-  Bounds(const Module& module, const Value* self) : module_(module), self_(self) {}
-
-  [[nodiscard]] std::optional<double> of(const Value* value, int depth = 0) const {
-    if (depth > depth_max) return std::nullopt;
-    if (const auto constant = known(value, depth)) return greatest(*constant);
-    const Node* node = value->node();
-    const std::string_view kind = node->kind().toQualString();
-    for (const char* size : {"aten::len", "aten::size", "aten::dim"}) {
-      if (kind == size) return size_nominal;
-    }
-    if (kind == "prim::If") return of_branches(value, depth);
-    for (const char* first : {"aten::__getitem__", "aten::floordiv", "aten::remainder", "aten::neg",
-                              "aten::Int", "prim::ListUnpack", "prim::unchecked_cast", "prim::NumToTensor"}) {
-      if (kind == first) return of(node->input(0), depth + 1);
-    }
-    const bool sum = kind == "aten::add" || kind == "aten::sub" || kind == "aten::__range_length";
-    const bool most = kind == "prim::min" || kind == "prim::max" || kind == "prim::ListConstruct";
-    if (!sum && !most && kind != "aten::mul") return std::nullopt;
-    double total = kind == "aten::mul" ? 1 : 0;
-    for (const Value* input : node->inputs()) {
-      const auto bound = of(input, depth + 1);
-      if (!bound) return std::nullopt;
-      total = sum ? total + *bound : most ? std::max(total, *bound) : total * *bound;
-    }
-    return total;
-  }
-
- private:
-  static std::optional<double> greatest(const c10::IValue& value) {
-    if (value.isInt()) return std::abs(static_cast<double>(value.toInt()));
-    if (!value.isIntList()) return std::nullopt;
-    double most = 0;
-    for (const std::int64_t entry : value.toIntVector())
-      most = std::max(most, std::abs(static_cast<double>(entry)));
-    return most;
-  }
-
-  /// The value of a constant, or of an attribute: nothing may set one that is no tensor.
-  [[nodiscard]] std::optional<c10::IValue> known(const Value* value, int depth) const {
-    if (depth > depth_max) return std::nullopt;
-    if (value == self_) return c10::IValue(module_._ivalue());
-    if (const auto constant = torch::jit::toIValue(value)) return *constant;
-    const Node* node = value->node();
-    if (node->kind() != c10::prim::GetAttr) return std::nullopt;
-    const auto owner = known(node->input(0), depth + 1);
-    if (!owner || !owner->isObject()) return std::nullopt;
-    return owner->toObject()->getAttr(node->s(c10::attr::name));
-  }
-
-  [[nodiscard]] std::optional<double> of_branches(const Value* value, int depth) const {
-    double most = 0;
-    for (const Block* block : value->node()->blocks()) {
-      const auto bound = of(block->outputs()[value->offset()], depth + 1);
-      if (!bound) return std::nullopt;
-      most = std::max(most, *bound);
-    }
-    return most;
-  }
-
-  const Module& module_;
-  const Value* self_;
-};
 
 class Inspection {
  public:
@@ -155,7 +85,7 @@ class Inspection {
 };
 
 /// @param turns of the loops around the block.
-Status check_loops(const Block& block, const Bounds& bounds, double turns) {
+Status check_loops(const Block& block, Bounds& bounds, double turns) {
   for (const Node* node : block.nodes()) {
     if (node->kind() == c10::prim::CallMethod || node->kind() == c10::prim::CallFunction)
       return refuse(*node, "on something that is not known beforehand");
@@ -166,8 +96,9 @@ Status check_loops(const Block& block, const Bounds& bounds, double turns) {
       if (inner_turns > turns_max) {
         return refuse(
             *node,
-            "and how often it turns follows neither from a small constant nor from the sizes of tensors: "
-            "write 'for i in range(n)' over such a number, not 'while'");
+            "and how often it turns follows neither from a small constant nor from the sizes of tensors, or "
+            "from "
+            "lists that the code changes: write 'for i in range(n)' over such a number, not 'while'");
       }
     }
     for (const Block* inner : node->blocks()) {
@@ -206,7 +137,8 @@ Status check_all(const Module& module) {
     }
   }
   const std::shared_ptr<Graph> graph = inlined_forward(module);
-  return check_loops(*graph->block(), Bounds(module, graph->inputs()[0]), 1);
+  Bounds bounds(module, graph);
+  return check_loops(*graph->block(), bounds, 1);
 }
 
 bool has_calls(const Block& block) {

@@ -1,0 +1,180 @@
+#include "models/runtime/torchscript/bounds.h"
+
+#include <torch/csrc/jit/ir/constants.h>
+#include <torch/csrc/jit/ir/ir.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <string_view>
+
+namespace rivulet::torchscript {
+namespace {
+
+using torch::jit::Block;
+using torch::jit::Node;
+using torch::jit::Value;
+
+constexpr int depth_max = 64;  // Of an expression.
+
+bool is_tensor(const Value* value) { return value->type()->isSubtypeOf(*c10::TensorType::get()); }
+
+/// Of floats nothing is known: a small one divides a number into a great one.
+bool is_float(const Value* value) { return value->type()->isSubtypeOf(*c10::FloatType::get()); }
+
+std::string_view kind_of(const Node& node) {
+  std::string_view kind = node.kind().toQualString();
+  for (const std::string_view space : {"aten::", "prim::"}) {
+    if (kind.starts_with(space)) return kind.substr(space.size());
+  }
+  return {};
+}
+
+template <std::size_t n>
+bool is_one_of(std::string_view kind, const std::array<std::string_view, n>& names) {
+  return std::ranges::find(names, kind) != names.end();
+}
+
+std::optional<double> greatest(const c10::IValue& value) {
+  if (value.isInt()) return std::abs(static_cast<double>(value.toInt()));
+  if (!value.isIntList()) return std::nullopt;
+  double most = 0;
+  for (const std::int64_t entry : value.toIntVector())
+    most = std::max(most, std::abs(static_cast<double>(entry)));
+  return most;
+}
+
+std::optional<double> size_of(const c10::IValue& value) {
+  if (value.isList()) return static_cast<double>(value.toListRef().size());
+  if (value.isString()) return static_cast<double>(value.toStringRef().size());
+  return std::nullopt;
+}
+
+/// Counts how deep a search is.
+class Deeper {
+ public:
+  explicit Deeper(int& depth) : depth_(++depth) {}
+  Deeper(const Deeper&) = delete;
+  Deeper& operator=(const Deeper&) = delete;
+  ~Deeper() { --depth_; }
+  [[nodiscard]] bool is_too_deep() const { return depth_ > depth_max; }
+
+ private:
+  int& depth_;
+};
+
+}  // namespace
+
+Bounds::Bounds(const torch::jit::Module& module, std::shared_ptr<torch::jit::Graph> graph)
+    : module_(module), graph_(std::move(graph)) {}
+
+std::optional<double> Bounds::of(const Value* value) { return magnitude(value); }
+
+std::optional<double> Bounds::magnitude(const Value* value) {
+  // Each value once: n + n, doubled forty times, would otherwise be looked at 2^40 times.
+  if (const auto found = magnitudes_.find(value); found != magnitudes_.end()) return found->second;
+  const Deeper deeper(depth_);
+  if (deeper.is_too_deep() || is_float(value) || is_changed(value)) return std::nullopt;
+  return magnitudes_[value] = find_magnitude(value);
+}
+
+std::optional<double> Bounds::length(const Value* value) {
+  if (is_tensor(value)) return size_nominal;
+  if (const auto found = lengths_.find(value); found != lengths_.end()) return found->second;
+  const Deeper deeper(depth_);
+  if (deeper.is_too_deep() || is_changed(value)) return std::nullopt;
+  return lengths_[value] = find_length(value);
+}
+
+std::optional<double> Bounds::find_magnitude(const Value* value) {
+  if (const auto known = constant(value)) return greatest(*known);
+  const Node& node = *value->node();
+  const std::string_view kind = kind_of(node);
+  if (kind == "size" || kind == "dim") return size_nominal;
+  if (kind == "len") return length(node.input(0));
+  if (kind == "If") return of_branches(value, &Bounds::magnitude);
+  // A remainder is smaller than what it divides by, and may be much greater than what is divided: -1 % n is
+  // n - 1.
+  if (kind == "remainder") return magnitude(node.input(1));
+  static constexpr std::array<std::string_view, 10> no_greater = {
+      "__getitem__", "neg",         "Int",      "ListUnpack", "unchecked_cast",
+      "list",        "NumToTensor", "floordiv", "slice",      "copy"};
+  if (!is_one_of(kind, no_greater)) return of_arithmetic(kind, node);
+  // Divided by a fraction a number grows.
+  const bool by_fraction = kind == "floordiv" && !node.input(1)->type()->isSubtypeOf(*c10::IntType::get());
+  return by_fraction ? std::nullopt : magnitude(node.input(0));
+}
+
+std::optional<double> Bounds::of_arithmetic(std::string_view kind, const Node& node) {
+  const bool sum = kind == "add" || kind == "sub" || kind == "__range_length";
+  const bool most = kind == "min" || kind == "max" || kind == "ListConstruct";
+  if (!sum && !most && kind != "mul") return std::nullopt;
+  // The third input of a sum of tensors is a factor of the second.
+  const bool has_factor = kind != "__range_length" && sum && node.inputs().size() == 3;
+  double total = kind == "mul" ? 1 : 0;
+  double last = 0;
+  for (std::size_t i = 0; i < node.inputs().size(); ++i) {
+    const auto bound = magnitude(node.input(i));
+    if (!bound) return std::nullopt;
+    if (has_factor && i == 2) {
+      total += last * *bound;
+    } else {
+      total = sum ? total + *bound : most ? std::max(total, *bound) : total * *bound;
+    }
+    last = *bound;
+  }
+  return total;
+}
+
+std::optional<double> Bounds::find_length(const Value* value) {
+  if (const auto known = constant(value)) return size_of(*known);
+  const Node& node = *value->node();
+  const std::string_view kind = kind_of(node);
+  if (kind == "ListConstruct") return static_cast<double>(node.inputs().size());
+  if (kind == "If") return of_branches(value, &Bounds::length);
+  // Of the dimensions or the parts of a tensor.
+  static constexpr std::array<std::string_view, 13> of_tensors = {
+      "size",         "unbind", "split",  "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes",
+      "chunk",        "hsplit", "vsplit", "unsafe_chunk",     "tensor_split", "meshgrid",
+      "ConstantChunk"};
+  if (is_one_of(kind, of_tensors)) return size_nominal;
+  static constexpr std::array<std::string_view, 4> no_longer = {"list", "slice", "copy", "unchecked_cast"};
+  if (is_one_of(kind, no_longer)) return length(node.input(0));
+  if (kind == "rangelist") return magnitude(node.input(0));
+  if (kind != "add" || node.inputs().size() != 2) return std::nullopt;
+  const auto one = length(node.input(0));
+  const auto other = length(node.input(1));
+  if (!one || !other) return std::nullopt;
+  return *one + *other;
+}
+
+std::optional<double> Bounds::of_branches(const Value* value,
+                                          std::optional<double> (Bounds::*find)(const Value*)) {
+  double most = 0;
+  for (const Block* block : value->node()->blocks()) {
+    const auto bound = (this->*find)(block->outputs()[value->offset()]);
+    if (!bound) return std::nullopt;
+    most = std::max(most, *bound);
+  }
+  return most;
+}
+
+/// The value of a constant, or of an attribute: nothing may set one that is no tensor.
+std::optional<c10::IValue> Bounds::constant(const Value* value, int depth) const {
+  if (depth > depth_max) return std::nullopt;
+  if (value == graph_->inputs()[0]) return c10::IValue(module_._ivalue());
+  if (const auto known = torch::jit::toIValue(value)) return *known;
+  const Node* node = value->node();
+  if (node->kind() != c10::prim::GetAttr) return std::nullopt;
+  const auto owner = constant(node->input(0), depth + 1);
+  if (!owner || !owner->isObject()) return std::nullopt;
+  return owner->toObject()->getAttr(node->s(c10::attr::name));
+}
+
+/// Whether anything in the graph writes to it, or to what it may be another name of.
+bool Bounds::is_changed(const Value* value) {
+  if (!aliases_) aliases_ = std::make_unique<torch::jit::AliasDb>(graph_);
+  return aliases_->hasWriters(value);
+}
+
+}  // namespace rivulet::torchscript
