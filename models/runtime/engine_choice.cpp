@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace rivulet {
 namespace {
@@ -38,14 +39,51 @@ Status check(const EngineQuestion& question) {
   return {};
 }
 
-Result<double> judge(const EngineQuestion& question, const EngineSetup& setup, const Stopwatch& now) {
+double microseconds_of(std::chrono::nanoseconds time) {
+  return std::chrono::duration<double, std::micro>(time).count();
+}
+
+/// Times calls of a model, and tells when it cannot be the fastest any more.
+class Timing {
+ public:
+  Timing(const LatencyPlan& plan, const Stopwatch& now, std::optional<double> best)
+      : plan_(plan), now_(now), best_(best), last_(now()) {}
+
+  Result<std::chrono::nanoseconds> call(const InferenceModel& model, std::span<const float> sample) {
+    if (const auto answer = model.infer(sample); !answer) return std::unexpected(answer.error());
+    const auto before = std::exchange(last_, now_());
+    ++calls_;
+    least_ = std::min(least_, last_ - before);
+    return last_ - before;
+  }
+  [[nodiscard]] bool is_hopeless() const {
+    return best_ && calls_ >= calls_to_judge && least() > plan_.slower_max * *best_;
+  }
+  /// Microseconds; a first call may be slow by chance, the fastest of several is not.
+  [[nodiscard]] double least() const { return microseconds_of(least_); }
+  [[nodiscard]] std::chrono::nanoseconds last() const { return last_; }
+
+ private:
+  static constexpr std::size_t calls_to_judge = 3;
+
+  const LatencyPlan& plan_;
+  const Stopwatch& now_;
+  std::optional<double> best_;
+  std::chrono::nanoseconds last_;
+  std::chrono::nanoseconds least_ = std::chrono::nanoseconds::max();
+  std::size_t calls_ = 0;
+};
+
+/// @param best microseconds of the fastest right engine so far.
+Result<double> judge(const EngineQuestion& question, const EngineSetup& setup, std::optional<double> best,
+                     const Stopwatch& now) {
   if (setup.engine.kind == EngineKind::int8_static && question.ranges == nullptr)
     return fail(Errc::unsupported, "the version brings no activation ranges");
   const Result<InferenceModel> model = InferenceModel::load(question.spec, question.weights, setup);
   if (!model) return std::unexpected(model.error());
   const KnownAnswers& known = is_int8(setup.engine.kind) ? question.int8 : question.fp32;
   if (Status status = check_answers(*model, known); !status) return std::unexpected(status.error());
-  return measure_latency(*model, known.inputs.first(model->input_size()), question.latency, now);
+  return measure_latency(*model, known.inputs.first(model->input_size()), question.latency, now, best);
 }
 
 EngineSetup setup_of(const EngineQuestion& question, const Engine& engine) {
@@ -81,28 +119,34 @@ std::vector<float> answers_of(TaskKind task, std::span<const Prediction> predict
 }
 
 Result<double> measure_latency(const InferenceModel& model, std::span<const float> sample,
-                               const LatencyPlan& plan, const Stopwatch& now) {
-  for (std::size_t i = 0; i < plan.warm_up; ++i)
-    if (const auto answer = model.infer(sample); !answer) return std::unexpected(answer.error());
+                               const LatencyPlan& plan, const Stopwatch& now, std::optional<double> best) {
+  Timing timing(plan, now, best);
+  auto begin = timing.last();
+  for (std::size_t i = 0; i < plan.warm_up && timing.last() - begin < plan.time_max; ++i) {
+    if (const auto time = timing.call(model, sample); !time) return std::unexpected(time.error());
+    if (timing.is_hopeless()) return timing.least();
+  }
   std::vector<std::chrono::nanoseconds> times;
-  const auto begin = now();
-  auto before = begin;
-  while (times.size() < plan.calls_max && (times.size() < plan.calls_min || before - begin < plan.time_max)) {
-    if (const auto answer = model.infer(sample); !answer) return std::unexpected(answer.error());
-    const auto after = now();
-    times.push_back(after - before);
-    before = after;
+  begin = timing.last();
+  while (times.size() < plan.calls_max &&
+         (times.size() < plan.calls_min || timing.last() - begin < plan.time_max)) {
+    const auto time = timing.call(model, sample);
+    if (!time) return std::unexpected(time.error());
+    if (timing.is_hopeless()) return timing.least();
+    times.push_back(*time);
   }
   const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
   std::ranges::nth_element(times, middle);
-  return std::chrono::duration<double, std::micro>(*middle).count();
+  return microseconds_of(*middle);
 }
 
 Result<EngineChoice> choose_engine(const EngineQuestion& question, const Stopwatch& now) {
   if (Status status = check(question); !status) return std::unexpected(status.error());
   EngineChoice choice;
+  std::optional<double> best;
   for (const Engine& engine : question.candidates) {
-    const Result<double> microseconds = judge(question, setup_of(question, engine), now);
+    const Result<double> microseconds = judge(question, setup_of(question, engine), best, now);
+    if (microseconds) best = std::min(best.value_or(*microseconds), *microseconds);
     choice.trials.push_back(
         {engine, microseconds.value_or(0), microseconds ? std::string() : microseconds.error().detail});
   }

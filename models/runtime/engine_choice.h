@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -29,21 +30,27 @@ std::vector<float> answers_of(TaskKind task, std::span<const Prediction> predict
 /// @return refused with the place and both numbers; the errors of infer.
 Status check_answers(const InferenceModel& model, const KnownAnswers& known);
 
-/// How the latency of an engine is measured: the median of calls with one sample, after `warm_up` of them,
-/// for `time_max` but at least `calls_min` and at most `calls_max` calls.
+/// How the latency of an engine is measured: the median of calls with one sample, after `warm_up` of them.
 struct LatencyPlan {
   std::size_t warm_up = 5;
-  std::size_t calls_min = 15;
+  std::size_t calls_min = 3;  ///< However long they take.
   std::size_t calls_max = 200;
+  /// Of the warm-up, and again of the calls: no other call begins after it.
   std::chrono::nanoseconds time_max = std::chrono::milliseconds(300);
+  /// An engine whose first calls, three of them, all take so many times as long as another's is measured no
+  /// further.
+  double slower_max = 3;
 };
 
 /// A monotonic clock; injected.
 using Stopwatch = std::function<std::chrono::nanoseconds()>;
 
-/// Microseconds a call of infer() takes. @param sample [input_size]. @return the errors of infer.
+/// Microseconds a call of infer() takes; of an engine that is given up, the least of its calls.
+/// @param sample [input_size]. @param best microseconds of another engine, to be faster than; nothing: the
+/// engine is measured as the plan says. @return the errors of infer.
 Result<double> measure_latency(const InferenceModel& model, std::span<const float> sample,
-                               const LatencyPlan& plan, const Stopwatch& now);
+                               const LatencyPlan& plan, const Stopwatch& now,
+                               std::optional<double> best = std::nullopt);
 
 struct EngineQuestion {
   InferenceSpec spec;
@@ -61,7 +68,8 @@ struct EngineChoice {
 };
 
 /// Loads every candidate in turn, holds it against the known answers one sample at a time and in a batch,
-/// times it, and takes the fastest right one (see choose()). Candidates are loaded one at a time.
+/// times it, and takes the fastest right one (see choose()). One that is clearly slower than a right one
+/// before it is given up after a few calls. Candidates are loaded one at a time.
 /// Call it on a thread that use_one_thread() governs, with nothing else running, or the times mislead.
 /// @return invalid when question and answers don't fit each other; unsupported, with all the reasons,
 /// when no candidate is right.

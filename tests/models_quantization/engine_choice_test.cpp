@@ -58,15 +58,66 @@ TEST_CASE("latency is the median of as many calls as the plan allows", "[engine]
     return now += reads % 3 == 0 ? 100us : 10us;
   };
   CHECK(measure_latency(model, sample, {2, 5, 30, 1s}, uneven).value() == Approx(10));
-  CHECK(reads == 1 + 30);  // The time was not used up.
+  CHECK(reads == 1 + 2 + 30);  // The time was not used up.
   reads = 0;
   const Stopwatch slow = [&reads, now = 0ns]() mutable {
     ++reads;
     return now += 400ms;
   };
   CHECK(measure_latency(model, sample, {2, 5, 30, 1s}, slow).value() == Approx(400'000));
-  CHECK(reads == 1 + 5);  // At least five, though three of them took more than a second.
+  CHECK(reads == 1 + 2 + 5);  // At least five, though three of them took more than a second.
+  reads = 0;
+  CHECK(measure_latency(model, sample, {9, 2, 30, 1s}, slow).value() == Approx(400'000));
+  CHECK(reads == 1 + 3 + 3);  // No other one begins after a second, neither of the warm-up nor of the calls.
   CHECK(measure_latency(model, std::vector<float>{1}, {}, slow).error().code == Errc::invalid);
+}
+
+TEST_CASE("an engine that is clearly slower than another is given up after three calls",
+          "[engine][latency]") {
+  const InferenceSpec spec = values_of({.kind = "mlp", .hidden = {}, .input_shape = {2}, .outputs = 1});
+  const InferenceModel model = InferenceModel::load(spec, std::vector<float>{1, 1, 0}).value();
+  const std::vector<float> sample = {1, 2};
+  std::size_t reads = 0;
+  std::vector<std::chrono::microseconds> times;  // Of the first calls; the others take as long as the last.
+  const Stopwatch clock = [&, now = 0ns]() mutable {
+    const std::size_t read = reads++;
+    return read == 0 ? now : now += times[std::min(read, times.size()) - 1];
+  };
+  const auto measure = [&](const LatencyPlan& plan, double best,
+                           std::vector<std::chrono::microseconds> taken) {
+    reads = 0;
+    times = std::move(taken);
+    return measure_latency(model, sample, plan, clock, best).value();
+  };
+  // In the warm-up, and of few of these after it. The least of what it took is told.
+  CHECK(measure({5, 3, 30, 1s}, 100, {900us, 310us, 400us}) == Approx(310));
+  CHECK(reads == 1 + 3);
+  CHECK(measure({1, 3, 30, 1s}, 100, {900us, 310us, 400us}) == Approx(310));
+  CHECK(reads == 1 + 3);
+  // One of the three was within three times the best: it goes on, and is given up by no later call.
+  CHECK(measure({5, 3, 30, 1s}, 100, {900us, 299us, 900us, 400us}) == Approx(400));
+  CHECK(reads == 1 + 5 + 30);
+  CHECK(measure({5, 3, 30, 1s}, 100, {900us, 900us, 90us}) == Approx(90));
+  CHECK(reads == 1 + 5 + 30);
+}
+
+TEST_CASE("slow engines are chosen among within seconds, not minutes", "[engine][latency]") {
+  const Asked asked(small_mlp);
+  EngineQuestion question = asked.question();
+  std::size_t reads = 0;
+  // The first candidate takes 0.1 s a call, three to warm up and three that count; each other 2 s.
+  const Stopwatch clock = [&reads, now = 0ns]() mutable { return now += ++reads <= 1 + 3 + 3 ? 100ms : 2s; };
+  const EngineChoice choice = choose_engine(question, clock).value();
+  CHECK(choice.setup.engine == question.candidates.front());
+  CHECK(choice.trials.front().microseconds == Approx(100'000));
+  std::size_t right = 0;
+  for (std::size_t i = 1; i < choice.trials.size(); ++i) {
+    if (!choice.trials[i].refusal.empty()) continue;
+    ++right;
+    CHECK(choice.trials[i].microseconds == Approx(2e6));
+  }
+  REQUIRE(right > 0);
+  CHECK(reads == 1 + 3 + 3 + right * (1 + 3));
 }
 
 TEST_CASE("every candidate is tried, and the one taken is right and the fastest", "[engine]") {
