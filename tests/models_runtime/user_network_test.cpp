@@ -409,6 +409,8 @@ TEST_CASE("what cannot take part is refused with the reason, and nothing of it r
            {"Nested", "lists that the code changes"},
            {"Doubling", "it uses prim::Loop"},
            {"Extending", "lists that the code changes"},
+           {"Growing", "it uses prim::Loop"},
+           {"Chasing", "it uses prim::Loop"},
            {"Text", "it uses prim::Loop"},
            {"Writes", "it uses aten::save (write_torchscript.py:"},
            {"WritesUnreached", "it uses aten::save"},

@@ -111,7 +111,11 @@ class Listing(nn.Module):
         kept = []
         for part in x.unbind(1):
             kept.append(part)
-        total = torch.stack(kept).sum(0)
+        total = torch.zeros(x.size(0), 12)
+        for part in kept:
+            total = total + part
+        for shifted in [torch.roll(part, 1, [1]) for part in kept][1:]:
+            total = total + shifted
         for row in self.rows:
             for i in range(row):
                 total = total + x[:, i]
@@ -287,6 +291,32 @@ class Extending(Linear):
         return y
 
 
+class Growing(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        items = [1]
+        if bool(y.sum() > 1e9):
+            for _ in range(4096):
+                for _ in range(4096):
+                    items.append(1)
+        for _ in range(len(items)):
+            y = y + 0.0
+        return y
+
+
+class Chasing(Linear):
+    """Each turn of the inner loop makes the next of the outer one longer."""
+
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        items = [1]
+        if bool(y.sum() > 1e9):
+            for _ in range(50):
+                for _ in range(len(items)):
+                    items.append(1)
+        return y * len(items)
+
+
 class Text(Linear):
     def forward(self, x):
         y = self.fc(torch.flatten(x, 1))
@@ -427,8 +457,8 @@ def write_good(folder):
 
 def write_bad(folder):
     for kind in (Weightless, Integers, Pair, TwoInputs, Flat, Classes, FixedBatch, Detached, Endless, Long,
-                 Remainder, Fraction, SetEntry, SetSize, SetAttribute, Nested, Doubling, Extending, Text, Writes,
-                 WritesUnreached, Reads, Prints, Memory, Forks, AtLoad, Random, Counting, Infinite):
+                 Remainder, Fraction, SetEntry, SetSize, SetAttribute, Nested, Doubling, Extending, Growing, Chasing,
+                 Text, Writes, WritesUnreached, Reads, Prints, Memory, Forks, AtLoad, Random, Counting, Infinite):
         torch.jit.script(kind()).save(f"{folder}/bad_{kind.__name__}.pt")
     torch.jit.script(Linear().half()).save(f"{folder}/bad_half.pt")
     torch.jit.script(Linear().double()).save(f"{folder}/bad_double.pt")

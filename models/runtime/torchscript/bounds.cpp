@@ -50,6 +50,17 @@ std::optional<double> size_of(const c10::IValue& value) {
   return std::nullopt;
 }
 
+/// What changes a list without adding more than one entry.
+constexpr std::array<std::string_view, 8> adds_one_or_none = {"append", "insert", "_set_item", "pop",
+                                                              "remove", "clear",  "reverse",   "sort"};
+
+bool changes_list(const Node& node) {
+  const c10::FunctionSchema* schema = node.maybeSchema();
+  if (schema == nullptr || schema->arguments().empty()) return false;
+  const c10::AliasInfo* alias = schema->arguments()[0].alias_info();
+  return alias != nullptr && alias->isWrite() && node.input(0)->type()->kind() == c10::TypeKind::ListType;
+}
+
 /// Counts how deep a search is.
 class Deeper {
  public:
@@ -75,6 +86,7 @@ std::optional<double> Bounds::magnitude(const Value* value) {
   if (const auto found = magnitudes_.find(value); found != magnitudes_.end()) return found->second;
   const Deeper deeper(depth_);
   if (deeper.is_too_deep() || is_float(value) || is_changed(value)) return std::nullopt;
+  magnitudes_[value] = std::nullopt;  // Should it follow from itself.
   return magnitudes_[value] = find_magnitude(value);
 }
 
@@ -82,8 +94,13 @@ std::optional<double> Bounds::length(const Value* value) {
   if (is_tensor(value)) return size_nominal;
   if (const auto found = lengths_.find(value); found != lengths_.end()) return found->second;
   const Deeper deeper(depth_);
-  if (deeper.is_too_deep() || is_changed(value)) return std::nullopt;
-  return lengths_[value] = find_length(value);
+  if (deeper.is_too_deep()) return std::nullopt;
+  lengths_[value] = std::nullopt;  // As above: a loop over a list may make it longer.
+  if (!is_changed(value)) return lengths_[value] = find_length(value);
+  if (value->node()->kind() != c10::prim::ListConstruct) return std::nullopt;
+  const auto added = additions(*graph_->block(), value);
+  if (!added) return std::nullopt;
+  return lengths_[value] = static_cast<double>(value->node()->inputs().size()) + *added;
 }
 
 std::optional<double> Bounds::find_magnitude(const Value* value) {
@@ -169,6 +186,29 @@ std::optional<c10::IValue> Bounds::constant(const Value* value, int depth) const
   const auto owner = constant(node->input(0), depth + 1);
   if (!owner || !owner->isObject()) return std::nullopt;
   return owner->toObject()->getAttr(node->s(c10::attr::name));
+}
+
+std::optional<double> Bounds::additions(const Block& block, const Value* list) {
+  double total = 0;
+  for (const Node* node : block.nodes()) {
+    double inner = 0;
+    for (const Block* within : node->blocks()) {
+      const auto added = additions(*within, list);
+      if (!added) return std::nullopt;
+      inner += *added;
+    }
+    if (inner > 0 && node->kind() == c10::prim::Loop) {
+      const auto turns = magnitude(node->input(0));
+      if (!turns) return std::nullopt;
+      inner *= *turns;
+    }
+    total += inner;
+    if (!changes_list(*node) || !aliases_->mayAlias(node->input(0), list)) continue;
+    const std::string_view kind = kind_of(*node);
+    if (!is_one_of(kind, adds_one_or_none)) return std::nullopt;
+    if (kind == "append" || kind == "insert") ++total;
+  }
+  return total;
 }
 
 /// Whether anything in the graph writes to it, or to what it may be another name of.

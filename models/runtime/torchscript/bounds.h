@@ -14,8 +14,8 @@ namespace rivulet::torchscript {
 inline constexpr double size_nominal = 1024;
 
 /// How large numbers can be in a graph whose calls are inlined, as far as it follows from constants, from
-/// what the module holds, and from sizes. Nothing follows from what the code changes in place: lists that
-/// grow or get other entries, and numbers kept in tensors. Not thread-safe.
+/// what the module holds, and from sizes. Nothing follows from what the code changes in place, lists or
+/// numbers kept in tensors, but the length of a list that grows by single entries. Not thread-safe.
 class Bounds {
  public:
   /// @param module, graph its forward; both outlive this and stay as they are.
@@ -37,6 +37,8 @@ class Bounds {
                                     std::optional<double> (Bounds::*find)(const torch::jit::Value*));
   std::optional<c10::IValue> constant(const torch::jit::Value* value, int depth = 0) const;
   bool is_changed(const torch::jit::Value* value);
+  /// How many entries a run of the block can add to a list one by one; nothing if it adds whole lists too.
+  std::optional<double> additions(const torch::jit::Block& block, const torch::jit::Value* list);
 
   const torch::jit::Module& module_;
   std::shared_ptr<torch::jit::Graph> graph_;
