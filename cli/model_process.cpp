@@ -1,6 +1,7 @@
 #include "cli/model_process.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spdlog/fmt/fmt.h>
 #include <sys/prctl.h>
@@ -8,9 +9,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 
 #include "protocol/text.h"
 #include "storage/file.h"
@@ -60,17 +63,58 @@ void limit(int resource, std::uint64_t value) {
   ::_exit(status_not_run);
 }
 
+/// Until when something is waited for.
+class Deadline {
+ public:
+  explicit Deadline(std::chrono::milliseconds time) : end_(Clock::now() + time) {}
+
+  /// For poll(): at most an hour, and 0 when it is over.
+  [[nodiscard]] int milliseconds() const {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(end_ - Clock::now());
+    constexpr std::chrono::milliseconds none{0};
+    return static_cast<int>(std::clamp(left, none, std::chrono::milliseconds(std::chrono::hours(1))).count());
+  }
+  [[nodiscard]] bool is_over() const { return milliseconds() == 0; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  Clock::time_point end_;
+};
+
 /// All of it is read, so that the child never waits; the end is kept.
-std::string read_end(int fd) {
+std::string read_end(int fd, const Deadline& deadline) {
   std::string text;
   char buffer[4096];
-  while (true) {
+  while (!deadline.is_over()) {
+    pollfd readable{fd, POLLIN, 0};
+    if (::poll(&readable, 1, deadline.milliseconds()) <= 0) continue;  // Interrupted, or too late.
     const ssize_t got = ::read(fd, buffer, sizeof buffer);
     if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) return text;
+    if (got <= 0) break;
     text.append(buffer, static_cast<std::size_t>(got));
     if (text.size() > 2 * kept_bytes) text.erase(0, text.size() - kept_bytes);
   }
+  return text;
+}
+
+/// A child that closed its standard error has usually ended: only one that has not is asked about again.
+/// @return its status; nothing if it had to be killed.
+std::optional<int> wait_for(pid_t child, const Deadline& deadline) {
+  constexpr int pause_milliseconds = 5;
+  int status = 0;
+  while (true) {
+    const pid_t ended = ::waitpid(child, &status, WNOHANG);
+    if (ended == child) return status;
+    // It is not known where SIGCHLD is ignored: then what the child left tells.
+    if (ended < 0 && errno != EINTR) return 0;
+    if (ended == 0 && deadline.is_over()) break;
+    if (ended == 0) ::poll(nullptr, 0, std::min(pause_milliseconds, deadline.milliseconds()));
+  }
+  ::kill(child, SIGKILL);
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  return std::nullopt;
 }
 
 /// Without the name of the program that stands before it.
@@ -108,12 +152,18 @@ Status run_limited(const fs::path& program, const std::vector<std::string>& argu
   if (child == 0) become(program, arguments, limits, writer.get(), parent);
   writer.close();
   const std::string name = program.filename().string();
-  const std::string line = last_line(read_end(reader.get()), name);
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  const std::chrono::milliseconds time =
+      limits.time.count() > 0 ? limits.time : std::chrono::seconds(2 * limits.cpu_seconds);
+  const Deadline deadline(time);
+  const std::string line = last_line(read_end(reader.get(), deadline), name);
+  const std::optional<int> status = wait_for(child, deadline);
+  if (!status) {
+    return fail(Errc::refused, fmt::format("{} was ended after {} s in which it came to no end: the model's "
+                                           "file may be damaged, or this machine too busy",
+                                           name, std::chrono::duration<double>(time).count()));
   }
-  if (WIFSIGNALED(status)) {
-    const int number = WTERMSIG(status);
+  if (WIFSIGNALED(*status)) {
+    const int number = WTERMSIG(*status);
     const bool is_limit = number == SIGXCPU || number == SIGKILL;
     const std::string why = is_limit ? fmt::format("the model may need more than {} s or {} GiB",
                                                    limits.cpu_seconds, limits.address_space_bytes >> 30)
@@ -121,7 +171,7 @@ Status run_limited(const fs::path& program, const std::vector<std::string>& argu
     return fail(Errc::refused,
                 fmt::format("{} was ended by signal {} ({}): {}", name, number, ::strsignal(number), why));
   }
-  const int code = WEXITSTATUS(status);
+  const int code = WEXITSTATUS(*status);
   if (code == 0) return {};
   if (code == status_not_run)
     return fail(Errc::internal, line.empty() ? name + " could not be started" : line);

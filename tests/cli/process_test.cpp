@@ -1,7 +1,14 @@
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdlib>
 
 #include "cli/model_process.h"
+#include "cli/writes_nothing.h"
 #include "tests/catch.h"
+#include "tests/temporary_folder.h"
 
 using namespace rivulet;
 using namespace rivulet::cli;
@@ -43,6 +50,46 @@ TEST_CASE("a child has limits, and does not know the admin token", "[cli][proces
       shell("head -c 100000 /dev/zero >/tmp/rivulet-limit.$$; s=$?; rm -f /tmp/rivulet-limit.$$; exit $s",
             {.file_bytes = 4096});
   CHECK_FALSE(big);
+}
+
+TEST_CASE("a child that hangs is ended, whether or not it can still be heard", "[cli][process]") {
+  const std::string script = GENERATE(as<std::string>(), "exec sleep 1000", "exec sleep 1000 2>&-",
+                                      "echo 'a warning' >&2; exec sleep 1000");
+  CAPTURE(script);
+  const Status hung = shell(script, {.time = std::chrono::milliseconds(250)});
+  REQUIRE_FALSE(hung);
+  CHECK(hung.error().code == Errc::refused);
+  CHECK(hung.error().detail.starts_with("sh was ended after 0.25 s in which it came to no end"));
+  CHECK(::waitpid(-1, nullptr, WNOHANG) == -1);  // No child is left, nor what is left of one.
+  CHECK(errno == ECHILD);
+}
+
+TEST_CASE("a child that closes its standard error is waited for", "[cli][process]") {
+  const Status closed = shell("exec 2>&-; i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; exit 3");
+  REQUIRE_FALSE(closed);
+  CHECK(closed.error().detail == "sh ended with status 3");
+}
+
+TEST_CASE("while a user's network is tried no byte can be written to a file", "[cli][process]") {
+  const TemporaryFolder folder;
+  const auto write_byte = [&] {
+    const int file = ::open((folder.path / "file").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+    REQUIRE(file >= 0);
+    errno = 0;
+    const bool is_written = ::write(file, "x", 1) == 1;
+    const int error = errno;
+    ::close(file);
+    return is_written ? 0 : error;
+  };
+  CHECK(write_byte() == 0);
+  {
+    const WritesNothing outer;
+    {
+      const WritesNothing inner;
+    }
+    CHECK(write_byte() == EFBIG);
+  }
+  CHECK(write_byte() == 0);
 }
 
 TEST_CASE("a program that is not there is named", "[cli][process]") {
