@@ -9,6 +9,7 @@
 #include <string>
 
 #include "cli/student.h"
+#include "cli/writes_nothing.h"
 #include "config/exit_status.h"
 #include "config/software.h"
 #include "models/runtime/profile/measure.h"
@@ -89,8 +90,11 @@ Status profile_folder(const std::string& folder, VersionNumber number, bool json
   if (!model) return std::unexpected(model.error());
   const auto release = decode_release(model->release);
   if (!release) return std::unexpected(release.error());
-  auto engines = profile_engines(*release, model->weights, nullptr, {},
-                                 [] { return std::chrono::steady_clock::now().time_since_epoch(); });
+  auto engines = [&] {
+    const cli::WritesNothing writes_nothing;  // The network may be a user's.
+    return profile_engines(*release, model->weights, nullptr, {},
+                           [] { return std::chrono::steady_clock::now().time_since_epoch(); });
+  }();
   if (!engines) return std::unexpected(engines.error());
   const ProfileReport report{release->name, number, processor_name(), std::move(*engines)};
   const auto chart = to_svg(report);

@@ -124,7 +124,6 @@ Result<BuiltNetwork> build_network(const ModelSpec& spec, std::uint64_t seed) {
   const auto where = [&](const Error& error) { return fail_at("[model] " + spec.graph.string(), error); };
   const auto file = read_file(spec.graph, torchscript::file_bytes_max);
   if (!file) return where(file.error());
-  const WritesNothing writes_nothing;
   auto model = Model::build(spec.architecture, *file);
   if (!model) return where(model.error());
   auto graph = torchscript::graph_of(*file);
@@ -146,7 +145,6 @@ Status try_out(Model& model, const Release& release, std::span<const float> weig
                 "[input] mean and scale turn samples into numbers that are not finite: mend them");
   }
   if (release.architecture.kind == user_architecture) {
-    const WritesNothing writes_nothing;
     auto found = torchscript::try_network(model, release.task, inputs);
     if (!found) return fail_at("the network", found.error());
     notes = std::move(*found);
@@ -197,6 +195,7 @@ Result<PreparedModel> prepare_model(const ModelSpec& spec, const PrepareOptions&
     if (!samples) return std::unexpected(samples.error());
     *to = std::move(*samples);
   }
+  const WritesNothing writes_nothing;  // To the end: a user's network is read and tried.
   auto network = build_network(spec, options.seed);
   if (!network) return std::unexpected(network.error());
   Model& model = network->model;
@@ -215,6 +214,7 @@ Result<PreparedModel> prepare_model(const ModelSpec& spec, const PrepareOptions&
 }
 
 Result<Bytes> export_torchscript(const Release& release, std::span<const float> weights) {
+  const WritesNothing writes_nothing;
   auto model = build_model(release);
   if (!model) return std::unexpected(model.error());
   if (const Status status = model->set_weights(weights); !status) return std::unexpected(status.error());
