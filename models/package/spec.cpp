@@ -67,6 +67,8 @@ void read_task(TomlReader task, ModelSpec& spec) {
   std::int64_t outputs = 1;
   if (spec.task == TaskKind::anomaly) outputs = static_cast<std::int64_t>(spec.architecture.input_size());
   spec.architecture.outputs = task.integer("outputs", outputs, 1, dimension_max);
+  if (spec.task == TaskKind::regression && spec.architecture.outputs != 1)
+    task.reject("outputs", "must be 1 in a regression: the label of a sample is one number");
   if (spec.task != TaskKind::classification) {
     if (task.has("classes"))
       task.reject("classes", fmt::format("belongs to a classification, not to a {}", kind));

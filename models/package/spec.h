@@ -60,7 +60,7 @@ struct ModelSpec {
 ///             mean = [0.0]  scale = [1.0]   one value, or one a feature or channel
 ///   [task]    kind = "classification"       or "regression", "anomaly"
 ///             classes                       required for a classification: 2 or more
-///             outputs = 1                   of a regression; of an anomaly model the input's size
+///             outputs = 1                   of a regression, no more; of an anomaly model the input's size
 ///   [holdout] path, label = "label"         both sections are optional
 ///   [test]    path, label = "label"
 ///   [version] snapshot = "int8"             or "fp32"

@@ -8,7 +8,8 @@
 namespace rivulet::node {
 
 SampleFit fit_of(const Release& release) {
-  return {release.name, release.architecture.input_size(), release.task, release.classes};
+  return {release.name, release.architecture.input_size(), release.task, release.classes,
+          release.architecture.outputs};
 }
 
 Status SampleFit::check(std::span<const float> sample, std::optional<std::string_view> label) const {
@@ -21,6 +22,12 @@ Status SampleFit::check(std::span<const float> sample, std::optional<std::string
   const std::string shown(label->substr(0, 64));
   if (task == TaskKind::classification && !class_index(classes, *label)) {
     return fail(Errc::invalid, fmt::format("its label '{}' is no class of the model {}", shown, model));
+  }
+  if (task == TaskKind::regression && outputs != 1) {
+    return fail(
+        Errc::invalid,
+        fmt::format("its label is one number, and the model {} answers {}: import one with one output", model,
+                    outputs));
   }
   if (task == TaskKind::regression && !parse_float(*label)) {
     return fail(Errc::invalid,

@@ -40,6 +40,7 @@ class TorchEngine final : public Engine {
   };
   struct Holdout {
     ReleaseId release;
+    std::string why;  // the first one was skipped
     Data data;
   };
   Result<Data> load(const Release& release, Split split);

@@ -259,6 +259,8 @@ TEST_CASE("a specification with a mistake says in which line and key", "[models]
   CHECK_THAT(problem("name = 'a'\n[input]\nshape = [4]\n[task]\nclasses = ['x', 'x']\n"),
              StartsWith("5: task.classes names one twice"));
   CHECK_THAT(problem(head + "outputs = 2\n"), StartsWith("6: task.outputs is the number"));
+  CHECK_THAT(problem("name = 'a'\n[input]\nshape = [4]\n[task]\nkind = 'regression'\noutputs = 3\n"),
+             StartsWith("6: task.outputs must be 1 in a regression: the label of a sample is one number"));
   CHECK_THAT(problem(head + "kind = 'regression'\n"),
              StartsWith("5: task.classes belongs to a classification"));
   CHECK_THAT(problem(head + "[holdout]\nlabel = 'x'\n"), StartsWith(" holdout.path is missing"));

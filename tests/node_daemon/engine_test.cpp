@@ -78,10 +78,35 @@ TEST_CASE("samples of another width or with an unknown label are left out and co
   const auto none = engine.train(softmax_release(5, 2), std::vector<float>(12, 0.0F), {}, stop);
   REQUIRE_FALSE(none);
   CHECK(none.error().reason == Reason::too_few_samples);
+  const std::string why = none.error().detail;
+  CHECK(why.find("no sample to train test on: of 12, the first: it has ") == 0);
+  CHECK(why.find(" numbers, and the model test takes 5") != std::string::npos);
   const std::atomic<bool> stopped = true;
   const auto cancelled = engine.train(release, base, {}, stopped);
   REQUIRE_FALSE(cancelled);
   CHECK(cancelled.error().code == Errc::cancelled);
+}
+
+TEST_CASE(
+    "a regression of several outputs says that a label is one number, and an empty store that it is empty",
+    "[node][engine]") {
+  Rig rig(0.0);
+  Release release = softmax_release(2, 3);
+  release.task = TaskKind::regression;
+  release.classes.clear();
+  TorchEngine engine(*rig.samples, rig.metrics);
+  const std::vector<float> base(release.layout.size(), 0.0F);
+  const std::atomic<bool> stop = false;
+  const auto empty = engine.train(release, base, {}, stop);
+  REQUIRE_FALSE(empty);
+  CHECK(empty.error().detail == "no sample to train test on: none is stored");
+  rig.add({{.id = {}, .inputs = {1, 2}, .label = "0.5"}});
+  const auto several = engine.train(release, base, {}, stop);
+  REQUIRE_FALSE(several);
+  CHECK(several.error().reason == Reason::too_few_samples);
+  CHECK(several.error().detail ==
+        "no sample to train test on: of 1, the first: its label is one number, and the model test answers 3: "
+        "import one with one output");
 }
 
 TEST_CASE("two models are scored on the same holdout, whatever arrives between them", "[node][engine]") {

@@ -275,6 +275,12 @@ TEST_CASE("samples that no release takes are refused once it is known, and those
   CHECK(add(*samples, {sample(7, "0.5"), sample(8, "much")}).stored == 1);
   CHECK(samples->counts().used_training == 1);
   CHECK(samples->counts().used_holdout == 0);
+
+  fit.outputs = 3;
+  REQUIRE(samples->set_fit(fit));
+  CHECK(samples->counts().used_training == 0);
+  CHECK(add(*samples, {sample(9, "0.5")}).refused.at(0).reason ==
+        "its label is one number, and the model m answers 3: import one with one output");
 }
 
 TEST_CASE("a calendar that was set is told from one that runs", "[node][samples]") {
