@@ -7,6 +7,7 @@
 
 #include "cli/writes_nothing.h"
 #include "models/dataset/dataset.h"
+#include "models/package/known_inputs.h"
 #include "models/package/snapshot.h"
 #include "models/runtime/model.h"
 #include "models/runtime/preprocessing.h"
@@ -162,6 +163,22 @@ Status try_out(Model& model, const Release& release, std::span<const float> weig
   if (!outcome) return fail_at("the network does not train", outcome.error());
   if (outcome->end == TrainingEnd::finished) return {};
   return fail(Errc::invalid, "the first training step gave numbers that are not finite (" + outcome->detail +
+/// So many of the known inputs that every version's manifest can hold the answers to them.
+Status keep_known_inputs(Release& release) {
+  const std::size_t most = known_inputs_max(release);
+  if (most == 0) {
+    return fail(
+        Errc::invalid,
+        fmt::format("[task] the answers to a known input, {} values for each of {}, are more than the "
+                    "manifest of a version holds: {}",
+                    release.architecture.outputs, fmt::join(release.recipes, " and "),
+                    release.recipes.size() > 1 ? "name fewer [version] variants, or fewer outputs"
+                                               : "name fewer outputs"));
+  }
+  release.known_inputs.resize(std::min(most, known_inputs_count) * release.architecture.input_size());
+  return {};
+}
+
                                  "): mend [input] mean and scale");
 }
 
@@ -206,6 +223,7 @@ Result<PreparedModel> prepare_model(const ModelSpec& spec, const PrepareOptions&
   release.graph = std::move(network->graph);
   begin_with(release, prepared.weights, spec.limits.max_distance);
   release.known_inputs = draw_known_inputs(input_range(spec, prepared), options.seed);
+  if (const Status fits = keep_known_inputs(release); !fits) return std::unexpected(fits.error());
   if (const Status status = check(release); !status) return std::unexpected(status.error());
   if (const Status status = try_out(model, release, prepared.weights, prepared.notes); !status)
     return std::unexpected(status.error());

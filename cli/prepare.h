@@ -11,7 +11,7 @@ struct PrepareOptions {
   UtcTime created;
 };
 
-/// So many samples the release has known answers for.
+/// So many samples the release has known answers for; fewer where these would not fit in a manifest.
 inline constexpr std::size_t known_inputs_count = 4;
 
 /// Makes of a specification what the release key signs: builds the network, draws w_0, reads holdout and

@@ -8,15 +8,13 @@
 #include "coordinator/aggregation/aggregation_rule.h"
 #include "coordinator/aggregation/server_optimizer.h"
 #include "coordinator/work/update_inspection.h"
+#include "models/package/known_inputs.h"
 #include "models/package/pruning.h"
 #include "models/package/snapshot.h"
 #include "protocol/codec/norm.h"
 
 namespace rivulet::coordinator {
 namespace {
-
-/// A manifest travels in one frame, beside another one in a task to evaluate.
-constexpr std::size_t manifest_bytes_max = 96 * 1024;
 
 std::unexpected<Error> damaged(const ContentId& content) {
   return fail(Errc::corrupt,
@@ -201,7 +199,7 @@ Result<event::VersionSealed> seal_version(const effect::SealVersion& task, const
   if (payload.size() > manifest_bytes_max) {
     return fail(Errc::too_large, "the version's manifest has " + std::to_string(payload.size()) +
                                      " bytes, at most " + std::to_string(manifest_bytes_max) +
-                                     " fit in a frame: give the release fewer known inputs");
+                                     " fit in a frame: import a release with fewer outputs or variants");
   }
   sealed.envelope = seal(key, Context::version, std::move(payload));
   return sealed;

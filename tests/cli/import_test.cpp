@@ -184,3 +184,21 @@ TEST_CASE("the programs of the operator are apart: rivulet has no LibTorch", "[c
   CHECK(listed.out.find("rocksdb") == std::string::npos);
   CHECK(run("/usr/bin/ldd", {program("rivulet-model")}).out.find("libtorch") != std::string::npos);
 }
+TEST_CASE("a model with wide answers has fewer known ones, and one that no manifest can hold is refused",
+          "[cli][model]") {
+  const TemporaryFolder folder;
+  const auto spec_of = [](int classes, const std::string& more = "") {
+    std::string spec =
+        "name = \"wide\"\n[model]\nhidden = []\n[input]\nshape = [3]\n[task]\nclasses = [\"0\"";
+    for (int i = 1; i < classes; ++i) spec += ", \"" + std::to_string(i) + "\"";
+    return spec + "]\n" + more;
+  };
+  const Outcome outcome = prepare(folder, spec_of(3000));
+  INFO(outcome.err);
+  REQUIRE(outcome.status == 0);
+  // 88 KiB / (3 lists * 3,000 outputs * 4 bytes) = 2.5
+  CHECK(decode_release(read_prepared(folder.path)->release)->known_inputs.size() == 2 * 3);
+  check_refused(prepare(folder, spec_of(7510)), "[version] variants");
+  CHECK(prepare(folder, spec_of(7510, "[version]\nvariants = [\"fp32\"]\n")).status == 0);
+}
+
