@@ -148,8 +148,11 @@ Result<Release> check_prepared(const PreparedModel& model, const ModelSpec& spec
 void begin_with(Release& release, std::span<const float> weights, double max_distance) {
   release.initial_weights = content_id_of(std::as_bytes(weights));
   release.initial_weights_hash = weights_hash_of(weights);
-  release.limits.max_distance =
-      max_distance > 0.0 ? max_distance : 10.0 * (norm_of(release.layout, weights) + 1.0);
+  release.limits.max_distance = max_distance > 0.0 ? max_distance : default_distance(release.layout, weights);
 }
 
 }  // namespace rivulet::cli
+double default_distance(const ParameterLayout& layout, std::span<const float> weights) {
+  return 10.0 * (norm_of(layout, weights) + 1.0);
+}
+

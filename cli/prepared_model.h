@@ -55,7 +55,10 @@ Result<Release> check_prepared(const PreparedModel& model, const ModelSpec& spec
                                std::uint64_t epoch, const std::optional<Teacher>& teacher = {});
 
 /// Makes `weights` the first ones of a release.
-/// @param max_distance that versions may have from them; 0: 10 * (their norm + 1).
+/// @param max_distance that versions may have from them; 0: default_distance.
+/// How far versions may go from their first weights where nobody says so: 10 * (norm of `weights` + 1).
+double default_distance(const ParameterLayout& layout, std::span<const float> weights);
+
 void begin_with(Release& release, std::span<const float> weights, double max_distance);
 
 }  // namespace rivulet::cli

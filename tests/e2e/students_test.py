@@ -133,7 +133,9 @@ def main():
 
         made = fleet.ask("model", "prune", str(teacher["version"]), "--fraction", "0.5", *test.key)
         print(json.dumps(made["pruning"]))
-        assert made["pruning"] == {"teacher_parameters": PARAMETERS[HIDDEN], "parameters": PARAMETERS[PRUNED]}
+        sizes = {key: made["pruning"][key] for key in ("teacher_parameters", "parameters")}
+        assert sizes == {"teacher_parameters": PARAMETERS[HIDDEN], "parameters": PARAMETERS[PRUNED]}, made
+        assert 0 < made["pruning"]["max_distance"] < made["pruning"]["teacher_max_distance"], made
         pruned = test.check_link(made, teacher)
         test.check_shapes(made["version"], PRUNED)
         tuned = test.check_round(pruned)
