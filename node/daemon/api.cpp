@@ -86,6 +86,21 @@ class Threads final : public httplib::TaskQueue {
   std::atomic<std::size_t>& waiting_;
 };
 
+/// Right answers and errors side by side; if there are errors alone, the first one is the request's.
+void answer_results(httplib::Response& response, Json results) {
+  const auto is_wrong = [](const Json& result) { return result.contains("error"); };
+  const bool none_is_right = !results.empty() && std::ranges::all_of(results, is_wrong);
+  Json document = {{"results", std::move(results)}};
+  if (none_is_right) {
+    const Json& first = document["results"].front();
+    response.status = 400;
+    document["detail"] =
+        fmt::format("sample {}: {}", first["index"].get<std::uint64_t>(), first["error"].get<std::string>());
+    document["error"] = "invalid";
+  }
+  response.set_content(one_line(document), json_type);
+}
+
 std::string raw_outputs(const Answers& answers) {
   std::string out;
   for (const auto& result : answers.results) {
@@ -205,23 +220,10 @@ struct Api::Impl {
     const auto answers = parts.inference.answer(samples);
     if (!answers) return answer_error(response, answers.error());
     Json results = Json::array();
-    std::size_t place = 0, right = 0;
-    std::string first_error;
-    for (std::size_t i = 0; i < wrong.size(); ++i) {
-      const std::size_t at = wrong[i] ? 0 : place++;
-      const bool ok = !wrong[i] && answers->results[at].has_value();
-      results.push_back(wrong[i] ? error_json(i, wrong[i]->detail) : answer_json(*answers, at, i));
-      right += ok ? 1 : 0;
-      if (!ok && first_error.empty())
-        first_error = fmt::format("sample {}: {}", i, results.back()["error"].get<std::string>());
-    }
-    Json document = {{"results", std::move(results)}};
-    if (right == 0 && !wrong.empty()) {
-      response.status = 400;
-      document["error"] = "invalid";
-      document["detail"] = first_error;
-    }
-    response.set_content(one_line(document), json_type);
+    std::size_t place = 0;
+    for (std::size_t i = 0; i < wrong.size(); ++i)
+      results.push_back(wrong[i] ? error_json(i, wrong[i]->detail) : answer_json(*answers, place++, i));
+    answer_results(response, std::move(results));
   }
 
   void infer_raw(const httplib::Request& request, httplib::Response& response) {
@@ -234,6 +236,7 @@ struct Api::Impl {
     const auto answers = parts.inference.answer(std::span<const float>(numbers));
     if (!answers) return answer_error(response, answers.error());
     response.set_header("X-Rivulet-Version", std::to_string(answers->served->version));
+    response.set_header("X-Rivulet-Variant", answers->served->variant);
     if (is_raw(request.get_header_value("Accept"))) {
       for (const auto& result : answers->results) {
         if (!result) return answer_error(response, result.error());
@@ -242,7 +245,7 @@ struct Api::Impl {
     }
     Json results = Json::array();
     for (std::size_t i = 0; i < answers->results.size(); ++i) results.push_back(answer_json(*answers, i, i));
-    response.set_content(one_line({{"results", std::move(results)}}), json_type);
+    answer_results(response, std::move(results));
   }
 
   void add_samples(const httplib::Request& request, httplib::Response& response) {

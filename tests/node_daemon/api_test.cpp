@@ -82,6 +82,7 @@ TEST_CASE("inference over HTTP answers in the form of the command line, by JSON 
   REQUIRE(bare);
   CHECK(bare->body.size() == 2 * 3 * sizeof(float));
   CHECK(bare->get_header_value("X-Rivulet-Version") == "4");
+  CHECK(bare->get_header_value("X-Rivulet-Variant") == "fp32");
 }
 
 TEST_CASE("a request that is not in order is refused with what is wrong", "[node][api]") {
@@ -115,6 +116,28 @@ TEST_CASE("a request that is not in order is refused with what is wrong", "[node
   CHECK(rig.post("/v1/infer", "abcdefghijkl", {}, "application/octet-stream").first == 400);
   CHECK(rig.post("/v1/infer", std::string(30'000, ' ')).first == 413);
   CHECK(rig.post("/v1/nothing", "{}").first == 404);
+}
+
+TEST_CASE("raw samples of which none is right are a wrong request, as in JSON", "[node][api]") {
+  Rig rig;
+  rig.inference.swap(constant_model(softmax_release(2, 3), 1, 0));
+  const auto ask = [&](const std::vector<float>& numbers) {
+    const std::string raw(reinterpret_cast<const char*>(numbers.data()), sizeof(float) * numbers.size());
+    return rig.post("/v1/infer", raw, {}, "application/octet-stream");
+  };
+  const float nan = std::nanf("");
+  const auto [status, json] = ask({nan, 0, 1, nan});
+  CAPTURE(json.dump());
+  CHECK(status == 400);
+  CHECK(json["error"] == "invalid");
+  CHECK(json["detail"].get<std::string>().starts_with("sample 0: "));
+  REQUIRE(json["results"].size() == 2);
+  CHECK(json["results"][1].contains("error"));
+  const auto [mixed_status, mixed] = ask({nan, 0, 1, 2});
+  CHECK(mixed_status == 200);
+  CHECK(mixed["results"][0].contains("error"));
+  CHECK(mixed["results"][1]["class"] == "0");
+  CHECK_FALSE(mixed.contains("error"));
 }
 
 TEST_CASE("samples come in with the token alone, and each is answered for", "[node][api]") {
