@@ -31,10 +31,6 @@ constexpr const char* default_label = "label";
 
 Result<LabelledSamples> read_samples(const ModelSpec& spec, const ModelSpec::Labelled& from,
                                      const char* section) {
-  if (spec.task == TaskKind::regression) {
-    return fail(Errc::unsupported,
-                fmt::format("the coordinator cannot score a regression: leave out [{}]", section));
-  }
   const auto format = format_of(from.path);
   if (!format) return std::unexpected(format.error());
   SampleOptions options;
@@ -51,8 +47,9 @@ Result<LabelledSamples> read_samples(const ModelSpec& spec, const ModelSpec::Lab
                     "{}: mend the shape, or name the label's column",
                     section, from.path.string(), data->sample_size(), spec.architecture.input_size()));
   }
-  LabelledSamples samples{std::move(data->inputs), std::move(data->labels)};
-  if (spec.task == TaskKind::anomaly) samples.labels.assign(data->size(), 0);
+  const std::size_t count = data->size();
+  LabelledSamples samples{std::move(data->inputs), std::move(data->labels), std::move(data->targets)};
+  if (spec.task != TaskKind::classification) samples.labels.assign(count, 0);
   return samples;
 }
 

@@ -40,15 +40,23 @@ Status write_samples(const fs::path& folder, const char* name,
                      const std::optional<LabelledSamples>& samples) {
   if (!samples) return {};
   Status status = write_file_durably(folder / fmt::format("{}.inputs.f32", name), bytes_in(samples->inputs));
-  if (status)
-    status = write_file_durably(folder / fmt::format("{}.labels.i64", name), bytes_in(samples->labels));
-  return status;
+  if (!status) return status;
+  if (!samples->targets.empty())
+    return write_file_durably(folder / fmt::format("{}.targets.f32", name), bytes_in(samples->targets));
+  return write_file_durably(folder / fmt::format("{}.labels.i64", name), bytes_in(samples->labels));
 }
 
 Status read_samples(const fs::path& folder, const char* name, std::optional<LabelledSamples>& out) {
   auto inputs = read_numbers<float>(folder / fmt::format("{}.inputs.f32", name));
   if (!inputs && inputs.error().code == Errc::not_found) return {};
   if (!inputs) return std::unexpected(inputs.error());
+  auto targets = read_numbers<float>(folder / fmt::format("{}.targets.f32", name));
+  if (targets) {
+    std::vector<std::int64_t> none(targets->size());
+    out = LabelledSamples{std::move(*inputs), std::move(none), std::move(*targets)};
+    return {};
+  }
+  if (targets.error().code != Errc::not_found) return std::unexpected(targets.error());
   auto labels = read_numbers<std::int64_t>(folder / fmt::format("{}.labels.i64", name));
   if (!labels) return std::unexpected(labels.error());
   out = LabelledSamples{std::move(*inputs), std::move(*labels)};
@@ -65,6 +73,10 @@ Status check_samples(const std::optional<LabelledSamples>& samples, bool wanted,
   if (samples->labels.empty() || samples->inputs.size() != samples->labels.size() * size) {
     return fail(Errc::corrupt, fmt::format("the prepared {} has {} labels for {} inputs of {} a sample", name,
                                            samples->labels.size(), samples->inputs.size(), size));
+  }
+  if (samples->targets.size() != (release.task == TaskKind::regression ? samples->labels.size() : 0)) {
+    return fail(Errc::corrupt, fmt::format("the prepared {} has {} targets for {} samples", name,
+                                           samples->targets.size(), samples->labels.size()));
   }
   return {};
 }

@@ -17,7 +17,8 @@ namespace rivulet::cli {
 /// Samples that a release comes with, raw.
 struct LabelledSamples {
   std::vector<float> inputs;         ///< [n * input_size]
-  std::vector<std::int64_t> labels;  ///< [n]
+  std::vector<std::int64_t> labels;  ///< [n]; 0 unless a classification.
+  std::vector<float> targets{};      ///< [n] of a regression, else empty.
 
   bool operator==(const LabelledSamples&) const = default;
 };
@@ -41,6 +42,7 @@ inline constexpr std::uint64_t prepared_bytes_max = std::uint64_t{1} << 30;
 ///   weights.f32                     float32 LE[layout.size()]
 ///   holdout.inputs.f32, .labels.i64 float32 LE[n * input_size], i64 LE[n]; only if there is a holdout
 ///   test.inputs.f32, .labels.i64    the same for the test split
+///   *.targets.f32                   of a regression in place of the labels: float32 LE[n]
 ///   notes.txt                       a line each
 /// @return storage, storage_full, permission, not_found.
 Status write_prepared(const std::filesystem::path& folder, const PreparedModel& model);

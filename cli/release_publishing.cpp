@@ -47,7 +47,13 @@ Result<std::vector<float>> get_weights(AdminClient& client, const json& version,
 }
 
 json data_json(const LabelledSamples& samples) {
-  return {{"inputs", to_base64url(std::as_bytes(std::span(samples.inputs)))}, {"labels", samples.labels}};
+  json data = {{"inputs", to_base64url(std::as_bytes(std::span(samples.inputs)))}};
+  if (samples.targets.empty()) {
+    data["labels"] = samples.labels;
+  } else {
+    data["targets"] = to_base64url(std::as_bytes(std::span(samples.targets)));
+  }
+  return data;
 }
 
 json body_of(const PreparedModel& model, const SecretKey& key) {

@@ -13,17 +13,20 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view magic("RIVULET.DATA.1\n\0", 16);
+constexpr std::string_view magic_of_targets("RIVULET.DATA.2\n\0", 16);
 constexpr std::size_t head_bytes = magic.size() + 2 * sizeof(std::uint64_t);
 constexpr std::uint64_t file_bytes_max = std::uint64_t{4} << 30;
 
 /// A file but for the hash at its end.
 Bytes encode(const ScoringData& data) {
   RIVULET_ASSERT(!data.labels.empty() && data.inputs.size() % data.labels.size() == 0);
-  Bytes bytes = copy_of(bytes_of(magic));
+  RIVULET_ASSERT(data.targets.empty() || data.targets.size() == data.labels.size());
+  Bytes bytes = copy_of(bytes_of(data.targets.empty() ? magic : magic_of_targets));
   append_le<std::uint64_t>(bytes, data.labels.size());
   append_le<std::uint64_t>(bytes, data.inputs.size() / data.labels.size());
   const ByteSpan inputs = std::as_bytes(std::span(data.inputs));
-  const ByteSpan labels = std::as_bytes(std::span(data.labels));
+  const ByteSpan labels =
+      data.targets.empty() ? std::as_bytes(std::span(data.labels)) : std::as_bytes(std::span(data.targets));
   bytes.insert(bytes.end(), inputs.begin(), inputs.end());
   bytes.insert(bytes.end(), labels.begin(), labels.end());
   return bytes;
@@ -31,23 +34,26 @@ Bytes encode(const ScoringData& data) {
 
 Result<ScoringData> decode(ByteSpan bytes) {
   const auto corrupt = [] { return fail(Errc::corrupt, "is damaged: import the release again"); };
-  if (bytes.size() < head_bytes + Digest::size || text_of(bytes.first(magic.size())) != magic)
-    return corrupt();
+  if (bytes.size() < head_bytes + Digest::size) return corrupt();
+  const bool has_targets = text_of(bytes.first(magic.size())) == magic_of_targets;
+  if (!has_targets && text_of(bytes.first(magic.size())) != magic) return corrupt();
   const ByteSpan signed_part = bytes.first(bytes.size() - Digest::size);
   if (sha256(signed_part) != *Digest::from_bytes(bytes.last(Digest::size))) return corrupt();
   const auto samples = load_le<std::uint64_t>(bytes, magic.size());
   const auto inputs = load_le<std::uint64_t>(bytes, magic.size() + sizeof(std::uint64_t));
   const std::uint64_t body = signed_part.size() - head_bytes;
   // Divided rather than multiplied: no overflow.
-  const std::uint64_t sample_bytes = inputs <= body ? inputs * sizeof(float) + sizeof(std::int64_t) : 0;
+  const std::size_t label_bytes = has_targets ? sizeof(float) : sizeof(std::int64_t);
+  const std::uint64_t sample_bytes = inputs <= body ? inputs * sizeof(float) + label_bytes : 0;
   if (sample_bytes == 0 || samples == 0 || body % sample_bytes != 0 || body / sample_bytes != samples)
     return corrupt();
   ScoringData data;
   data.inputs.resize(samples * inputs);
   data.labels.resize(samples);
   std::memcpy(data.inputs.data(), bytes.data() + head_bytes, data.inputs.size() * sizeof(float));
-  std::memcpy(data.labels.data(), bytes.data() + head_bytes + data.inputs.size() * sizeof(float),
-              samples * sizeof(std::int64_t));
+  if (has_targets) data.targets.resize(samples);
+  std::memcpy(has_targets ? static_cast<void*>(data.targets.data()) : data.labels.data(),
+              bytes.data() + head_bytes + data.inputs.size() * sizeof(float), samples * label_bytes);
   return data;
 }
 

@@ -20,6 +20,7 @@ enum class Split : std::uint8_t {
 /// The samples that releases came with: D/datasets/RELEASE.holdout and .test, each
 ///   magic "RIVULET.DATA.1\n\0" (16), samples u64, inputs of a sample u64 (LE),
 ///   input: float32 LE[samples * inputs], label: i64 LE[samples], SHA-256 of all before it
+/// and of a regression with "RIVULET.DATA.2\n\0" and target: float32 LE[samples] in place of the labels.
 /// Thread-safe for different releases; one thread at a time reads.
 class Datasets {
  public:
@@ -28,7 +29,7 @@ class Datasets {
   /// The SHA-256 at the end of the file that store() writes. @param data as there.
   static Digest hash_of(const ScoringData& data);
   /// Durable when it returns, in the place of what was there: for a release that is not registered yet.
-  /// @param data inputs [n * input_size], labels [n], n at least 1.
+  /// @param data inputs [n * input_size], labels [n], n at least 1, targets [n] or none.
   Status store(const ReleaseId& release, Split split, const ScoringData& data) const;
   /// A split as it lies on the disk; nothing if there is none. @return corrupt, storage.
   [[nodiscard]] Result<std::optional<ScoringData>> read(const ReleaseId& release, Split split) const;

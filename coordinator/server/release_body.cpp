@@ -33,6 +33,18 @@ Result<std::vector<float>> floats(json& object, const char* key) {
   return numbers;
 }
 
+/// One number a sample, as a list or in Base64url.
+Result<std::vector<float>> targets_of(json& data) {
+  const json& found = data.at("targets");
+  if (!found.is_array()) return floats(data, "targets");
+  std::vector<float> numbers;
+  for (const json& number : found) {
+    if (!number.is_number()) return wrong("targets", "holds what is no number");
+    numbers.push_back(number.get<float>());
+  }
+  return numbers;
+}
+
 Result<std::vector<float>> inputs_of(json& data) {
   const auto found = data.find("inputs");
   if (found == data.end() || !found->is_array()) return floats(data, "inputs");
@@ -53,6 +65,14 @@ Result<ScoringData> data_of(json& data) {
   auto inputs = inputs_of(data);
   if (!inputs) return std::unexpected(inputs.error());
   out.inputs = std::move(*inputs);
+  if (data.contains("targets")) {
+    if (data.contains("labels")) return wrong("targets", "and \"labels\" exclude each other");
+    auto targets = targets_of(data);
+    if (!targets) return std::unexpected(targets.error());
+    out.targets = std::move(*targets);
+    out.labels.resize(out.targets.size());
+    return out;
+  }
   const auto labels = data.find("labels");
   if (labels == data.end() || !labels->is_array()) return wrong("labels", "must be a list of integers");
   for (const json& label : *labels) {

@@ -22,7 +22,15 @@ Status check_data(const ScoringData& data, const Release& release, const char* w
                 fmt::format("the {} has {} labels and {} inputs; a sample of this model has {} inputs", what,
                             data.labels.size(), data.inputs.size(), inputs));
   }
-  if (!std::ranges::all_of(data.inputs, [](float x) { return std::isfinite(x); })) {
+  const bool has_targets = release.task == TaskKind::regression;
+  if (data.targets.size() != (has_targets ? data.labels.size() : 0)) {
+    return fail(Errc::invalid,
+                fmt::format("the {} has {} targets for {} samples; a regression has one a sample "
+                            "in place of labels, and other models have none",
+                            what, data.targets.size(), data.labels.size()));
+  }
+  const auto is_finite = [](float x) { return std::isfinite(x); };
+  if (!std::ranges::all_of(data.inputs, is_finite) || !std::ranges::all_of(data.targets, is_finite)) {
     return fail(Errc::invalid, fmt::format("the {} holds a number that is not finite", what));
   }
   if (release.task != TaskKind::classification) return {};

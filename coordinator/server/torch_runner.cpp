@@ -52,6 +52,8 @@ Result<Metrics> score_predictions(const InferenceModel& model, const ScoringData
     if (model.spec().task == TaskKind::classification) {
       const std::int64_t label = data.labels[i];
       right += prediction.class_index == label ? 1 : 0;
+  if (model.spec().task == TaskKind::regression && data.targets.size() != predictions->size())
+    return fail(Errc::invalid, "the samples of a regression have no values to score it on");
       loss -= std::log(std::max(prediction.probabilities[static_cast<std::size_t>(label)],
                                 std::numeric_limits<float>::min()));
     } else {
@@ -60,6 +62,9 @@ Result<Metrics> score_predictions(const InferenceModel& model, const ScoringData
   }
   const auto count = static_cast<double>(predictions->size());
   return Metrics{right / count, loss / count, predictions->size()};
+    } else if (model.spec().task == TaskKind::regression) {
+      const double error = static_cast<double>(prediction.value.front()) - data.targets[i];
+      loss += error * error;
 }
 
 class TorchRunner final : public ModelRunner {
@@ -97,18 +102,16 @@ class TorchRunner final : public ModelRunner {
 
   Result<Metrics> score(const Release& release, std::span<const float> weights,
                         const ScoringData& data) override {
-    if (release.task == TaskKind::regression) {
-      return fail(Errc::unsupported, "a regression has no classes to score it on: let nodes judge it");
-    }
     if (Status status = load(release); !status) return std::unexpected(status.error());
     if (Status status = model_->set_weights(weights); !status) return std::unexpected(status.error());
     const auto preprocessor = Preprocessor::make(release.preprocessing, release.architecture.input_shape);
     if (!preprocessor) return std::unexpected(preprocessor.error());
     std::vector<float> inputs = data.inputs;
     preprocessor->apply(inputs);
-    const auto evaluation = release.task == TaskKind::classification
-                                ? evaluate(*model_, inputs, data.labels)
-                                : evaluate_values(*model_, inputs, inputs);
+    const auto evaluation =
+        release.task == TaskKind::classification
+            ? evaluate(*model_, inputs, data.labels)
+            : evaluate_values(*model_, inputs, release.task == TaskKind::anomaly ? inputs : data.targets);
     if (!evaluation && evaluation.error().code == Errc::corrupt) {
       // An answer that is no number says enough of a model: that it was scored, and what it is worth.
       return Metrics{0, std::numeric_limits<double>::quiet_NaN(), data.labels.size()};

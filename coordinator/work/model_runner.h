@@ -14,12 +14,13 @@ namespace rivulet::coordinator {
 /// Samples that the coordinator scores on: a release's holdout or test split.
 struct ScoringData {
   std::vector<float> inputs;         ///< [n * input_size] raw, as they were measured.
-  std::vector<std::int64_t> labels;  ///< [n]
+  std::vector<std::int64_t> labels;  ///< [n]; 0 unless a classification.
+  std::vector<float> targets{};      ///< [n] of a regression, else empty.
 };
 
-/// A model in static int8.
+/// A model in int8.
 struct Int8Outcome {
-  ActivationRanges ranges;           ///< Found on the holdout.
+  ActivationRanges ranges;           ///< Found on the holdout; none where only dynamic int8 is possible.
   std::vector<float> known_outputs;  ///< Answers to the release's known inputs, as ModelRunner::answers.
   Metrics holdout;
   std::optional<Metrics> test;  ///< If there is one.
@@ -43,7 +44,8 @@ class ModelRunner {
   /// @return a loss that is not finite if one of the answers is not.
   virtual Result<Metrics> score(const Release& release, std::span<const float> weights,
                                 const ScoringData& data) = 0;
-  /// Finds the activation ranges for static int8 on the holdout, and what the model is worth with them.
+  /// Finds the activation ranges for static int8 on the holdout, and what the model is worth with them; where
+  /// static int8 is not possible the same of dynamic int8.
   /// @param test may be null. @return nothing where no int8 engine is there to try; unsupported where none
   /// runs this model.
   virtual Result<std::optional<Int8Outcome>> run_in_int8(const Release& release,
@@ -54,7 +56,8 @@ class ModelRunner {
     static_cast<void>(holdout), static_cast<void>(test);
     return std::nullopt;
   }
-  /// @param ranges of static int8; null: in float. @return nothing where nothing is measured.
+  /// @param ranges of int8, as Int8Outcome has them; null: in float. @return nothing where nothing is
+  /// measured.
   virtual Result<std::optional<VariantCost>> cost(const Release& release, std::span<const float> weights,
                                                   const ActivationRanges* ranges) {
     static_cast<void>(release), static_cast<void>(weights), static_cast<void>(ranges);

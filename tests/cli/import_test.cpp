@@ -123,11 +123,33 @@ TEST_CASE("other tasks and networks are prepared too", "[cli][model]") {
     // Without data: mean ± scale.
     CHECK(std::abs(release->known_inputs[i] - static_cast<float>(i % 6 + 1)) <= 2.0F);
   }
-  check_refused(
-      prepare(
-          folder,
-          "name = \"r\"\n[input]\nshape = [64]\n[task]\nkind = \"regression\"\n[test]\npath = \"x.csv\"\n"),
-      "[test]");
+}
+
+TEST_CASE("a regression brings its holdout and test split with their values", "[cli][model]") {
+  const TemporaryFolder folder;
+  tests::write(folder.path / "x.csv", "a,b,label\n1,2,0.5\n3,4,-2.25\n5,6,1e3\n");
+  const std::string spec =
+      "name = \"r\"\n[model]\nhidden = [4]\n[input]\nshape = [2]\n[task]\nkind = \"regression\"\n"
+      "[holdout]\npath = \"x.csv\"\n";
+  const Outcome outcome = prepare(folder, spec);
+  INFO(outcome.err);
+  REQUIRE(outcome.status == 0);
+  auto model = read_prepared(folder.path);
+  REQUIRE(model.has_value());
+  REQUIRE(model->holdout.has_value());
+  CHECK(model->holdout->inputs == std::vector<float>{1, 2, 3, 4, 5, 6});
+  CHECK(model->holdout->targets == std::vector<float>{0.5F, -2.25F, 1000});
+  CHECK(model->holdout->labels == std::vector<std::int64_t>{0, 0, 0});
+  CHECK_FALSE(model->test.has_value());
+  const auto read = load_model_spec(folder.path / "spec.toml");
+  CHECK(check_prepared(*model, *read, *FleetId::from_hex(fleet), 0).has_value());
+  model->holdout->targets.pop_back();
+  CHECK_FALSE(check_prepared(*model, *read, *FleetId::from_hex(fleet), 0));
+
+  tests::write(folder.path / "x.csv", "a,b,label\n1,2,much\n");
+  check_refused(prepare(folder, spec), "[holdout]");
+  std::filesystem::remove(folder.path / "x.csv");
+  check_refused(prepare(folder, with(spec, "[holdout]", "[test]")), "[test]");
 }
 
 TEST_CASE("every built-in network is prepared, tried out and scored against its files", "[cli][model]") {

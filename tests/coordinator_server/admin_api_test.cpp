@@ -175,6 +175,38 @@ TEST_CASE("a model is imported by who holds the release key alone", "[coordinato
   CHECK(restarted.get("/v1/versions/1/weights").body == weights.body);
 }
 
+TEST_CASE("a regression is imported with values in place of labels", "[coordinator][admin]") {
+  const FoundedFleet fleet;
+  RunningServer server(fleet);
+  const SecretKey release_key = fleet.key("offline/release.key");
+  ToyRelease toy(fleet_of(server), release_key);
+  toy.release.task = TaskKind::regression;
+  toy.release.classes.clear();
+  const auto refused = [&](const json& holdout, const std::string& words) {
+    json body = toy.body;
+    body["release"] = to_base64url(encode(seal(release_key, Context::release, encode(toy.release))));
+    body["holdout"] = holdout;
+    const HttpReply reply = server.post("/v1/releases", body.dump());
+    CAPTURE(reply.body);
+    CHECK(reply.status == 400);
+    CHECK(reply.body.find(words) != std::string::npos);
+  };
+  const json inputs = {{1, 0}, {-1, 0}};
+  refused({{"inputs", inputs}, {"labels", {0, 1}}}, "0 targets for 2 samples");
+  refused({{"inputs", inputs}, {"targets", {0.5, "x"}}}, "no number");
+  refused({{"inputs", inputs}, {"targets", {0.5}}}, "1 labels and 4 inputs");
+  refused({{"inputs", inputs}, {"labels", {0, 1}}, {"targets", {0.5, 1}}}, "exclude each other");
+  json body = toy.body;
+  body["release"] = to_base64url(encode(seal(release_key, Context::release, encode(toy.release))));
+  body["holdout"] = {{"inputs", inputs}, {"targets", {0.5, -2}}};
+  const std::string release = server.post_json("/v1/releases", body).at("release");
+  const auto file = read_file(fleet.folder / "datasets" / (release + ".holdout"), 4096);
+  REQUIRE(file.has_value());
+  float target = 0;
+  std::memcpy(&target, file->data() + 16 + 2 * 8 + 4 * 4 + 4, sizeof target);
+  CHECK(target == -2);
+}
+
 TEST_CASE("the samples of a release cannot be replaced, nor its model by one of another name",
           "[coordinator][admin]") {
   const FoundedFleet fleet;

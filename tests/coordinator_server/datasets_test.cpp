@@ -37,6 +37,25 @@ TEST_CASE("a split is found again by another process, and no other is", "[coordi
   CHECK(datasets.find(release_of(2), Split::holdout).value() == nullptr);
 }
 
+TEST_CASE("the samples of a regression keep their values, in a file that says so",
+          "[coordinator][datasets]") {
+  const TemporaryFolder folder;
+  const ScoringData values{samples.inputs, {0, 0}, {0.5F, -7.0F}};
+  REQUIRE(Datasets(folder.path).store(release_of(1), Split::holdout, values).has_value());
+  const Bytes file = read_file(folder.path / (release_of(1).hex() + ".holdout"), 4096).value();
+  // Magic, two counts, six inputs, two targets, hash.
+  CHECK(file.size() == 16 + 2 * 8 + 6 * 4 + 2 * 4 + 32);
+  CHECK(text_of(ByteSpan(file).first(15)) == "RIVULET.DATA.2\n");
+  Datasets datasets(folder.path);
+  const auto found = datasets.find(release_of(1), Split::holdout);
+  REQUIRE(found.has_value());
+  REQUIRE(*found != nullptr);
+  CHECK((*found)->inputs == values.inputs);
+  CHECK((*found)->labels == values.labels);
+  CHECK((*found)->targets == values.targets);
+  CHECK(Datasets::hash_of(values) != Datasets::hash_of({samples.inputs, {0, 0}}));
+}
+
 TEST_CASE("a file that was changed at any byte is refused", "[coordinator][datasets]") {
   const TemporaryFolder folder;
   REQUIRE(Datasets(folder.path).store(release_of(1), Split::test, samples).has_value());

@@ -40,6 +40,36 @@ TEST_CASE("a model whose answers overflow is scored, with a loss that is not fin
   CHECK(scored->samples == 4);
 }
 
+TEST_CASE("a regression is scored by its mean squared error, in float and in int8",
+          "[coordinator][scoring]") {
+  Release release;
+  release.task = TaskKind::regression;
+  release.architecture = {.kind = "mlp", .hidden = {}, .input_shape = {2}, .outputs = 1};
+  auto model = Model::build(release.architecture);
+  REQUIRE(model.has_value());
+  release.layout = model->layout();
+  release.known_inputs = {1, 0};
+  const auto runner = make_torch_runner();
+  // x - y + 1/2: 1/2 and 7/2 of [1, 1] and [3, 0]. Off by 1/2 and 3/2.
+  const std::vector<float> weights{1, -1, 0.5F};
+  const ScoringData data{{1, 1, 3, 0}, {0, 0}, {1, 2}};
+  const auto metrics = runner->score(release, weights, data);
+  INFO((metrics ? "" : metrics.error().detail));
+  REQUIRE(metrics.has_value());
+  CHECK(metrics->loss == Approx((0.25 + 2.25) / 2));
+  CHECK(metrics->accuracy == 0);
+  CHECK(metrics->samples == 2);
+  const ScoringData without{data.inputs, {0, 0}};
+  CHECK_FALSE(runner->score(release, weights, without));
+  CHECK_FALSE(runner->run_in_int8(release, weights, without, nullptr));
+
+  const auto outcome = runner->run_in_int8(release, weights, data, nullptr);
+  INFO((outcome ? "" : outcome.error().detail));
+  REQUIRE(outcome.has_value());
+  REQUIRE(outcome->has_value());
+  CHECK((*outcome)->holdout.loss == Approx(1.25).epsilon(0.1));
+}
+
 TEST_CASE("a model is calibrated on the holdout, and scored as nodes run it in int8",
           "[coordinator][scoring]") {
   Release release;
