@@ -160,6 +160,9 @@ Status try_out(Model& model, const Release& release, std::span<const float> weig
   if (!outcome) return fail_at("the network does not train", outcome.error());
   if (outcome->end == TrainingEnd::finished) return {};
   return fail(Errc::invalid, "the first training step gave numbers that are not finite (" + outcome->detail +
+                                 "): mend [input] mean and scale");
+}
+
 /// So many of the known inputs that every version's manifest can hold the answers to them.
 Status keep_known_inputs(Release& release) {
   const std::size_t most = known_inputs_max(release);
@@ -174,9 +177,6 @@ Status keep_known_inputs(Release& release) {
   }
   release.known_inputs.resize(std::min(most, known_inputs_count) * release.architecture.input_size());
   return {};
-}
-
-                                 "): mend [input] mean and scale");
 }
 
 Release describe(const ModelSpec& spec, const PrepareOptions& options) {
@@ -220,10 +220,10 @@ Result<PreparedModel> prepare_model(const ModelSpec& spec, const PrepareOptions&
   release.graph = std::move(network->graph);
   begin_with(release, prepared.weights, spec.limits.max_distance);
   release.known_inputs = draw_known_inputs(input_range(spec, prepared), options.seed);
-  if (const Status fits = keep_known_inputs(release); !fits) return std::unexpected(fits.error());
   if (const Status status = check(release); !status) return std::unexpected(status.error());
   if (const Status status = try_out(model, release, prepared.weights, prepared.notes); !status)
     return std::unexpected(status.error());
+  if (const Status fits = keep_known_inputs(release); !fits) return std::unexpected(fits.error());
   prepared.release = encode(release);
   return prepared;
 }

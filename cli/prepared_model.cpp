@@ -157,6 +157,10 @@ Result<Release> check_prepared(const PreparedModel& model, const ModelSpec& spec
   return release;
 }
 
+double default_distance(const ParameterLayout& layout, std::span<const float> weights) {
+  return 10.0 * (norm_of(layout, weights) + 1.0);
+}
+
 void begin_with(Release& release, std::span<const float> weights, double max_distance) {
   release.initial_weights = content_id_of(std::as_bytes(weights));
   release.initial_weights_hash = weights_hash_of(weights);
@@ -164,7 +168,3 @@ void begin_with(Release& release, std::span<const float> weights, double max_dis
 }
 
 }  // namespace rivulet::cli
-double default_distance(const ParameterLayout& layout, std::span<const float> weights) {
-  return 10.0 * (norm_of(layout, weights) + 1.0);
-}
-

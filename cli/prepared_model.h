@@ -56,11 +56,11 @@ Result<PreparedModel> read_prepared(const std::filesystem::path& folder);
 Result<Release> check_prepared(const PreparedModel& model, const ModelSpec& spec, const FleetId& fleet,
                                std::uint64_t epoch, const std::optional<Teacher>& teacher = {});
 
-/// Makes `weights` the first ones of a release.
-/// @param max_distance that versions may have from them; 0: default_distance.
 /// How far versions may go from their first weights where nobody says so: 10 * (norm of `weights` + 1).
 double default_distance(const ParameterLayout& layout, std::span<const float> weights);
 
+/// Makes `weights` the first ones of a release.
+/// @param max_distance that versions may have from them; 0: default_distance.
 void begin_with(Release& release, std::span<const float> weights, double max_distance);
 
 }  // namespace rivulet::cli

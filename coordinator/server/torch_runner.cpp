@@ -46,25 +46,25 @@ Result<std::vector<float>> answers_to(const InferenceModel& model, std::span<con
 Result<Metrics> score_predictions(const InferenceModel& model, const ScoringData& data) {
   const auto predictions = model.infer_batch(data.inputs);
   if (!predictions) return std::unexpected(predictions.error());
+  if (model.spec().task == TaskKind::regression && data.targets.size() != predictions->size())
+    return fail(Errc::invalid, "the samples of a regression have no values to score it on");
   double right = 0, loss = 0;
   for (std::size_t i = 0; i < predictions->size(); ++i) {
     const Prediction& prediction = (*predictions)[i];
     if (model.spec().task == TaskKind::classification) {
       const std::int64_t label = data.labels[i];
       right += prediction.class_index == label ? 1 : 0;
-  if (model.spec().task == TaskKind::regression && data.targets.size() != predictions->size())
-    return fail(Errc::invalid, "the samples of a regression have no values to score it on");
       loss -= std::log(std::max(prediction.probabilities[static_cast<std::size_t>(label)],
                                 std::numeric_limits<float>::min()));
+    } else if (model.spec().task == TaskKind::regression) {
+      const double error = static_cast<double>(prediction.value.front()) - data.targets[i];
+      loss += error * error;
     } else {
       loss += prediction.value.front();
     }
   }
   const auto count = static_cast<double>(predictions->size());
   return Metrics{right / count, loss / count, predictions->size()};
-    } else if (model.spec().task == TaskKind::regression) {
-      const double error = static_cast<double>(prediction.value.front()) - data.targets[i];
-      loss += error * error;
 }
 
 class TorchRunner final : public ModelRunner {

@@ -32,24 +32,21 @@ Result<TorchEngine::Data> TorchEngine::load(const Release& release, Split split)
   if (!preprocessor) return std::unexpected(preprocessor.error());
   const std::size_t size = preprocessor->input_size();
   Data data;
+  const SampleFit fit = fit_of(release);
+  const auto skip = [&](const SampleView& sample) {
+    const Status fits = fit.check(sample.inputs, sample.label);
+    if (++data.skipped == 1 && !fits) data.why = fits.error().detail;
+    return true;
+  };
   const auto take = [&](const SampleView& sample) {
-    if (sample.inputs.size() != size) {
-      ++data.skipped;
-      return true;
-    }
+    if (sample.inputs.size() != size) return skip(sample);
     if (release.task == TaskKind::classification) {
       const auto label = class_index(release.classes, *sample.label);
-      if (!label) {
-        ++data.skipped;
-        return true;
-      }
+      if (!label) return skip(sample);
       data.labels.push_back(*label);
     } else if (release.task == TaskKind::regression) {
       const auto target = parse_float(*sample.label);
-      if (!target || release.architecture.outputs != 1) {
-        ++data.skipped;
-        return true;
-      }
+      if (!target || release.architecture.outputs != 1) return skip(sample);
       data.targets.push_back(*target);
     }
     data.inputs.insert(data.inputs.end(), sample.inputs.begin(), sample.inputs.end());
@@ -81,9 +78,9 @@ Result<TrainingResult> TorchEngine::train(const Release& release, std::span<cons
   const auto data = load(release, Split::training);
   if (!data) return std::unexpected(with_reason(data.error(), Reason::training_failed));
   if (data->count == 0) {
-    return fail(Errc::invalid,
-                fmt::format("no stored sample fits release {}: {} have another width or an unknown label",
-                            release.name, data->skipped),
+    const std::string why =
+        data->skipped == 0 ? "none is stored" : fmt::format("of {}, the first: {}", data->skipped, data->why);
+    return fail(Errc::invalid, fmt::format("no sample to train {} on: {}", release.name, why),
                 Reason::too_few_samples);
   }
   const auto model = model_of(release);

@@ -37,10 +37,10 @@ class TorchEngine final : public Engine {
     std::vector<float> targets;        // of a regression
     std::size_t count = 0;
     std::size_t skipped = 0;
+    std::string why;  // the first one was skipped
   };
   struct Holdout {
     ReleaseId release;
-    std::string why;  // the first one was skipped
     Data data;
   };
   Result<Data> load(const Release& release, Split split);

@@ -197,15 +197,6 @@ TEST_CASE("an autoencoder is prepared for anomalies, and for nothing else", "[cl
                 "model.architecture is autoencoder, which rebuilds its 6 inputs");
 }
 
-TEST_CASE("the programs of the operator are apart: rivulet has no LibTorch", "[cli]") {
-  // What the dynamic loader would load, without running it.
-  const Outcome listed = run("/usr/bin/ldd", {program("rivulet")});
-  REQUIRE(listed.status == 0);
-  CHECK(listed.out.find("libc.so") != std::string::npos);
-  CHECK(listed.out.find("torch") == std::string::npos);
-  CHECK(listed.out.find("rocksdb") == std::string::npos);
-  CHECK(run("/usr/bin/ldd", {program("rivulet-model")}).out.find("libtorch") != std::string::npos);
-}
 TEST_CASE("a model with wide answers has fewer known ones, and one that no manifest can hold is refused",
           "[cli][model]") {
   const TemporaryFolder folder;
@@ -224,3 +215,12 @@ TEST_CASE("a model with wide answers has fewer known ones, and one that no manif
   CHECK(prepare(folder, spec_of(7510, "[version]\nvariants = [\"fp32\"]\n")).status == 0);
 }
 
+TEST_CASE("the programs of the operator are apart: rivulet has no LibTorch", "[cli]") {
+  // What the dynamic loader would load, without running it.
+  const Outcome listed = run("/usr/bin/ldd", {program("rivulet")});
+  REQUIRE(listed.status == 0);
+  CHECK(listed.out.find("libc.so") != std::string::npos);
+  CHECK(listed.out.find("torch") == std::string::npos);
+  CHECK(listed.out.find("rocksdb") == std::string::npos);
+  CHECK(run("/usr/bin/ldd", {program("rivulet-model")}).out.find("libtorch") != std::string::npos);
+}
