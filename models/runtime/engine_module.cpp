@@ -31,7 +31,7 @@ torch::jit::Module make_float_module(const InferenceSpec& spec, std::span<const 
 }
 
 torch::jit::Module optimize_frozen(torch::jit::Module frozen) {
-  rewrite_activations(*frozen.get_method("forward").graph()->block());
+  rewrite_activations(frozen.get_method("forward").graph());
   torch::jit::Module optimized = torch::jit::optimize_for_inference(frozen);
   // Dense layers got transposed weights; until then the dead ones stay in the graph and in memory.
   torch::jit::EliminateDeadCode(optimized.get_method("forward").graph());

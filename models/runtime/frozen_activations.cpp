@@ -1,5 +1,7 @@
 #include "models/runtime/frozen_activations.h"
 
+#include <torch/csrc/jit/passes/remove_mutation.h>
+
 #include <string>
 #include <string_view>
 #include <vector>
@@ -59,17 +61,17 @@ Value* rewritten(Graph& graph, const Node& node, std::string_view kind) {
   return nullptr;
 }
 
-}  // namespace
+bool is_in_place(const Node& node) {
+  const std::string_view kind = node.kind().toQualString();
+  return kind == "aten::relu6_" || kind == "aten::hardtanh_" || kind == "aten::clamp_" ||
+         kind == "aten::hardsigmoid_" || kind == "aten::hardswish_";
+}
 
-void rewrite_activations(Block& block) {
+void rewrite(Block& block) {
   const std::vector<Node*> nodes(block.nodes().begin(), block.nodes().end());
   for (Node* node : nodes) {
-    for (Block* inner : node->blocks()) rewrite_activations(*inner);
-    std::string kind = node->kind().toQualString();
-    // In place, the input may be looked at once more.
-    const bool in_place =
-        kind.ends_with('_') && node->inputs().size() > 0 && node->input(0)->uses().size() == 1;
-    if (in_place) kind.pop_back();
+    for (Block* inner : node->blocks()) rewrite(*inner);
+    const std::string_view kind = node->kind().toQualString();
     if (node->inputs().size() == 0 || (is_unpadded(node->input(0)) && !is_open_clamp(*node))) continue;
     const torch::jit::WithInsertPoint place(node);
     Value* value = rewritten(*node->owningGraph(), *node, kind);
@@ -78,6 +80,15 @@ void rewrite_activations(Block& block) {
     node->output()->replaceAllUsesWith(value);
     node->destroy();
   }
+}
+
+}  // namespace
+
+void rewrite_activations(const std::shared_ptr<Graph>& graph) {
+  // Of what works in place only what nobody else can see becomes another operator: a view's write is its
+  // tensor's.
+  torch::jit::RemoveTensorMutation(graph, [](Node* node) { return is_in_place(*node); });
+  rewrite(*graph->block());
 }
 
 }  // namespace rivulet

@@ -320,6 +320,38 @@ TEST_CASE("bounded activations are right in optimized fp32, whatever the number 
   CHECK((run(optimized, x) - expected).abs().max().item<float>() < 1e-4F);
 }
 
+TEST_CASE("an activation in place is right in optimized fp32, whoever else sees its tensor",
+          "[engine][torchscript]") {
+  const std::string lines =
+      GENERATE(as<std::string>(), "    torch.clamp_(torch.select(x, 1, 0), 0., 1.)\n    y = x\n",
+               "    y = torch.hardtanh_(x, 0., 1.)\n    y = y + x\n",
+               "    z = x.view([-1, 8, 36])\n    torch.hardtanh_(z, 0., 1.)\n    y = x\n");
+  CAPTURE(lines);
+  const Module plain =
+      Builder()
+          .convolution("first", 3, 8)
+          .convolution("last", 8, 8)
+          .finish("    x = self.first.forward(x)\n" + lines + "    return self.last.forward(y)\n");
+  const at::Tensor x = 4 * random({4, 3, 6, 6}, 71);
+  const at::Tensor expected = run(plain, x);
+  const at::NoGradGuard no_grad;
+  const Module optimized = optimize_frozen(torch::jit::freeze(plain));
+  CHECK((run(optimized, x) - expected).abs().max().item<float>() < 1e-4F);
+}
+
+TEST_CASE("a bias that a convolution does not use stays out of it", "[int8][torchscript]") {
+  const auto make = [] {
+    return Builder()
+        .layer("conv", "conv.Conv2d", {{"weight", {8, 3, 3, 3}}, {"bias", {8}}},
+               "torch.conv2d(x, self.weight, None, [1, 1], [1, 1]) + self.bias.view([1, -1, 1, 1])")
+        .convolution("last", 8, 8)
+        .finish("    return self.last.forward(self.conv.forward(x))\n");
+  };
+  const at::Tensor x = random({4, 3, 6, 6}, 72);
+  const Module built = build_static(make, int8::calibrate(make, {&x, 1}).value()).value();
+  CHECK(signal_to_noise(run(make(), x), run(built, x)) > 25);
+}
+
 TEST_CASE("what LibTorch refuses to quantize is left in float by name", "[int8][torchscript]") {
   const auto make = [] {
     return Builder()

@@ -192,8 +192,9 @@ namespace {
 
 /// A convolution written without a bias (`None`) has one once a norm was folded into it; LibTorch's pass adds
 /// it to the module, and not to what `forward` computes.
-void use_folded_bias(const Module& module) {
-  if (!module.hasattr("bias") || !module.find_method("forward")) return;
+/// @param folded whether the pass gave the module its bias.
+void use_folded_bias(const Module& module, bool folded) {
+  if (!folded || !module.hasattr("bias") || !module.find_method("forward")) return;
   const c10::IValue bias = module.attr("bias");
   if (!bias.isTensor() || !bias.toTensor().defined()) return;
   const auto graph = module.get_method("forward").graph();
@@ -218,9 +219,13 @@ std::vector<std::string> submodule_names(const Module& module) {
 
 ObservedModule observe(const Module& module, const std::set<std::string>& quantized) {
   const at::NoGradGuard no_grad;
+  std::set<std::string> with_bias;  // Some networks add their own bias after the convolution.
+  for (const auto& [name, part] : module.named_modules()) {
+    if (part.hasattr("bias") && part.attr("bias").isTensor()) with_bias.insert(name);
+  }
   Module folded = torch::jit::FoldConvBatchNorm(module);
-  for (const Module& part : folded.modules()) {
-    use_folded_bias(part);
+  for (const auto& [name, part] : folded.named_modules()) {
+    use_folded_bias(part, !with_bias.contains(name));
     if (const auto forward = part.find_method("forward")) split_bounded_relus(*forward->graph()->block());
   }
   const Module activation = make_activation_observer();
