@@ -48,13 +48,13 @@ struct CandidateBuilt {
   bool operator==(const CandidateBuilt&) const = default;
 };
 
-/// What the core is told. Session events of a session that was replaced or closed change nothing.
 /// Something that a release allows and that is not published.
 struct LeftOut {
   std::string what;  ///< A variant, or its int8 kernels: "int8", "int8 kernels".
   std::string why;
 };
 
+/// What the core is told. Session events of a session that was replaced or closed change nothing.
 namespace event {
 
 // ---- Sessions. `key` is proven by TLS.

@@ -7,6 +7,7 @@
 
 #include "coordinator/core/config.h"
 #include "coordinator/core/events.h"
+#include "models/package/architecture.h"
 #include "protocol/documents.h"
 
 namespace rivulet::coordinator {
@@ -32,15 +33,19 @@ inline constexpr std::uint64_t report_count_max = std::uint64_t{1} << 32;
 /// The verdict of all nodes' reports together.
 struct FederatedResult {
   std::size_t nodes = 0;
-  double samples = 0;   ///< The sum of the weights: sample counts, capped at 4 times their median.
-  double fall = 0;      ///< sum_k w_k (parent_only_k - candidate_only_k) / n_k / sum_k w_k
+  double samples = 0;  ///< The sum of the weights: sample counts, capped at 4 times their median.
+  /// sum_k w_k f_k / sum_k w_k: of a classification f_k is (parent_only_k - candidate_only_k) / n_k; of a
+  /// model that answers values the part by which its loss grows, within [-1, 1], so that a node that lies has
+  /// no more weight than it has in a classification.
+  double fall = 0;
   double diverged = 0;  ///< The weight of nodes whose candidate loss is not finite; one alone can lie.
   Metrics candidate;    ///< Weighted alike; the loss without those.
 
   bool operator==(const FederatedResult&) const = default;
 };
 /// Pure. @param reports each of at least one sample; may be empty.
-FederatedResult combine(std::span<const PairedCounts> reports, const ValidationConfig& config);
+FederatedResult combine(std::span<const PairedCounts> reports, const ValidationConfig& config,
+                        TaskKind task = TaskKind::classification);
 
 enum class GateOutcome { publish, refuse, too_few };
 
@@ -58,10 +63,12 @@ struct GateEvidence {
   std::optional<Metrics> parent_central;
   std::optional<Metrics> candidate_central;
   std::optional<Metrics> candidate_test;
+  TaskKind task = TaskKind::classification;
 };
 /// Whether the candidate may be published, on the evidence at the end of the gate. Pure: refused if the
-/// accuracy falls by more than the tolerance on what the mode looks at, or the loss is not finite
-/// (centrally, or for most nodes); too_few if what it looks at is missing.
+/// accuracy falls by more than the tolerance on what the mode looks at (of a model that answers values: if
+/// the loss grows by more than that part), or the loss is not finite (centrally, or for most nodes); too_few
+/// if what it looks at is missing.
 GateDecision decide(const GateEvidence& evidence, const ValidationConfig& config);
 
 }  // namespace rivulet::coordinator

@@ -240,7 +240,8 @@ bool advance(Step& step, Gating& phase) {
   if (!phase.deadline.passed(step.now) && !(scored && nodes_done(state, phase))) return false;
 
   const std::vector<PairedCounts> reports = reports_of(phase);
-  GateEvidence evidence{reports, plan.has_holdout, {}, {}, {}};
+  const TaskKind task = state.registry.releases.at(plan.release).release.task;
+  GateEvidence evidence{reports, plan.has_holdout, {}, {}, {}, task};
   if (phase.score) {
     evidence.parent_central = phase.score->parent_central;
     evidence.candidate_central = phase.score->candidate_central;

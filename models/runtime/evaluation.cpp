@@ -87,7 +87,9 @@ Result<Evaluation> evaluate_values(Model& model, std::span<const float> inputs,
           const double error = static_cast<double>(row[j]) - targets[i * outputs + j];
           squares += error * error;
         }
-        result.loss_sum += squares / static_cast<double>(outputs);
+        const double loss = squares / static_cast<double>(outputs);
+        result.loss_sum += loss;
+        result.losses.push_back(static_cast<float>(loss));
       });
   if (!status) return std::unexpected(status.error());
   return result;

@@ -16,6 +16,7 @@ struct Evaluation {
   /// [samples], 1 where the class was right: two models on the same samples compare pairwise. Empty
   /// unless a classification.
   std::vector<std::uint8_t> right;
+  std::vector<float> losses;  ///< [samples], of each sample; empty if a classification.
 
   [[nodiscard]] double accuracy() const;   ///< In [0, 1]; 0 without samples.
   [[nodiscard]] double mean_loss() const;  ///< 0 without samples.

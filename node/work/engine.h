@@ -20,8 +20,9 @@ struct TrainingResult {
 
 /// One model on the node's labelled holdout, sample by sample in one fixed order.
 struct HoldoutScore {
-  std::vector<std::uint8_t> right;  ///< [n] 1 where the class is right.
+  std::vector<std::uint8_t> right;  ///< [n] 1 where the class is right; of values all 0.
   double loss_sum = 0;
+  std::vector<float> losses = {};  ///< [n] of a model that answers values, else empty.
 };
 
 /// Runs models on what the node has stored: LibTorch in the daemon and the simulator. Its owner says

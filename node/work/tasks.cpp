@@ -37,6 +37,35 @@ Status check_answers(const Release& release, const VariantInfo& variant, std::sp
   return {};
 }
 
+/// Two models on the same samples.
+struct Comparison {
+  std::uint64_t losses = 0, wins = 0;  ///< Samples on which the second is worse, and better.
+  double fall = 0;                     ///< Of the accuracy; of values the part by which the error grows.
+};
+
+Comparison compare_pairs(const HoldoutScore& before, const HoldoutScore& after) {
+  Comparison pairs;
+  const std::size_t samples = after.right.size();
+  const bool values = after.losses.size() == samples && before.losses.size() == samples && samples > 0;
+  for (std::size_t i = 0; i < samples; ++i) {
+    const bool worse =
+        values ? after.losses[i] > before.losses[i] : before.right[i] != 0 && after.right[i] == 0;
+    const bool better =
+        values ? after.losses[i] < before.losses[i] : before.right[i] == 0 && after.right[i] != 0;
+    pairs.losses += worse ? 1 : 0;
+    pairs.wins += better ? 1 : 0;
+  }
+  if (!values) {
+    pairs.fall =
+        (static_cast<double>(pairs.losses) - static_cast<double>(pairs.wins)) / static_cast<double>(samples);
+  } else if (before.loss_sum > 0) {
+    pairs.fall = after.loss_sum / before.loss_sum - 1;
+  } else {
+    pairs.fall = after.loss_sum > 0 ? 1 : 0;
+  }
+  return pairs;
+}
+
 Status compare_on_holdout(const Activation& active, const Activation& trial, const ActivationRules& rules,
                           Engine& engine) {
   // Another model's classes cannot be compared sample by sample.
@@ -46,16 +75,12 @@ Status compare_on_holdout(const Activation& active, const Activation& trial, con
   if (!after) return fail(Errc::refused, after.error().detail, Reason::not_loadable);
   if (!before || before->right.size() != after->right.size() || after->right.size() < rules.holdout_min)
     return {};
-  std::uint64_t losses = 0, wins = 0;
-  for (std::size_t i = 0; i < after->right.size(); ++i) {
-    losses += before->right[i] != 0 && after->right[i] == 0 ? 1 : 0;
-    wins += before->right[i] == 0 && after->right[i] != 0 ? 1 : 0;
-  }
-  const double fall =
-      (static_cast<double>(losses) - static_cast<double>(wins)) / static_cast<double>(after->right.size());
-  if (fall > rules.tolerance && sign_test(losses, wins) < rules.significance) {
+  const Comparison pairs = compare_pairs(*before, *after);
+  if (pairs.fall > rules.tolerance && sign_test(pairs.losses, pairs.wins) < rules.significance) {
+    const bool classes = after->losses.empty();
     return fail(Errc::refused,
-                fmt::format("accuracy on {} own samples would fall by {:.3f}", after->right.size(), fall),
+                fmt::format("{} on {} own samples would {} by {:.3f}", classes ? "accuracy" : "the error",
+                            after->right.size(), classes ? "fall" : "grow", pairs.fall),
                 Reason::worse_on_holdout);
   }
   return {};

@@ -106,6 +106,34 @@ TEST_CASE("each mode looks at its own evidence", "[coordinator][gate]") {
   REQUIRE_FALSE(decision.why.empty());
 }
 
+TEST_CASE("the loss gates a model that answers values", "[coordinator][gate]") {
+  const auto report = [](double parent, double candidate) {
+    return PairedCounts{0, 0, 0, 100, 100 * parent, 100 * candidate};  // Nothing is right or wrong.
+  };
+  const auto judged = [](const std::vector<PairedCounts>& reports, TaskKind task = TaskKind::regression) {
+    return decide({reports, false, {}, {}, {}, task}, config_of(ValidationMode::federated)).outcome;
+  };
+  CHECK(judged({report(2, 2.0199), report(2, 2.0199)}) == GateOutcome::publish);
+  CHECK(judged({report(2, 2.0201), report(2, 2.0201)}) == GateOutcome::refuse);
+  CHECK(judged({report(2, 2.0201), report(2, 2.0201)}, TaskKind::anomaly) == GateOutcome::refuse);
+  CHECK(judged({report(2, 1), report(2, 2.5)}) == GateOutcome::publish);  // -0.5 and +0.25.
+  CHECK(judged({report(0, 0), report(0, 0)}) == GateOutcome::publish);
+  CHECK(judged({report(0, 1e-9), report(0, 1e-9)}) == GateOutcome::refuse);
+  // A loss that is a lie counts as one that doubles, whatever its size: two that halve it outweigh it.
+  CHECK(judged({report(1, 1e30), report(1, 0.4), report(1, 0.4)}) == GateOutcome::publish);
+  const FederatedResult result = combine(std::vector{report(2, 3), report(4, 3)},
+                                         config_of(ValidationMode::federated), TaskKind::regression);
+  CHECK(result.fall == Approx((0.5 - 0.25) / 2));
+
+  const auto central = [](double candidate) {
+    return decide({{}, true, Metrics{0, 2, 100}, Metrics{0, candidate, 100}, {}, TaskKind::anomaly},
+                  config_of(ValidationMode::central));
+  };
+  CHECK(central(2.0199).outcome == GateOutcome::publish);
+  CHECK(central(2.0201).outcome == GateOutcome::refuse);
+  CHECK(central(2.5).why == "the loss on the central holdout grows from 2 to 2.5, by more than 0.0100 of it");
+}
+
 TEST_CASE("the test split is reported and never gates", "[coordinator][gate]") {
   const std::vector good{counts(100, 0, 0), counts(100, 0, 0)};
   const Metrics test{0.1, 9.0, 500};

@@ -185,6 +185,58 @@ TEST_CASE("a trial that loses too much on the node's own samples is refused", "[
   if (!taken) Trial::check_refused(ready, Reason::worse_on_holdout, "100 own samples would fall by 0.");
 }
 
+TEST_CASE("a trial whose values are further off on the node's own samples is refused", "[node][work]") {
+  /// In service each of 100 samples is off by 1; of the trial `worse` ones by `error`, the rest by 0.9.
+  class ValuesEngine final : public Engine {
+   public:
+    ValuesEngine(std::size_t worse, float error) : worse_(worse), error_(error) {}
+    Result<TrainingResult> train(const Release&, std::span<const float>, const message::TrainingPlan&,
+                                 const std::atomic<bool>&) override {
+      return fail(Errc::unsupported, "nothing is trained here");
+    }
+    Result<HoldoutScore> score(const Release&, std::span<const float> weights) override {
+      HoldoutScore score{std::vector<std::uint8_t>(100), 0, Floats(100, 1)};
+      if (!std::ranges::equal(weights, constant)) {
+        for (std::size_t i = 0; i < 100; ++i) score.losses[i] = i < worse_ ? error_ : 0.9F;
+      }
+      for (const float loss : score.losses) score.loss_sum += loss;
+      return score;
+    }
+    Result<Floats> answers(const Release&, std::span<const float>, std::span<const float>) override {
+      return Floats{0.25F, 0.75F};
+    }
+
+   private:
+    std::size_t worse_;
+    float error_;
+  };
+  struct Case {
+    std::size_t worse;
+    float error;
+    bool taken;
+  };
+  const auto [worse, error, taken] = GENERATE(values<Case>({
+      {0, 1, true},
+      {100, 1.04F, true},  // By 5 in 100 the error may grow.
+      {100, 1.06F, false},
+      {2, 100, true},  // Grows a lot, but two samples may be chance.
+      {70, 2, false},
+  }));
+  CAPTURE(worse, error);
+  Trial trial;
+  trial.release.task = TaskKind::regression;
+  trial.release.classes = {};
+  trial.release.known_inputs = {1, 0};
+  trial.offer(deviating, "fp32");
+  const Activation active{trial.release, constant};
+  ValuesEngine engine(worse, error);
+  const auto ready = prepare_activation(trial.effect, &active, trial.rules, *trial.blobs.store, engine);
+  INFO((ready ? "" : ready.error().detail));
+  CHECK(ready.has_value() == taken);
+  if (!taken)
+    Trial::check_refused(ready, Reason::worse_on_holdout, "the error on 100 own samples would grow");
+}
+
 TEST_CASE("tolerance and significance are the node's own", "[node][work]") {
   Trial trial;
   trial.data = holdout(7, 0);
