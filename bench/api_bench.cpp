@@ -80,7 +80,7 @@ int measure(std::vector<Contender> contenders) {
     fmt::print("  {:<30} {:8.1f} us   adds {:6.1f} us, {:.2f} of the 100 allowed\n", contender.name, time,
                time - bare, (time - bare) / 100);
   }
-  return 0;
+  return median(contenders[1].times) - bare <= 100 ? 0 : 1;  // JSON is for comparison.
 }
 
 int compare(const Release& release, const std::vector<float>& weights, const EngineSetup& setup) {

@@ -34,6 +34,8 @@ struct Arguments {
   std::string folder;  ///< Of an export or a profile.
   std::uint64_t number = 0;
   bool json = false;
+  std::vector<std::string> variants;       ///< Of the version; these run in float,
+  std::vector<std::string> int8_variants;  ///< and these in int8 too.
 };
 
 Result<cli::PrepareOptions> prepare_options(const Arguments& arguments) {
@@ -85,22 +87,26 @@ Status export_folder(const std::string& folder) {
 }
 
 /// @param folder of a prepared model, which gets the file profile.svg.
-Status profile_folder(const std::string& folder, VersionNumber number, bool json) {
+Status profile_folder(const Arguments& arguments) {
+  const std::string& folder = arguments.folder;
+  std::vector<OfferedVariant> offered;
+  for (const std::string& name : arguments.variants) offered.push_back({name, false, {}});
+  for (const std::string& name : arguments.int8_variants) offered.push_back({name, true, {}});
   const auto model = cli::read_prepared(folder);
   if (!model) return std::unexpected(model.error());
   const auto release = decode_release(model->release);
   if (!release) return std::unexpected(release.error());
   auto engines = [&] {
     const cli::WritesNothing writes_nothing;  // The network may be a user's.
-    return profile_engines(*release, model->weights, nullptr, {},
+    return profile_engines(*release, model->weights, offered, {},
                            [] { return std::chrono::steady_clock::now().time_since_epoch(); });
   }();
   if (!engines) return std::unexpected(engines.error());
-  const ProfileReport report{release->name, number, processor_name(), std::move(*engines)};
+  const ProfileReport report{release->name, arguments.number, processor_name(), std::move(*engines)};
   const auto chart = to_svg(report);
   const Status written = write_file_durably(std::filesystem::path(folder) / "profile.svg", bytes_of(chart));
   if (!written) return written;
-  fmt::print("{}", json ? to_json(report) + "\n" : to_table(report));
+  fmt::print("{}", arguments.json ? to_json(report) + "\n" : to_table(report));
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return {};
   return fail(Errc::storage_full, "cannot write to standard output: is the disk full?");
 }
@@ -172,6 +178,8 @@ int main(int argc, char** argv) {
   profiling->add_option("--number", arguments.number, "Of the version, for the heading")
       ->check(CLI::Range(std::int64_t{0}, number_max));
   profiling->add_flag("--json", arguments.json, "Print one JSON document");
+  profiling->add_option("--variant", arguments.variants, "One that the version offers, in float");
+  profiling->add_option("--in-int8", arguments.int8_variants, "One that it offers in int8 too");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -184,7 +192,7 @@ int main(int argc, char** argv) {
   try {
     const auto run = [&]() -> Status {
       if (exporting->parsed()) return export_folder(arguments.folder);
-      if (profiling->parsed()) return profile_folder(arguments.folder, arguments.number, arguments.json);
+      if (profiling->parsed()) return profile_folder(arguments);
       return distilling->parsed() ? distill(arguments) : prepare(arguments);
     };
     const Status status = run();

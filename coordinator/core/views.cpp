@@ -14,7 +14,8 @@ json version_json(const Registry& registry, const VersionRecord& version) {
   for (const VariantInfo& variant : manifest.variants) {
     json one = {{"name", variant.name}, {"bytes", variant.bytes}};
     if (variant.accuracy) one["accuracy"] = *variant.accuracy;
-    if (variant.static_int8) one["kernels"] = "int8";
+    if (variant.int8_kernels) one["kernels"] = "int8";
+    if (variant.own_ranges) one["kernels"] = "own";
     if (variant.activation_bytes > 0) one["activation_bytes"] = variant.activation_bytes;
     if (variant.microseconds > 0) one["microseconds"] = variant.microseconds;
     variants.push_back(std::move(one));

@@ -36,6 +36,12 @@ std::vector<float> some_of(const ScoringData& data, std::size_t input_size) {
   return out;
 }
 
+/// Static int8 with these ranges; without any dynamic int8.
+EngineSetup int8_setup(const ActivationRanges& ranges) {
+  const EngineKind kind = ranges.values.empty() ? EngineKind::int8_dynamic : EngineKind::int8_static;
+  return {{kind, int8_backends().at(0), activation_bits_of_cpu()}, ranges};
+}
+
 Result<std::vector<float>> answers_to(const InferenceModel& model, std::span<const float> inputs) {
   const auto predictions = model.infer_batch(inputs);
   if (!predictions) return std::unexpected(predictions.error());
@@ -71,7 +77,9 @@ class TorchRunner final : public ModelRunner {
  public:
   Result<std::vector<float>> answers(const Release& release, std::span<const float> weights,
                                      std::span<const float> inputs) override {
-    const auto model = InferenceModel::load(inference_spec(release), weights);
+    // By the network as it is: what an optimization gets wrong must not become the truth for every node.
+    const auto model =
+        InferenceModel::load(inference_spec(release), weights, {Engine{.kind = EngineKind::fp32_script}, {}});
     if (!model) return std::unexpected(model.error());
     return answers_to(*model, inputs);
   }
@@ -80,18 +88,17 @@ class TorchRunner final : public ModelRunner {
                                                  const ScoringData& holdout,
                                                  const ScoringData* test) override {
     const std::vector<Int8Backend> backends = int8_backends();
-    if (backends.empty() || release.batch_norm == BatchNorm::local) return std::nullopt;
+    if (backends.empty()) return std::nullopt;
     const InferenceSpec spec = inference_spec(release);
-    auto ranges = calibrate(spec, weights, some_of(holdout, release.architecture.input_size()));
-    if (!ranges) return std::unexpected(ranges.error());
-    const Engine engine{EngineKind::int8_static, backends.front(), activation_bits_of_cpu()};
-    const auto model = InferenceModel::load(spec, weights, {engine, *ranges});
-    if (!model) return std::unexpected(model.error());
+    const auto found = calibrate(spec, weights, some_of(holdout, release.architecture.input_size()));
+    ActivationRanges ranges = found.value_or(ActivationRanges{});
+    const auto model = InferenceModel::load(spec, weights, int8_setup(ranges));
+    if (!model) return std::unexpected(found ? model.error() : found.error());
     auto answers = answers_to(*model, release.known_inputs);
     if (!answers) return std::unexpected(answers.error());
     const auto on_holdout = score_predictions(*model, holdout);
     if (!on_holdout) return std::unexpected(on_holdout.error());
-    Int8Outcome outcome{std::move(*ranges), std::move(*answers), *on_holdout, std::nullopt};
+    Int8Outcome outcome{std::move(ranges), std::move(*answers), *on_holdout, std::nullopt};
     if (test != nullptr) {
       const auto on_test = score_predictions(*model, *test);
       if (!on_test) return std::unexpected(on_test.error());
@@ -126,9 +133,7 @@ class TorchRunner final : public ModelRunner {
     const std::pair key{release_id(encode(release)), ranges != nullptr};
     if (const auto known = costs_.find(key); known != costs_.end()) return known->second;
     EngineSetup setup;
-    if (ranges != nullptr) {
-      setup = {{EngineKind::int8_static, int8_backends().at(0), activation_bits_of_cpu()}, *ranges};
-    }
+    if (ranges != nullptr) setup = int8_setup(*ranges);
     const auto model = InferenceModel::load(inference_spec(release), weights, setup);
     if (!model) return std::unexpected(model.error());
     const auto sample = std::span(release.known_inputs).first(model->input_size());

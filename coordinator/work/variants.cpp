@@ -13,11 +13,6 @@
 namespace rivulet::coordinator {
 namespace {
 
-/// Probabilities of the same weights on another processor or library differ by rounding alone.
-constexpr float float_tolerance = 1e-3F;
-/// Of the greatest answer: backends of int8 round activations differently, and a wrong one is far off.
-constexpr float int8_tolerance = 0.05F;
-
 const ScoringData* if_any(const ScoringData* data) {
   return data != nullptr && !data->labels.empty() ? data : nullptr;
 }
@@ -58,8 +53,10 @@ class Deriving {
     if (!bytes) return std::unexpected(bytes.error());
     const auto served = decode_snapshot(form, release_.layout, *bytes);
     if (!served) return std::unexpected(served.error());
-    if (const auto why = find_fall_of(*served)) {
-      derived_.left_out.push_back({recipe, *why});
+    const auto fall = find_fall_of(*served);
+    if (!fall) return std::unexpected(fall.error());
+    if (*fall) {
+      derived_.left_out.push_back({recipe, **fall});
       return {};
     }
     VariantInfo variant;
@@ -71,14 +68,17 @@ class Deriving {
     auto answers = runner_.answers(release_, *served, release_.known_inputs);
     if (!answers) return std::unexpected(answers.error());
     variant.known_outputs = std::move(*answers);
-    variant.tolerance = float_tolerance;
-    if (dense_form(form) == SnapshotForm::int8) add_static_int8(variant, *served);
+    variant.tolerance = float_tolerance_of(release_.task, variant.known_outputs);
+    if (dense_form(form) == SnapshotForm::int8) {
+      variant.own_ranges = holdout_ == nullptr || release_.batch_norm == BatchNorm::local;
+      if (!variant.own_ranges) add_int8_kernels(variant, *served);
+    }
     if (!variant.accuracy && test_ != nullptr) {
       const auto metrics = runner_.score(release_, *served, *test_);
       if (!metrics) return std::unexpected(metrics.error());
-      variant.accuracy = metrics->accuracy;
+      set_accuracy(variant, *metrics);
     }
-    const ActivationRanges* ranges = variant.static_int8 ? &variant.static_int8->ranges : nullptr;
+    const ActivationRanges* ranges = variant.int8_kernels ? &variant.int8_kernels->ranges : nullptr;
     const auto cost = runner_.cost(release_, *served, ranges);
     if (!cost) return std::unexpected(cost.error());
     if (*cost) {
@@ -92,15 +92,19 @@ class Deriving {
   DerivedVariants take() && { return std::move(derived_); }
 
  private:
-  std::optional<std::string> find_fall_of(const std::vector<float>& served) {
+  /// Values are near or far, not right.
+  void set_accuracy(VariantInfo& variant, const Metrics& metrics) const {
+    if (release_.task == TaskKind::classification) variant.accuracy = metrics.accuracy;
+  }
+
+  Result<std::optional<std::string>> find_fall_of(const std::vector<float>& served) {
     if (!version_ || std::ranges::equal(served, weights_)) return std::nullopt;
     const auto metrics = runner_.score(release_, served, *holdout_);
-    if (!metrics) return metrics.error().detail;
+    if (!metrics) return std::unexpected(metrics.error());
     return find_fall(release_.task, *version_, *metrics, tolerance_);
   }
 
-  void add_static_int8(VariantInfo& variant, const std::vector<float>& served) {
-    if (holdout_ == nullptr) return;
+  void add_int8_kernels(VariantInfo& variant, const std::vector<float>& served) {
     auto outcome = runner_.run_in_int8(release_, served, *holdout_, test_);
     const auto leave_out = [&](const std::string& why) {
       derived_.left_out.push_back({variant.name + " kernels", why});
@@ -112,12 +116,9 @@ class Deriving {
       if (const auto why = find_fall(release_.task, *version_, int8.holdout, tolerance_))
         return leave_out(*why);
     }
-    float greatest = 0;
-    for (const float value : variant.known_outputs) greatest = std::max(greatest, std::abs(value));
-    const float scale = release_.task == TaskKind::classification ? 1.0F : greatest;
-    variant.static_int8 =
-        StaticInt8{std::move(int8.ranges), std::move(int8.known_outputs), int8_tolerance * scale};
-    if (int8.test) variant.accuracy = int8.test->accuracy;
+    const float tolerance = int8_tolerance_of(release_.task, variant.known_outputs);
+    variant.int8_kernels = Int8Kernels{std::move(int8.ranges), std::move(int8.known_outputs), tolerance};
+    if (int8.test) set_accuracy(variant, *int8.test);
   }
 
   const Release& release_;

@@ -67,12 +67,13 @@ struct Variant {
   tolerance @4 :Float32;
   accuracy @5 :Float64;
   hasAccuracy @6 :Bool;
-  activationRanges @7 :List(Float32); # lows and highs by turns; empty: nothing is said of static int8
+  activationRanges @7 :List(Float32); # lows and highs by turns; empty: no static int8
   leftInFloat @8 :List(Text);
-  int8Outputs @9 :List(Float32);
+  int8Outputs @9 :List(Float32);      # empty: nothing is said of int8, and the weights run in float
   int8Tolerance @10 :Float32;
   activationBytes @11 :UInt64;        # 0: not measured, like what follows
   microseconds @12 :Float64;
+  ownRanges @13 :Bool;
 }
 
 struct VersionManifest {

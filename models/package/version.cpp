@@ -15,6 +15,12 @@ namespace {
 
 constexpr std::size_t variants_max = 16;
 
+float greatest_of(std::span<const float> outputs) {
+  float greatest = 0;
+  for (const float value : outputs) greatest = std::max(greatest, std::fabs(value));
+  return greatest;
+}
+
 Status check_answers(const std::string& variant, std::span<const float> outputs, float tolerance) {
   if (!std::isfinite(tolerance) || tolerance < 0.0F) {
     return fail(Errc::invalid, fmt::format("the tolerance of the variant '{}' is {}", variant, tolerance));
@@ -23,13 +29,12 @@ Status check_answers(const std::string& variant, std::span<const float> outputs,
   return fail(Errc::invalid, fmt::format("a known output of the variant '{}' is not finite", variant));
 }
 
-Status check(const StaticInt8& int8, const VariantInfo& variant) {
+Status check(const Int8Kernels& int8, const VariantInfo& variant) {
   const auto at = [&](const Error& error) {
-    return fail_at(fmt::format("the variant '{}' in static int8", variant.name), error);
+    return fail_at(fmt::format("the variant '{}' in int8", variant.name), error);
   };
-  if (int8.ranges.values.empty()) return at({Errc::invalid, "it has no activation ranges"});
   if (Status status = check(int8.ranges); !status) return at(status.error());
-  if (int8.known_outputs.size() != variant.known_outputs.size()) {
+  if (int8.known_outputs.empty() || int8.known_outputs.size() != variant.known_outputs.size()) {
     return at({Errc::invalid, fmt::format("{} known outputs, but {} in float", int8.known_outputs.size(),
                                           variant.known_outputs.size())});
   }
@@ -52,16 +57,20 @@ Status check(const VariantInfo& variant) {
     return fail(Errc::invalid,
                 fmt::format("the variant '{}' takes {} microseconds", variant.name, variant.microseconds));
   }
-  return variant.static_int8 ? check(*variant.static_int8, variant) : Status{};
+  if (variant.int8_kernels && variant.own_ranges) {
+    return fail(Errc::invalid,
+                fmt::format("the variant '{}' has ranges, and leaves them to the nodes", variant.name));
+  }
+  return variant.int8_kernels ? check(*variant.int8_kernels, variant) : Status{};
 }
 
-Status read_static_int8(schema::Variant::Reader reader, std::optional<StaticInt8>& out) {
+Status read_int8_kernels(schema::Variant::Reader reader, std::optional<Int8Kernels>& out) {
+  if (reader.getInt8Outputs().size() == 0) return {};
   const std::vector<float> bounds = wire_form::read_list<float>(reader.getActivationRanges());
-  if (bounds.empty()) return {};
   if (bounds.size() % 2 != 0 || bounds.size() / 2 > activation_ranges_max) {
     return fail(Errc::corrupt, fmt::format("{} bounds of activation ranges", bounds.size()));
   }
-  StaticInt8& int8 = out.emplace();
+  Int8Kernels& int8 = out.emplace();
   for (std::size_t i = 0; i < bounds.size(); i += 2) int8.ranges.values.push_back({bounds[i], bounds[i + 1]});
   wire_form::Reads reads;
   reads.texts(reader.getLeftInFloat(), int8.ranges.left_in_float, "leftInFloat");
@@ -70,7 +79,7 @@ Status read_static_int8(schema::Variant::Reader reader, std::optional<StaticInt8
   return reads.status();
 }
 
-void write(const StaticInt8& int8, schema::Variant::Builder out) {
+void write(const Int8Kernels& int8, schema::Variant::Builder out) {
   std::vector<float> bounds;
   for (const ActivationRange& range : int8.ranges.values) {
     bounds.push_back(range.low);
@@ -96,9 +105,10 @@ Status read_variants(capnp::List<schema::Variant>::Reader source, std::vector<Va
     variant.known_outputs = read_list<float>(reader.getKnownOutputs());
     variant.tolerance = reader.getTolerance();
     if (reader.getHasAccuracy()) variant.accuracy = reader.getAccuracy();
-    reads.keep(read_static_int8(reader, variant.static_int8));
+    reads.keep(read_int8_kernels(reader, variant.int8_kernels));
     variant.activation_bytes = reader.getActivationBytes();
     variant.microseconds = reader.getMicroseconds();
+    variant.own_ranges = reader.getOwnRanges();
   }
   return reads.status();
 }
@@ -153,6 +163,14 @@ Result<CandidateManifest> read_candidate(schema::CandidateManifest::Reader reade
 }
 
 }  // namespace
+
+float float_tolerance_of(TaskKind task, std::span<const float> outputs) {
+  return 1e-3F * (task == TaskKind::classification ? 1.0F : std::max(1.0F, greatest_of(outputs)));
+}
+
+float int8_tolerance_of(TaskKind task, std::span<const float> outputs) {
+  return 0.05F * (task == TaskKind::classification ? 1.0F : greatest_of(outputs));
+}
 
 Status check(const VersionManifest& manifest) {
   if (manifest.manifest_version == 0) return fail(Errc::invalid, "the manifest's own version is 0");
@@ -218,9 +236,10 @@ Bytes encode(const VersionManifest& manifest) {
     variants[i].setTolerance(variant.tolerance);
     variants[i].setAccuracy(variant.accuracy.value_or(0.0));
     variants[i].setHasAccuracy(variant.accuracy.has_value());
-    if (variant.static_int8) write(*variant.static_int8, variants[i]);
+    if (variant.int8_kernels) write(*variant.int8_kernels, variants[i]);
     variants[i].setActivationBytes(variant.activation_bytes);
     variants[i].setMicroseconds(variant.microseconds);
+    variants[i].setOwnRanges(variant.own_ranges);
   }
   if (manifest.fallback) {
     out.setFallbackVersion(manifest.fallback->version);

@@ -2,9 +2,11 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "models/package/architecture.h"
 #include "models/package/snapshot.h"
 #include "models/quantization/ranges.h"
 #include "protocol/bytes.h"
@@ -14,13 +16,13 @@
 
 namespace rivulet {
 
-/// What a holder of the variant's weights needs to run them in static int8, and what it must then answer.
-struct StaticInt8 {
-  ActivationRanges ranges;           ///< At least one.
+/// What a holder of the variant's weights needs to run them in int8, and what it must then answer.
+struct Int8Kernels {
+  ActivationRanges ranges;           ///< Of static int8; without any, dynamic int8 alone is right.
   std::vector<float> known_outputs;  ///< As VariantInfo::known_outputs, but answered in int8.
   float tolerance = 0.0F;            ///< Wider: backends round differently.
 
-  bool operator==(const StaticInt8&) const = default;
+  bool operator==(const Int8Kernels&) const = default;
 };
 
 /// Flat tensors that were derived from w_t by one of the release's recipes, for inference only.
@@ -32,9 +34,10 @@ struct VariantInfo {
   float tolerance = 0.0F;            ///< A node's answers differ from them by no more than this.
   /// Fraction in [0, 1] on a split that never gates: of static int8 if there is such.
   std::optional<double> accuracy;
-  std::optional<StaticInt8> static_int8;  ///< Absent: the weights run in float.
-  std::uint64_t activation_bytes = 0;     ///< The most that one sample's tensors hold at once; 0: unknown.
-  double microseconds = 0;                ///< For one sample on VersionManifest::reference; 0: unknown.
+  std::optional<Int8Kernels> int8_kernels;  ///< Absent: the weights run in float.
+  std::uint64_t activation_bytes = 0;       ///< The most that one sample's tensors hold at once; 0: unknown.
+  double microseconds = 0;                  ///< For one sample on VersionManifest::reference; 0: unknown.
+  bool own_ranges = false;                  ///< Each node may find ranges on samples of its own.
 
   bool operator==(const VariantInfo&) const = default;
 };
@@ -85,6 +88,15 @@ struct CandidateManifest {
 
   bool operator==(const CandidateManifest&) const = default;
 };
+
+/// How far answers in float may be from the known ones: on another processor or library they differ by
+/// rounding alone. @param outputs the known ones: of values the tolerance is a part of the greatest, if that
+/// is above 1.
+float float_tolerance_of(TaskKind task, std::span<const float> outputs);
+/// How far the answers of an int8 engine may be from those in float: backends round activations differently,
+/// and a wrong one is far off. @param outputs the known ones: of values the tolerance is a part of the
+/// greatest.
+float int8_tolerance_of(TaskKind task, std::span<const float> outputs);
 
 /// Whether the fields make sense together; the decoders have done it. @return invalid, unsupported.
 Status check(const VersionManifest& manifest);

@@ -152,14 +152,17 @@ Result<std::string> choose_variant(const State& state, const KnownRelease& relea
       return std::unexpected(status.error());
   }
   const VariantInfo* chosen = nullptr;
+  const DeviceLimits& device = state.config.device;
+  const WeightBytes weights{release.fp32_bytes, release.int8_bytes};
+  const auto none_fits = [&] {
+    return fail(Errc::too_large,
+                fmt::format("no variant of version {} that may be served fits into model.memory_max = {} of "
+                            "node.toml",
+                            manifest.version, device.memory_max));
+  };
   if (state.config.variant == "auto" && !manifest.variants.empty()) {
-    const auto best =
-        best_variant(manifest.variants, release.fp32_bytes / sizeof(float), state.config.device);
-    if (!best) {
-      return fail(Errc::too_large,
-                  fmt::format("no variant of version {} fits into model.memory_max = {} of node.toml",
-                              manifest.version, state.config.device.memory_max));
-    }
+    const auto best = best_variant(manifest.variants, weights, device);
+    if (!best) return none_fits();
     chosen = &manifest.variants[*best];
   }
   if (chosen == nullptr) chosen = find_variant(manifest, state.config.variant);
@@ -168,6 +171,8 @@ Result<std::string> choose_variant(const State& state, const KnownRelease& relea
     return fail(Errc::refused, fmt::format("version {} offers neither variant '{}' nor 'fp32'",
                                            manifest.version, state.config.variant));
   }
+  if (device.memory_max > 0 && memory_of(*chosen, weights, device.has_int8) > device.memory_max)
+    return none_fits();
   return chosen->name;
 }
 

@@ -7,26 +7,24 @@
 namespace rivulet::node {
 namespace {
 
-bool runs_in_int8(const VariantInfo& variant, bool has_int8) { return has_int8 && variant.static_int8; }
+bool runs_in_int8(const VariantInfo& variant, bool has_int8) { return has_int8 && variant.int8_kernels; }
 
 /// What the device takes for a sample; 0: unknown, as where a time in int8 says nothing of one in float.
 double time_of(const VariantInfo& variant, const DeviceLimits& device) {
-  const bool says_nothing = variant.static_int8 && !device.has_int8;
+  const bool says_nothing = variant.int8_kernels && !device.has_int8;
   return says_nothing ? 0 : variant.microseconds / device.speed;
 }
 
 }  // namespace
 
-std::uint64_t memory_of(const VariantInfo& variant, std::uint64_t parameters, bool has_int8) {
-  const std::uint64_t weights =
-      runs_in_int8(variant, has_int8) ? 2 * variant.bytes : parameters * sizeof(float);
-  return weights + variant.activation_bytes;
+std::uint64_t memory_of(const VariantInfo& variant, const WeightBytes& weights, bool has_int8) {
+  return (runs_in_int8(variant, has_int8) ? 2 * weights.int8 : weights.fp32) + variant.activation_bytes;
 }
 
-std::optional<std::size_t> best_variant(std::span<const VariantInfo> variants, std::uint64_t parameters,
+std::optional<std::size_t> best_variant(std::span<const VariantInfo> variants, const WeightBytes& weights,
                                         const DeviceLimits& device) {
   std::vector<std::size_t> fitting;
-  const auto memory = [&](std::size_t i) { return memory_of(variants[i], parameters, device.has_int8); };
+  const auto memory = [&](std::size_t i) { return memory_of(variants[i], weights, device.has_int8); };
   const auto time = [&](std::size_t i) { return time_of(variants[i], device); };
   for (std::size_t i = 0; i < variants.size(); ++i) {
     if (device.memory_max == 0 || memory(i) <= device.memory_max) fitting.push_back(i);

@@ -22,16 +22,21 @@ struct DeviceLimits {
 /// Variants whose accuracy is within this of the best one's count as equally good.
 inline constexpr double accuracy_slack = 0.01;
 
+/// What the weights of a model take when they are unpacked, which those of a pruned one are to serve.
+struct WeightBytes {
+  std::uint64_t fp32 = 0;
+  std::uint64_t int8 = 0;
+};
+
 /// What a variant holds while it serves. In int8 its weights are packed twice, for single samples and for
-/// batches; without an int8 engine they are unpacked to float32.
-/// @param parameters of the model.
-std::uint64_t memory_of(const VariantInfo& variant, std::uint64_t parameters, bool has_int8);
+/// batches; without an int8 engine they are float32.
+std::uint64_t memory_of(const VariantInfo& variant, const WeightBytes& weights, bool has_int8);
 
 /// The best variant that fits a device: of those within its memory the ones within its latency, of these the
 /// ones as accurate as the best, of these the one that takes the least memory, of equals the smaller file. If
 /// none is fast enough the fastest; a time or accuracy that is not known counts as good enough. Pure.
 /// @return its index; nothing if none is within the memory.
-std::optional<std::size_t> best_variant(std::span<const VariantInfo> variants, std::uint64_t parameters,
+std::optional<std::size_t> best_variant(std::span<const VariantInfo> variants, const WeightBytes& weights,
                                         const DeviceLimits& device);
 
 }  // namespace rivulet::node

@@ -1,19 +1,54 @@
 #include "node/daemon/model_loader.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "link/log.h"
+#include "models/runtime/calibration.h"
 #include "models/runtime/release_model.h"
 
 namespace rivulet::node {
 namespace {
 
 Result<std::vector<float>> answer_in_float(const InferenceSpec& spec, const Activation& ready) {
-  const auto model = InferenceModel::load(spec, ready.weights, {rivulet::Engine{.kind = EngineKind::fp32_script}, {}});
+  const auto model =
+      InferenceModel::load(spec, ready.weights, {rivulet::Engine{.kind = EngineKind::fp32_script}, {}});
   if (!model) return std::unexpected(model.error());
   const auto predictions = model->infer_batch(ready.release.known_inputs);
   if (!predictions) return std::unexpected(predictions.error());
   return answers_of(spec.task, *predictions);
+}
+
+/// Of the classes that a node's own samples get, in int8 so many may differ from those in float.
+constexpr double disagreement_max = 0.02;
+
+/// Ranges on the node's own samples, none if static int8 is not possible; nothing if samples are too few.
+std::optional<ActivationRanges> find_own_ranges(const EngineQuestion& question, const OwnSamples& own) {
+  const std::size_t size = question.spec.architecture.input_size();
+  if (own.calibration.size() < ModelLoader::calibration_min * size) return std::nullopt;
+  if (own.check.size() < ModelLoader::check_min * size) return std::nullopt;
+  return calibrate(question.spec, question.weights, own.calibration).value_or(ActivationRanges{});
+}
+
+void keep(EngineQuestion& question, const std::function<bool(EngineKind)>& kinds) {
+  std::erase_if(question.candidates, [&](const rivulet::Engine& engine) { return !kinds(engine.kind); });
+}
+
+/// Whether int8 gives the node's own samples the classes that float gives them. What answers values is held
+/// to the known answers alone.
+bool agrees(const EngineQuestion& question, const EngineSetup& setup, std::span<const float> samples) {
+  if (question.spec.task != TaskKind::classification) return true;
+  const auto in_int8 = InferenceModel::load(question.spec, question.weights, setup);
+  const auto in_float = InferenceModel::load(question.spec, question.weights);
+  if (!in_int8 || !in_float) return false;
+  const auto some = in_int8->infer_batch(samples);
+  const auto others = in_float->infer_batch(samples);
+  if (!some || !others) return false;
+  std::size_t differ = 0;
+  for (std::size_t i = 0; i < some->size(); ++i) {
+    differ += (*some)[i].class_index != (*others)[i].class_index ? 1 : 0;
+  }
+  return static_cast<double>(differ) <= disagreement_max * static_cast<double>(some->size());
 }
 
 }  // namespace
@@ -43,7 +78,8 @@ Result<EngineSetup> ModelLoader::choose(const EngineQuestion& question, const Re
 
 Result<std::shared_ptr<const ServedModel>> ModelLoader::load(const Activation& ready,
                                                              const VersionManifest& manifest,
-                                                             const std::string& variant) {
+                                                             const std::string& variant,
+                                                             const OwnSamples& own) {
   const auto info = std::ranges::find(manifest.variants, variant, &VariantInfo::name);
   if (info == manifest.variants.end()) {
     return fail(Errc::refused, "the manifest names no variant " + variant, Reason::bad_manifest);
@@ -51,25 +87,37 @@ Result<std::shared_ptr<const ServedModel>> ModelLoader::load(const Activation& r
   const Release& release = ready.release;
   EngineQuestion question{.spec = inference_spec(release), .weights = ready.weights};
   question.fp32 = {release.known_inputs, info->known_outputs, info->tolerance};
-  question.int8 = question.fp32;
-  std::vector<float> own;
-  if (release.batch_norm == BatchNorm::local) {
+  std::vector<float> own_answers;
+  const bool own_statistics = release.batch_norm == BatchNorm::local;
+  if (own_statistics) {
     // With statistics of its own the node's answers are nobody else's: engines are held to each other.
     auto answers = answer_in_float(question.spec, ready);
     if (!answers) return std::unexpected(answers.error());
-    own = std::move(*answers);
-    question.fp32.outputs = own;
-    question.int8.outputs = own;
-  } else if (info->static_int8) {
-    question.ranges = &info->static_int8->ranges;
-    question.int8 = {release.known_inputs, info->static_int8->known_outputs, info->static_int8->tolerance};
+    own_answers = std::move(*answers);
+    question.fp32.outputs = own_answers;
   }
-  // Nobody has scored int8 where the manifest says nothing of it.
-  if (question.ranges == nullptr) {
-    std::erase_if(question.candidates, [](const rivulet::Engine& engine) { return is_int8(engine.kind); });
+  question.int8 = question.fp32;
+  std::optional<ActivationRanges> ranges;  // Nothing: nobody has scored int8, or can.
+  if (info->int8_kernels && !own_statistics) {
+    ranges = info->int8_kernels->ranges;
+    question.int8 = {release.known_inputs, info->int8_kernels->known_outputs, info->int8_kernels->tolerance};
+  } else if (info->own_ranges) {
+    ranges = find_own_ranges(question, own);
+    question.int8.tolerance = int8_tolerance_of(release.task, question.fp32.outputs);
   }
-  const Remembered wanted{manifest.release, variant, question.ranges != nullptr, {}};
-  const auto setup = choose(question, wanted, manifest.version);
+  const auto in_float = [](EngineKind kind) { return !is_int8(kind); };
+  if (!ranges) keep(question, in_float);
+  if (ranges && ranges->values.empty()) {
+    keep(question, [](EngineKind kind) { return kind != EngineKind::int8_static; });
+  }
+  if (ranges && !ranges->values.empty()) question.ranges = &*ranges;
+  Remembered wanted{manifest.release, variant, ranges.has_value(), {}};
+  auto setup = choose(question, wanted, manifest.version);
+  if (setup && info->own_ranges && is_int8(setup->engine.kind) && !agrees(question, *setup, own.check)) {
+    keep(question, in_float);
+    wanted.has_int8 = false;
+    setup = choose(question, wanted, manifest.version);
+  }
   if (!setup) return std::unexpected(setup.error());
   return load_served_model(release, ready.weights, manifest, variant, *setup);
 }

@@ -11,6 +11,12 @@
 
 namespace rivulet::node {
 
+/// Samples of the node, raw, [n * input_size], for where the manifest leaves activation ranges to the nodes.
+struct OwnSamples {
+  std::span<const float> calibration;  ///< The ranges are found on these: training samples.
+  std::span<const float> check;  ///< int8 must give these the classes that float gives them: holdout samples.
+};
+
 /// Loads what is to serve with the fastest engine that is right. The engines of this machine are timed on
 /// the first version of a release; later ones, which have the same network, take the same engine as long as
 /// its answers are right. One thread at a time uses it: that of judging, where nothing trains.
@@ -22,7 +28,11 @@ class ModelLoader {
   /// @return Errc::refused with Reason::known_answers_wrong if no engine is right, not_loadable; the errors
   /// of InferenceModel::load.
   Result<std::shared_ptr<const ServedModel>> load(const Activation& ready, const VersionManifest& manifest,
-                                                  const std::string& variant);
+                                                  const std::string& variant, const OwnSamples& own);
+
+  /// With fewer samples of its own a node serves in float.
+  static constexpr std::size_t calibration_min = 100;
+  static constexpr std::size_t check_min = 50;
 
  private:
   struct Remembered {

@@ -29,11 +29,13 @@ Result<ProfileReport> profile_folder(const std::filesystem::path& path) {
   const auto weights =
       load_weights(*(*folder)->blobs, *release, manifest.form, manifest.snapshot, manifest.weights_hash);
   if (!weights) return std::unexpected(weights.error());
-  const auto int8 = std::ranges::find_if(
-      manifest.variants, [](const VariantInfo& variant) { return variant.static_int8.has_value(); });
-  const ActivationRanges* ranges = int8 == manifest.variants.end() ? nullptr : &int8->static_int8->ranges;
+  std::vector<OfferedVariant> offered;
+  for (const VariantInfo& variant : manifest.variants) {
+    offered.push_back({variant.name, variant.int8_kernels || variant.own_ranges, {}});
+    if (variant.int8_kernels) offered.back().ranges = variant.int8_kernels->ranges;
+  }
   use_one_thread();
-  auto engines = profile_engines(*release, *weights, ranges, {},
+  auto engines = profile_engines(*release, *weights, offered, {},
                                  [] { return std::chrono::steady_clock::now().time_since_epoch(); });
   if (!engines) return std::unexpected(engines.error());
   return ProfileReport{release->name, manifest.version, processor_name(), std::move(*engines)};

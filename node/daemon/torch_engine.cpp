@@ -2,13 +2,17 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include <algorithm>
+
 #include "models/dataset/csv.h"
 #include "models/dataset/dataset.h"
+#include "models/runtime/engine_choice.h"
 #include "models/runtime/evaluation.h"
 #include "models/runtime/local_statistics.h"
 #include "models/runtime/preprocessing.h"
 #include "models/runtime/release_model.h"
 #include "models/runtime/training.h"
+#include "protocol/rng.h"
 
 namespace rivulet::node {
 namespace {
@@ -109,6 +113,28 @@ Result<TrainingResult> TorchEngine::train(const Release& release, std::span<cons
                         .loss_last = outcome->loss_last};
 }
 
+Result<std::vector<float>> TorchEngine::own_samples(const Release& release, Split split,
+                                                    std::size_t samples_max) {
+  const std::size_t size = release.architecture.input_size();
+  std::vector<float> inputs;
+  Rng rng(derive_seed(0, static_cast<std::uint64_t>(split)));
+  std::uint64_t seen = 0;
+  // Algorithm R (Vitter 1985): what came first need not be what comes today.
+  const auto take = [&](const SampleView& sample) {
+    if (sample.inputs.size() != size) return true;
+    const std::uint64_t place = ++seen <= samples_max ? seen - 1 : uniform_below(rng, seen);
+    if (seen <= samples_max) {
+      inputs.insert(inputs.end(), sample.inputs.begin(), sample.inputs.end());
+    } else if (place < samples_max) {
+      std::ranges::copy(sample.inputs, inputs.begin() + static_cast<std::ptrdiff_t>(place * size));
+    }
+    return true;
+  };
+  const auto status = samples_.visit(split, take, /*unlabelled=*/true);
+  if (!status) return std::unexpected(status.error());
+  return inputs;
+}
+
 Result<HoldoutScore> TorchEngine::score(const Release& release, std::span<const float> weights) {
   const ReleaseId id = release_id(encode(release));
   if (!holdout_ || holdout_->release != id) {
@@ -126,7 +152,9 @@ Result<HoldoutScore> TorchEngine::score(const Release& release, std::span<const 
                         : evaluate_values(**model, data.inputs,
                                           release.task == TaskKind::anomaly ? data.inputs : data.targets);
   if (!evaluation) return std::unexpected(evaluation.error());
-  HoldoutScore score{.right = std::move(evaluation->right), .loss_sum = evaluation->loss_sum};
+  HoldoutScore score{.right = std::move(evaluation->right),
+                     .loss_sum = evaluation->loss_sum,
+                     .losses = std::move(evaluation->losses)};
   score.right.resize(data.count, 0);  // Values are near or far, not right; their losses tell.
   return score;
 }
@@ -141,20 +169,12 @@ Result<std::vector<float>> TorchEngine::localize(const Release& release, std::sp
 
 Result<std::vector<float>> TorchEngine::answers(const Release& release, std::span<const float> weights,
                                                 std::span<const float> inputs) {
-  const auto preprocessor = Preprocessor::make(release.preprocessing, release.architecture.input_shape);
-  if (!preprocessor) return std::unexpected(preprocessor.error());
-  const auto model = model_of(release);
+  const auto model = InferenceModel::load(inference_spec(release), weights,
+                                          {rivulet::Engine{.kind = EngineKind::fp32_script}, {}});
   if (!model) return std::unexpected(model.error());
-  if (const auto status = (*model)->set_weights(weights); !status) return std::unexpected(status.error());
-  std::vector<float> prepared(inputs.begin(), inputs.end());
-  preprocessor->apply(prepared);
-  auto answers = (*model)->forward(prepared, prepared.size() / preprocessor->input_size());
-  if (!answers || release.task != TaskKind::classification) return answers;
-  const auto outputs = static_cast<std::size_t>(release.architecture.outputs);
-  for (std::size_t at = 0; at + outputs <= answers->size(); at += outputs) {
-    softmax(std::span(*answers).subspan(at, outputs));
-  }
-  return answers;
+  const auto predictions = model->infer_batch(inputs);
+  if (!predictions) return std::unexpected(predictions.error());
+  return answers_of(release.task, *predictions);
 }
 
 }  // namespace rivulet::node

@@ -23,9 +23,12 @@ class TorchEngine final : public Engine {
 
   Result<TrainingResult> train(const Release& release, std::span<const float> base,
                                const message::TrainingPlan& plan, const std::atomic<bool>& stop) override;
+  /// Stored inputs that fit the release, drawn evenly from all of them, the same ones each time: raw,
+  /// [n * input_size], n at most `samples_max`.
+  Result<std::vector<float>> own_samples(const Release& release, Split split, std::size_t samples_max);
   Result<HoldoutScore> score(const Release& release, std::span<const float> weights) override;
-  /// Probabilities of a classification, else the network's values.
   Result<std::vector<float>> localize(const Release& release, std::span<const float> weights) override;
+  /// What inference answers in float: see answers_of.
   Result<std::vector<float>> answers(const Release& release, std::span<const float> weights,
                                      std::span<const float> inputs) override;
 

@@ -61,14 +61,16 @@ TEST_CASE("an int8 variant brings the ranges, the answers and the accuracy of in
   const auto& [fp32, int8] = std::tie(derived->variants[0], derived->variants[1]);
   CHECK(fp32.name == "fp32");
   CHECK(fp32.accuracy == 0.90);
-  CHECK_FALSE(fp32.static_int8);
+  CHECK_FALSE(fp32.int8_kernels);
   CHECK(int8.name == "int8");
   CHECK(int8.accuracy == 0.875);  // What nodes will see of it.
   CHECK(int8.known_outputs == Floats{0.25F, 0.75F});
-  REQUIRE(int8.static_int8);
-  CHECK(int8.static_int8->ranges == ActivationRanges{{{0, 1}}, {}});
-  CHECK(int8.static_int8->known_outputs == Floats{0.3F, 0.7F});
-  CHECK(int8.static_int8->tolerance > int8.tolerance);
+  REQUIRE(int8.int8_kernels);
+  CHECK(int8.int8_kernels->ranges == ActivationRanges{{{0, 1}}, {}});
+  CHECK(int8.int8_kernels->known_outputs == Floats{0.3F, 0.7F});
+  CHECK(int8.int8_kernels->tolerance > int8.tolerance);
+  CHECK_FALSE(int8.own_ranges);
+  CHECK_FALSE(fp32.own_ranges);
 }
 
 TEST_CASE("a variant that falls below its version by more than the tolerance is left out",
@@ -109,7 +111,8 @@ TEST_CASE("int8 kernels that are too coarse are left out, and the variant runs i
   const auto derived = deriving.derive();
   REQUIRE(derived);
   REQUIRE(derived->variants.size() == 2);
-  CHECK_FALSE(derived->variants[1].static_int8);
+  CHECK_FALSE(derived->variants[1].int8_kernels);
+  CHECK_FALSE(derived->variants[1].own_ranges);  // What was found too coarse is nowhere tried again.
   CHECK(derived->variants[1].accuracy == 0.90);
   REQUIRE(derived->left_out.size() == 1);
   CHECK(derived->left_out[0].what == "int8 kernels");
@@ -134,7 +137,21 @@ TEST_CASE("without a holdout nothing is left out, and nothing calibrated", "[coo
                                          *deriving.blobs.store);
     REQUIRE(derived);
     REQUIRE(derived->variants.size() == 2);
-    CHECK_FALSE(derived->variants[1].static_int8);
+    CHECK_FALSE(derived->variants[0].own_ranges);
+    CHECK_FALSE(derived->variants[1].int8_kernels);
+    CHECK(derived->variants[1].own_ranges);
     CHECK_FALSE(derived->variants[1].accuracy);
   }
+}
+
+TEST_CASE("where each node has statistics of its own, each finds its own ranges",
+          "[coordinator][work][variants]") {
+  Deriving deriving;
+  deriving.release.batch_norm = BatchNorm::local;
+  const auto derived = deriving.derive();
+  REQUIRE(derived);
+  REQUIRE(derived->variants.size() == 2);
+  CHECK_FALSE(derived->variants[1].int8_kernels);
+  CHECK(derived->variants[1].own_ranges);
+  CHECK(derived->left_out.empty());
 }

@@ -59,9 +59,10 @@ VersionManifest small_version() {
   manifest.snapshot = id_of<ContentId>(6);
   manifest.snapshot_bytes = 1234;
   manifest.weights_hash = id_of<Digest>(7);
-  const StaticInt8 int8{{{{0, 6}, {-1.5F, 2.25F}}, {"head.norm"}}, {0.27F, 0.73F}, 0.125F};
-  manifest.variants = {{"fp32", id_of<ContentId>(8), 400, {0.25F, 0.75F}, 1e-4F, 0.9375, std::nullopt, 4096, 12.5},
-                       {"int8", id_of<ContentId>(9), 120, {0.26F, 0.74F}, 0.05F, std::nullopt, int8, 2048, 3.25}};
+  const Int8Kernels int8{{{{0, 6}, {-1.5F, 2.25F}}, {"head.norm"}}, {0.27F, 0.73F}, 0.125F};
+  manifest.variants = {
+      {"fp32", id_of<ContentId>(8), 400, {0.25F, 0.75F}, 1e-4F, 0.9375, std::nullopt, 4096, 12.5, true},
+      {"int8", id_of<ContentId>(9), 120, {0.26F, 0.74F}, 0.05F, std::nullopt, int8, 2048, 3.25, false}};
   manifest.fallback = VersionManifest::Fallback{7, id_of<Digest>(10)};
   manifest.epoch = 4;
   manifest.audit_head = id_of<Digest>(11);
@@ -291,16 +292,17 @@ TEST_CASE("a version manifest that contradicts itself is refused", "[models][ver
   CHECK(refused([](VersionManifest& m) { m.variants.assign(17, m.variants[0]); }) == Errc::corrupt);
   CHECK(refused([](VersionManifest& m) { m.variants[0].microseconds = -1; }) == Errc::corrupt);
   CHECK(refused([](VersionManifest& m) { m.variants[0].microseconds = infinity; }) == Errc::corrupt);
+  CHECK(refused([](VersionManifest& m) { m.variants[1].own_ranges = true; }) == Errc::corrupt);
   const auto int8_refused = [&](auto change) {
-    return refused([&](VersionManifest& m) { change(*m.variants[1].static_int8); });
+    return refused([&](VersionManifest& m) { change(*m.variants[1].int8_kernels); });
   };
-  CHECK(int8_refused([](StaticInt8& int8) { int8.ranges.values[1].low = 0.5F; }) == Errc::corrupt);
-  CHECK(int8_refused([](StaticInt8& int8) { int8.ranges.values[0].high = infinity; }) == Errc::corrupt);
-  CHECK(int8_refused([](StaticInt8& int8) { int8.ranges.left_in_float.push_back("head.norm"); }) ==
+  CHECK(int8_refused([](Int8Kernels& int8) { int8.ranges.values[1].low = 0.5F; }) == Errc::corrupt);
+  CHECK(int8_refused([](Int8Kernels& int8) { int8.ranges.values[0].high = infinity; }) == Errc::corrupt);
+  CHECK(int8_refused([](Int8Kernels& int8) { int8.ranges.left_in_float.push_back("head.norm"); }) ==
         Errc::corrupt);
-  CHECK(int8_refused([](StaticInt8& int8) { int8.known_outputs.pop_back(); }) == Errc::corrupt);
-  CHECK(int8_refused([](StaticInt8& int8) { int8.known_outputs[1] = infinity; }) == Errc::corrupt);
-  CHECK(int8_refused([](StaticInt8& int8) { int8.tolerance = -1; }) == Errc::corrupt);
+  CHECK(int8_refused([](Int8Kernels& int8) { int8.known_outputs.pop_back(); }) == Errc::corrupt);
+  CHECK(int8_refused([](Int8Kernels& int8) { int8.known_outputs[1] = infinity; }) == Errc::corrupt);
+  CHECK(int8_refused([](Int8Kernels& int8) { int8.tolerance = -1; }) == Errc::corrupt);
   CHECK(refused([](VersionManifest& m) { m.fallback->version = 9; }) == Errc::corrupt);
   CHECK(refused([](VersionManifest& m) { m.created = UtcTime::min(); }) == Errc::corrupt);
 }

@@ -35,7 +35,8 @@ TEST_CASE("each variant is run by every engine that may serve it", "[profile]") 
   const Release release = small_cnn();
   const std::vector<float> weights = Model::build(release.architecture).value().initial_weights(1);
   const auto profiles =
-      profile_engines(release, weights, nullptr, {.warm_up = 1, .calls_min = 3, .calls_max = 3}, steady());
+      profile_engines(release, weights, std::vector<OfferedVariant>{{"fp32"}, {"int8", true}},
+                      {.warm_up = 1, .calls_min = 3, .calls_max = 3}, steady());
   INFO((profiles ? "" : profiles.error().detail));
   REQUIRE(profiles);
   std::size_t int8_static = 0;

@@ -7,21 +7,21 @@ using namespace rivulet::node;
 
 namespace {
 
-constexpr std::uint64_t parameters = 1000;
+constexpr WeightBytes weights{4000, 1100};
 
 /// Takes 4000 bytes, and 500 for a sample.
 VariantInfo fp32(std::optional<double> accuracy = 0.95, double microseconds = 100) {
-  VariantInfo variant{"fp32", {}, 4000, {}, 0, accuracy, std::nullopt, 500, microseconds};
+  VariantInfo variant{"fp32", {}, 4000, {}, 0, accuracy, std::nullopt, 500, microseconds, false};
   return variant;
 }
 
 /// Takes 2200 bytes in int8, and 200 for a sample; in float as many as fp32.
 VariantInfo int8(std::optional<double> accuracy = 0.945, double microseconds = 40) {
-  return {"int8", {}, 1100, {}, 0, accuracy, StaticInt8{{{{0, 1}}, {}}, {}, 0}, 200, microseconds};
+  return {"int8", {}, 1100, {}, 0, accuracy, Int8Kernels{{{{0, 1}}, {}}, {}, 0}, 200, microseconds, false};
 }
 
 std::string chosen(const std::vector<VariantInfo>& variants, const DeviceLimits& device) {
-  const auto best = best_variant(variants, parameters, device);
+  const auto best = best_variant(variants, weights, device);
   return best ? variants[*best].name : "none";
 }
 
@@ -67,10 +67,13 @@ TEST_CASE("the best variant that fits the device is chosen", "[node][variants]")
 }
 
 TEST_CASE("a variant's memory is that of the form in which it serves", "[node][variants]") {
-  CHECK(memory_of(fp32(), parameters, true) == 4500);
-  CHECK(memory_of(int8(), parameters, true) == 2 * 1100 + 200);
-  CHECK(memory_of(int8(), parameters, false) == 4200);
+  CHECK(memory_of(fp32(), weights, true) == 4500);
+  CHECK(memory_of(int8(), weights, true) == 2 * 1100 + 200);
+  CHECK(memory_of(int8(), weights, false) == 4200);
+  VariantInfo sparse = int8();
+  sparse.bytes = 500;  // Of a pruned version: in memory it is as large as any.
+  CHECK(memory_of(sparse, weights, true) == 2 * 1100 + 200);
   VariantInfo weights_only = int8();
-  weights_only.static_int8.reset();
-  CHECK(memory_of(weights_only, parameters, true) == 4200);
+  weights_only.int8_kernels.reset();
+  CHECK(memory_of(weights_only, weights, true) == 4200);
 }

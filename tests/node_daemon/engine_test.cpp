@@ -38,6 +38,43 @@ std::vector<NewSample> two_clusters(std::size_t count) {
   return samples;
 }
 
+TEST_CASE("a model that rebuilds its input answers by how far off it is, one number a sample",
+          "[node][engine]") {
+  Rig rig(0.0);
+  Release release = softmax_release(2, 2);
+  release.task = TaskKind::anomaly;
+  release.classes = {};
+  TorchEngine engine(*rig.samples, rig.metrics);
+  // All weights 0: it rebuilds 0, so each error is the mean square of the sample.
+  const auto answers = engine.answers(release, std::vector<float>(release.layout.size()),
+                                      std::vector<float>{1, 3, 0, 0, 2, 0});
+  INFO((answers ? "" : answers.error().detail));
+  REQUIRE(answers);
+  CHECK(*answers == std::vector<float>{5, 0, 2});
+}
+
+TEST_CASE("a node's own samples are drawn from all that it holds, the same each time", "[node][engine]") {
+  Rig rig(0.0);
+  std::vector<NewSample> stored;
+  for (int i = 0; i < 500; ++i) {
+    stored.push_back({.id = {}, .inputs = {static_cast<float>(i), 1}, .label = "0"});
+  }
+  stored.push_back({.id = {}, .inputs = {1, 2, 3}, .label = "0"});  // Of another width.
+  rig.add(stored);
+  TorchEngine engine(*rig.samples, rig.metrics);
+  const Release release = softmax_release(2, 2);
+  const auto drawn = engine.own_samples(release, Split::training, 100);
+  REQUIRE(drawn);
+  REQUIRE(drawn->size() == 200);
+  CHECK(engine.own_samples(release, Split::training, 100) == *drawn);
+  std::size_t late = 0;
+  for (std::size_t i = 0; i < drawn->size(); i += 2) late += (*drawn)[i] >= 250 ? 1 : 0;
+  CHECK(late > 30);  // Of 100; half of all are.
+  CHECK(late < 70);
+  CHECK(engine.own_samples(release, Split::training, 1000)->size() == 1000);
+  CHECK(engine.own_samples(release, Split::holdout, 100)->empty());
+}
+
 TEST_CASE("training on stored samples takes the first step that the gradient by hand gives",
           "[node][engine]") {
   Rig rig(0.0);

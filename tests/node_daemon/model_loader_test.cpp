@@ -50,12 +50,12 @@ struct Version {
     variant.name = "int8";
     variant.known_outputs = answers({}, known);
     variant.tolerance = 1e-3F;
-    StaticInt8 int8;
+    Int8Kernels int8;
     int8.ranges = calibrate(spec, ready.weights, known).value();
     int8.known_outputs = answers(
         {{EngineKind::int8_static, int8_backends().at(0), activation_bits_of_cpu()}, int8.ranges}, known);
     int8.tolerance = 0.05F;
-    variant.static_int8 = int8;
+    variant.int8_kernels = int8;
     manifest.manifest_version = manifest.version = seed;
     manifest.variants = {variant};
   }
@@ -70,14 +70,14 @@ TEST_CASE("the engines are timed for the first version of a release, and not for
   Clock clock;
   ModelLoader loader(clock.stopwatch());
   const Version first(1), second(2);
-  const auto served = loader.load(first.ready, first.manifest, "int8");
+  const auto served = loader.load(first.ready, first.manifest, "int8", {});
   REQUIRE(served);
   CHECK((*served)->version == 1);
   CHECK((*served)->variant == "int8");
   // All take the same time by this clock: the first of the list, in float, is not beaten by an equal.
   CHECK_FALSE(is_int8((*served)->model.engine().kind));
   const int timed = clock.looks;
-  const auto next = loader.load(second.ready, second.manifest, "int8");
+  const auto next = loader.load(second.ready, second.manifest, "int8", {});
   REQUIRE(next);
   CHECK((*next)->model.engine() == (*served)->model.engine());
   CHECK(clock.looks - timed < timed / 10);
@@ -87,38 +87,67 @@ TEST_CASE("int8 is taken where it is faster, and only where its answers are righ
   Version version;
   ModelLoader loader(slowing_stopwatch());
   SECTION("right") {
-    const auto served = loader.load(version.ready, version.manifest, "int8");
+    const auto served = loader.load(version.ready, version.manifest, "int8", {});
     REQUIRE(served);
     CHECK(is_int8((*served)->model.engine().kind));
   }
   SECTION("wrong") {
-    version.manifest.variants[0].static_int8->known_outputs[0] += 0.2F;
-    const auto served = loader.load(version.ready, version.manifest, "int8");
+    version.manifest.variants[0].int8_kernels->known_outputs[0] += 0.2F;
+    const auto served = loader.load(version.ready, version.manifest, "int8", {});
     REQUIRE(served);
     CHECK_FALSE(is_int8((*served)->model.engine().kind));
   }
   SECTION("the manifest says nothing of int8") {
-    version.manifest.variants[0].static_int8.reset();
-    const auto served = loader.load(version.ready, version.manifest, "int8");
+    version.manifest.variants[0].int8_kernels.reset();
+    const auto served = loader.load(version.ready, version.manifest, "int8", {});
     REQUIRE(served);
     CHECK_FALSE(is_int8((*served)->model.engine().kind));
   }
   SECTION("the statistics are the node's own") {
     version.ready.release.batch_norm = BatchNorm::local;
     version.manifest.variants[0].known_outputs[0] += 0.2F;  // Nobody else can know them.
-    const auto served = loader.load(version.ready, version.manifest, "int8");
+    const auto served = loader.load(version.ready, version.manifest, "int8", {});
     REQUIRE(served);
     CHECK_FALSE(is_int8((*served)->model.engine().kind));
   }
+}
+
+TEST_CASE("where the manifest leaves it to the node, int8 is calibrated on the node's own samples",
+          "[node][inference]") {
+  Version version;
+  version.manifest.variants[0].int8_kernels.reset();
+  version.manifest.variants[0].own_ranges = true;
+  Rng rng(5);
+  std::vector<float> samples(8 * ModelLoader::calibration_min);
+  for (float& value : samples) value = static_cast<float>(uniform_unit(rng));
+  bool expected = false;
+  SECTION("enough of them, and int8 answers as float does") { expected = true; }
+  std::size_t checked = 8 * ModelLoader::check_min;
+  SECTION("too few") { samples.resize(samples.size() - 8); }
+  SECTION("too few to check it") { checked -= 8; }
+  SECTION("int8 answers otherwise") {
+    // One input that no class looks at is so large that a step of int8 swallows the others. The known input
+    // is 0, and right in any number of bits.
+    for (std::size_t c = 0; c < 3; ++c) version.ready.weights[8 * c] = 0;
+    for (std::size_t i = 0; i < samples.size(); i += 8) samples[i] = 1000;
+    version.ready.release.known_inputs.assign(8, 0.0F);
+    version.manifest.variants[0].known_outputs = version.answers({}, version.ready.release.known_inputs);
+  }
+  ModelLoader loader(slowing_stopwatch());
+  const auto served =
+      loader.load(version.ready, version.manifest, "int8", {samples, std::span(samples).first(checked)});
+  INFO((served ? "" : served.error().detail));
+  REQUIRE(served);
+  CHECK(is_int8((*served)->model.engine().kind) == expected);
 }
 
 TEST_CASE("an engine that is wrong for a later version is given up", "[node][inference]") {
   ModelLoader loader(slowing_stopwatch());
   const Version first(1);
   Version second(2);
-  REQUIRE(is_int8((*loader.load(first.ready, first.manifest, "int8"))->model.engine().kind));
-  second.manifest.variants[0].static_int8->known_outputs[0] += 0.2F;
-  const auto served = loader.load(second.ready, second.manifest, "int8");
+  REQUIRE(is_int8((*loader.load(first.ready, first.manifest, "int8", {}))->model.engine().kind));
+  second.manifest.variants[0].int8_kernels->known_outputs[0] += 0.2F;
+  const auto served = loader.load(second.ready, second.manifest, "int8", {});
   REQUIRE(served);
   CHECK_FALSE(is_int8((*served)->model.engine().kind));
 }
@@ -128,13 +157,13 @@ TEST_CASE("a version to which no engine answers as it should is refused", "[node
   ModelLoader loader(clock.stopwatch());
   Version version;
   version.manifest.variants[0].known_outputs[0] += 0.2F;
-  version.manifest.variants[0].static_int8->known_outputs[0] += 0.2F;
-  const auto wrong = loader.load(version.ready, version.manifest, "int8");
+  version.manifest.variants[0].int8_kernels->known_outputs[0] += 0.2F;
+  const auto wrong = loader.load(version.ready, version.manifest, "int8", {});
   REQUIRE_FALSE(wrong);
   CHECK(wrong.error().reason == Reason::known_answers_wrong);
   CHECK(wrong.error().detail.starts_with("no engine is right: "));
 
-  const auto missing = loader.load(version.ready, version.manifest, "fp32");
+  const auto missing = loader.load(version.ready, version.manifest, "fp32", {});
   REQUIRE_FALSE(missing);
   CHECK(missing.error().reason == Reason::bad_manifest);
 }

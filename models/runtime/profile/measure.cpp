@@ -9,6 +9,7 @@
 #include <string>
 
 #include "models/package/snapshot.h"
+#include "models/package/version.h"
 #include "models/runtime/calibration.h"
 #include "models/runtime/inference.h"
 #include "models/runtime/int8/backend.h"
@@ -74,28 +75,14 @@ std::vector<OperatorTime> operators_of(const InferenceModel& model, std::span<co
   return mean;
 }
 
-/// What the network itself answers in float, and how far an int8 engine may be from it.
-struct Truth {
-  std::vector<float> answers;
-  float tolerance = 0;
-
-  [[nodiscard]] KnownAnswers known(const Release& release, const Engine& engine) const {
-    return {release.known_inputs, answers, is_int8(engine.kind) ? tolerance : tolerance / 50};
-  }
-};
-
-Result<Truth> find_truth(const InferenceSpec& spec, std::span<const float> weights,
-                         std::span<const float> inputs) {
+/// What the network itself answers in float.
+Result<std::vector<float>> answer_in_float(const InferenceSpec& spec, std::span<const float> weights,
+                                           std::span<const float> inputs) {
   const auto model = InferenceModel::load(spec, weights, {Engine{.kind = EngineKind::fp32_script}, {}});
   if (!model) return std::unexpected(model.error());
   const auto predictions = model->infer_batch(inputs);
   if (!predictions) return std::unexpected(predictions.error());
-  Truth truth{answers_of(spec.task, *predictions), 0.05F};
-  if (spec.task == TaskKind::classification) return truth;
-  float greatest = 0;
-  for (const float value : truth.answers) greatest = std::max(greatest, std::abs(value));
-  truth.tolerance *= greatest;
-  return truth;
+  return answers_of(spec.task, *predictions);
 }
 
 Status measure(const InferenceSpec& spec, std::span<const float> weights, const EngineSetup& setup,
@@ -123,54 +110,61 @@ Status measure(const InferenceSpec& spec, std::span<const float> weights, const 
   return {};
 }
 
-/// The engine that a node would take: the fastest of all, as choose() has it.
-void mark_taken(std::span<EngineProfile> profiles, std::span<const Engine> engines) {
+/// The engine that a node would take: the fastest of those that it may, as choose() has it.
+void mark_taken(std::span<EngineProfile> profiles, std::span<const Engine> engines, bool in_int8) {
   std::vector<EngineTrial> trials;
   for (std::size_t i = 0; i < profiles.size(); ++i) {
-    trials.push_back({engines[i], profiles[i].p50_us, profiles[i].refusal});
+    const bool may = in_int8 || !is_int8(engines[i].kind);
+    trials.push_back({engines[i], profiles[i].p50_us, may ? profiles[i].refusal : "not offered in int8"});
   }
   if (const auto taken = choose(trials)) profiles[*taken].taken = true;
+}
+
+Status profile_variant(const Release& release, std::span<const float> weights, const OfferedVariant& variant,
+                       const ProfilePlan& plan, const Stopwatch& now, std::vector<EngineProfile>& all) {
+  const InferenceSpec spec = inference_spec(release);
+  const SnapshotForm form = variant_form(variant.name, release.snapshot);
+  const auto bytes = encode_snapshot(form, release.layout, weights);
+  if (!bytes) return std::unexpected(bytes.error());
+  const auto served = decode_snapshot(form, release.layout, *bytes);
+  if (!served) return std::unexpected(served.error());
+  const auto answers = answer_in_float(spec, *served, release.known_inputs);
+  if (!answers) return std::unexpected(answers.error());
+  const bool float_alone = dense_form(form) != SnapshotForm::int8;
+  std::vector<Engine> engines = candidate_engines();
+  if (float_alone) std::erase_if(engines, [](const Engine& engine) { return is_int8(engine.kind); });
+  Result<ActivationRanges> ranges = variant.ranges.value_or(ActivationRanges{});
+  if (!float_alone && !variant.ranges) ranges = calibrate(spec, *served, release.known_inputs);
+  const std::size_t first = all.size();
+  for (const Engine& engine : engines) {
+    EngineProfile profile{.variant = variant.name, .engine = name(engine)};
+    profile.file_bytes = bytes->size();
+    profile.parameters = release.layout.size();
+    Status status;
+    if (engine.kind == EngineKind::int8_static && !ranges) status = std::unexpected(ranges.error());
+    const float tolerance = is_int8(engine.kind) ? int8_tolerance_of(release.task, *answers)
+                                                 : float_tolerance_of(release.task, *answers);
+    const KnownAnswers known{release.known_inputs, *answers, tolerance};
+    const EngineSetup setup{engine, ranges.value_or(ActivationRanges{})};
+    if (status) status = measure(spec, *served, setup, known, plan, now, profile);
+    if (!status) profile.refusal = status.error().detail;
+    all.push_back(std::move(profile));
+  }
+  mark_taken(std::span(all).subspan(first), engines, variant.in_int8);
+  return {};
 }
 
 }  // namespace
 
 Result<std::vector<EngineProfile>> profile_engines(const Release& release, std::span<const float> weights,
-                                                   const ActivationRanges* ranges, const ProfilePlan& plan,
-                                                   const Stopwatch& now) {
-  const InferenceSpec spec = inference_spec(release);
+                                                   std::span<const OfferedVariant> variants,
+                                                   const ProfilePlan& plan, const Stopwatch& now) {
   if (release.known_inputs.size() < release.architecture.input_size())
     return fail(Errc::invalid, "the release has no known input");
   std::vector<EngineProfile> all;
-  for (const std::string& recipe : release.recipes) {
-    const SnapshotForm form = variant_form(recipe, release.snapshot);
-    const auto bytes = encode_snapshot(form, release.layout, weights);
-    if (!bytes) return std::unexpected(bytes.error());
-    const auto served = decode_snapshot(form, release.layout, *bytes);
-    if (!served) return std::unexpected(served.error());
-    std::vector<Engine> engines = candidate_engines();
-    if (dense_form(form) != SnapshotForm::int8)
-      std::erase_if(engines, [](const Engine& e) { return is_int8(e.kind); });
-    std::optional<Result<ActivationRanges>> found;
-    if (ranges == nullptr && dense_form(form) == SnapshotForm::int8)
-      found = calibrate(spec, *served, release.known_inputs);
-    const auto truth = find_truth(spec, *served, release.known_inputs);
-    if (!truth) return std::unexpected(truth.error());
-    const std::size_t first = all.size();
-    for (const Engine& engine : engines) {
-      EngineProfile profile{.variant = recipe, .engine = name(engine)};
-      profile.file_bytes = bytes->size();
-      profile.parameters = release.layout.size();
-      EngineSetup setup{engine, {}};
-      Status status;
-      if (engine.kind == EngineKind::int8_static) {
-        if (found && !*found) status = std::unexpected(found->error());
-        if (status) setup.ranges = found ? **found : *ranges;
-      }
-      if (status) status = measure(spec, *served, setup, truth->known(release, engine), plan, now, profile);
-      if (!status) profile.refusal = status.error().detail;
-      all.push_back(std::move(profile));
-    }
-    mark_taken(std::span(all).subspan(first), engines);
+  for (const OfferedVariant& variant : variants) {
+    if (Status status = profile_variant(release, weights, variant, plan, now, all); !status)
+      return fail_at("variant " + variant.name, status.error());
   }
   return all;
 }

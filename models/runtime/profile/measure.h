@@ -1,7 +1,10 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "models/package/release.h"
 #include "models/quantization/ranges.h"
@@ -20,14 +23,22 @@ struct ProfilePlan {
   std::size_t metered_calls = 5;
 };
 
-/// Every engine of this machine on each variant that the release allows, one after the other.
-/// @param weights w_t, [layout.size()]. @param ranges of the int8 variant, if its manifest has some; else
-/// they are found on the known inputs, which serves for times, not for answers.
+/// A variant that a version offers, and whether a node may run it in int8.
+struct OfferedVariant {
+  std::string name;
+  bool in_int8 = false;
+  std::optional<ActivationRanges> ranges{};  ///< As published, if they are at hand.
+};
+
+/// Every engine of this machine on each variant that a version offers, one after the other; the one that a
+/// node would take is marked.
+/// @param weights w_t, [layout.size()]. Where ranges are wanted and not at hand they are found on the known
+/// inputs, which serves for times, not for answers.
 /// Call it on a thread that use_one_thread() governs, with nothing else running.
 /// @return invalid when release and weights don't fit; the errors of the snapshot.
 Result<std::vector<EngineProfile>> profile_engines(const Release& release, std::span<const float> weights,
-                                                   const ActivationRanges* ranges, const ProfilePlan& plan,
-                                                   const Stopwatch& now);
+                                                   std::span<const OfferedVariant> variants,
+                                                   const ProfilePlan& plan, const Stopwatch& now);
 
 /// The processor's name as the system tells it, or "an unnamed processor".
 std::string processor_name();
