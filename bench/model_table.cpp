@@ -349,6 +349,6 @@ int main(int argc, char** argv) {
     }
     run(make());
   }
-  fmt::print(all_held ? "every bar is met\n" : "a bar is missed: see the ratios above 1\n");
+  fmt::print("{}\n", all_held ? "every bar is met" : "a bar is missed: see the ratios above 1");
   return all_held ? 0 : 1;
 }
