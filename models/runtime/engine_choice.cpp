@@ -145,6 +145,8 @@ Result<EngineChoice> choose_engine(const EngineQuestion& question, const Stopwat
   EngineChoice choice;
   std::optional<double> best;
   for (const Engine& engine : question.candidates) {
+    if (question.stop != nullptr && question.stop->load(std::memory_order_relaxed))
+      return fail(Errc::cancelled, "the choice of an engine was stopped");
     const Result<double> microseconds = judge(question, setup_of(question, engine), best, now);
     if (microseconds) best = std::min(best.value_or(*microseconds), *microseconds);
     choice.trials.push_back(

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <functional>
@@ -59,6 +60,7 @@ struct EngineQuestion {
   KnownAnswers fp32{};                       ///< What the fp32 engines are held to.
   KnownAnswers int8{};  ///< What the int8 engines are held to: other outputs, or a wider tolerance.
   std::vector<Engine> candidates = candidate_engines();
+  const std::atomic<bool>* stop = nullptr;  ///< Looked at before each candidate; may be null.
   LatencyPlan latency = {};
 };
 
@@ -71,8 +73,8 @@ struct EngineChoice {
 /// times it, and takes the fastest right one (see choose()). One that is clearly slower than a right one
 /// before it is given up after a few calls. Candidates are loaded one at a time.
 /// Call it on a thread that use_one_thread() governs, with nothing else running, or the times mislead.
-/// @return invalid when question and answers don't fit each other; unsupported, with all the reasons,
-/// when no candidate is right.
+/// @return cancelled if it was stopped; invalid when question and answers don't fit each other; unsupported,
+/// with all the reasons, when no candidate is right.
 Result<EngineChoice> choose_engine(const EngineQuestion& question, const Stopwatch& now);
 
 /// One line for the log: "fp32-optimized 480 us, int8-static-onednn 190 us (taken), int8-static-qnnpack

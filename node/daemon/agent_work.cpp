@@ -92,6 +92,8 @@ void AgentDriver::Impl::carry_out(effect::Activate& effect) {
       post([this, manifest] { handle(event::ActivationDone{manifest}); });
       return;
     }
+    // The daemon ends: its next start tries again.
+    if (status.error().code == Errc::cancelled) return;
     event::ActivationFailed failed{manifest, reason_of(status.error(), Reason::not_loadable),
                                    status.error().detail, damaged_contents(*folder.blobs, effect.manifest)};
     post([this, failed = std::move(failed)] {

@@ -63,6 +63,7 @@ Result<EngineSetup> ModelLoader::choose(const EngineQuestion& question, const Re
     if (auto choice = choose_engine(again, stopwatch_)) return std::move(choice->setup);
   }
   auto choice = choose_engine(question, stopwatch_);
+  if (!choice && choice.error().code == Errc::cancelled) return std::unexpected(choice.error());
   if (!choice) {
     const bool wrong = choice.error().code == Errc::unsupported;
     return fail(Errc::refused, choice.error().detail,
@@ -86,6 +87,7 @@ Result<std::shared_ptr<const ServedModel>> ModelLoader::load(const Activation& r
   }
   const Release& release = ready.release;
   EngineQuestion question{.spec = inference_spec(release), .weights = ready.weights};
+  question.stop = &stop_;
   question.fp32 = {release.known_inputs, info->known_outputs, info->tolerance};
   std::vector<float> own_answers;
   const bool own_statistics = release.batch_norm == BatchNorm::local;

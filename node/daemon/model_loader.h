@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,6 +25,9 @@ class ModelLoader {
  public:
   explicit ModelLoader(Stopwatch stopwatch) : stopwatch_(std::move(stopwatch)) {}
 
+  /// Ends a load() under way early, with Errc::cancelled, and every later one. From any thread.
+  void stop() { stop_ = true; }
+
   /// @param ready what prepare_activation found sound.
   /// @return Errc::refused with Reason::known_answers_wrong if no engine is right, not_loadable; the errors
   /// of InferenceModel::load.
@@ -45,6 +49,7 @@ class ModelLoader {
   Result<EngineSetup> choose(const EngineQuestion& question, const Remembered& wanted, VersionNumber version);
 
   Stopwatch stopwatch_;
+  std::atomic<bool> stop_ = false;
   std::optional<Remembered> remembered_;
 };
 

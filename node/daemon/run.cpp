@@ -88,16 +88,16 @@ Status run_daemon(const std::filesystem::path& path) {
 
   Metrics metrics;
   Inference inference(metrics);
-  AgentDriver driver(**folder, std::move(*state), inference, metrics);
+  auto driver = std::make_unique<AgentDriver>(**folder, std::move(*state), inference, metrics);
   const NodeConfig& config = (*folder)->config;
   const auto api = Api::start(
       {.inference = inference,
        .samples = *(*folder)->samples,
        .metrics = metrics,
        .token = std::move(*token),
-       .status = [&driver] { return driver.status(); },
-       .on_storage = [&driver](const Error& error) { driver.fail_with(error); },
-       .utc = [&driver] { return driver.utc(); }},
+       .status = [&driver] { return driver->status(); },
+       .on_storage = [&driver](const Error& error) { driver->fail_with(error); },
+       .utc = [&driver] { return driver->utc(); }},
       {.listen = config.api, .threads = config.api_threads, .payload_bytes_max = config.payload_bytes_max});
   if (!api) return std::unexpected(api.error());
   const auto run_file = RunFile::write((*folder)->paths, (*api)->address());
@@ -112,8 +112,9 @@ Status run_daemon(const std::filesystem::path& path) {
   std::printf("%s\n", nlohmann::json{{"ready", true}, {"api", (*api)->address()}}.dump().c_str());
   std::fflush(stdout);
 
-  Status status = driver.run(end_soon);
+  Status status = driver->run(end_soon);
   (*api)->stop();
+  driver.reset();  // Its threads may be about something still.
   const auto synced = (*folder)->samples->sync();
   log_event(LogLevel::info, "stopped");
   if (!status) return status;

@@ -152,6 +152,23 @@ TEST_CASE("an engine that is wrong for a later version is given up", "[node][inf
   CHECK_FALSE(is_int8((*served)->model.engine().kind));
 }
 
+TEST_CASE("a choice among engines ends when the daemon does", "[node][inference]") {
+  const Version version;
+  ModelLoader* under_way = nullptr;
+  int looks = 0;
+  ModelLoader loader([&] {
+    if (++looks == 3) under_way->stop();
+    return std::chrono::nanoseconds(looks * 1000);
+  });
+  under_way = &loader;
+  const auto stopped = loader.load(version.ready, version.manifest, "int8", {});
+  REQUIRE_FALSE(stopped);
+  CHECK(stopped.error().code == Errc::cancelled);
+  const int seen = looks;
+  CHECK(loader.load(version.ready, version.manifest, "int8", {}).error().code == Errc::cancelled);
+  CHECK(looks == seen);
+}
+
 TEST_CASE("a version to which no engine answers as it should is refused", "[node][inference]") {
   Clock clock;
   ModelLoader loader(clock.stopwatch());
