@@ -133,8 +133,6 @@ double accuracy_of(const InferenceModel& model, const Data& data) {
   return right / static_cast<double>(data.size());
 }
 
-std::chrono::nanoseconds now() { return std::chrono::steady_clock::now().time_since_epoch(); }
-
 /// The row of a form in which the weights travel, and with `times` the latency of each engine.
 Row weigh(const std::string& label, SnapshotForm form, const Model& model, const std::vector<float>& weights,
           const Task& task, std::vector<EngineTrial>* times = nullptr) {
@@ -155,7 +153,7 @@ Row weigh(const std::string& label, SnapshotForm form, const Model& model, const
   question.fp32 = {sample, answers, float_tolerance_of(spec.task, answers)};
   question.int8 = {sample, answers, int8_tolerance_of(spec.task, answers)};
   if (!ranges) std::erase_if(question.candidates, [](const Engine& engine) { return is_int8(engine.kind); });
-  const EngineChoice choice = choose_engine(question, now).value();
+  const EngineChoice choice = choose_engine(question, steady_stopwatch()).value();
   if (times != nullptr) *times = choice.trials;
   const auto taken = InferenceModel::load(spec, served, choice.setup).value();
   // What is reported of int8 is what its kernels answer, also where they are not taken.

@@ -3,10 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
-#include "cli/files.h"
-#include "cli/model_process.h"
-#include "cli/prepared_model.h"
-#include "cli/release_publishing.h"
+#include "cli/model_child.h"
 #include "cli/safetensors.h"
 #include "cli/text.h"
 #include "models/package/npz.h"
@@ -59,21 +56,8 @@ Status export_safetensors(const fs::path& out, const Release& release, std::span
 
 /// LibTorch writes it, in the process that has it.
 Status export_torchscript(const fs::path& out, PublishedModel published) {
-  const auto program = sibling_program("rivulet-model");
-  if (!program) return std::unexpected(program.error());
-  const auto folder = ScratchFolder::make();
-  if (!folder) return std::unexpected(folder.error());
-  const PreparedModel model{.release = std::move(published.envelope.payload),
-                            .weights = std::move(published.weights),
-                            .holdout = {},
-                            .test = {},
-                            .notes = {}};
-  Status status = write_prepared(folder->path(), model);
-  if (status) status = run_limited(*program, {"export", "--", folder->path().string()});
-  if (!status) return status;
-  const auto file = read_file(folder->path() / "model.pt", prepared_bytes_max);
-  if (!file) return std::unexpected(file.error());
-  return write_file_durably(out, *file);
+  const auto file = run_on_version(std::move(published), {"export"}, "model.pt");
+  return file ? write_file_durably(out, *file) : std::unexpected(file.error());
 }
 
 }  // namespace

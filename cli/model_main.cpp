@@ -98,8 +98,7 @@ Status profile_folder(const Arguments& arguments) {
   if (!release) return std::unexpected(release.error());
   auto engines = [&] {
     const cli::WritesNothing writes_nothing;  // The network may be a user's.
-    return profile_engines(*release, model->weights, offered, {},
-                           [] { return std::chrono::steady_clock::now().time_since_epoch(); });
+    return profile_engines(*release, model->weights, offered, {}, steady_stopwatch());
   }();
   if (!engines) return std::unexpected(engines.error());
   const ProfileReport report{release->name, arguments.number, processor_name(), std::move(*engines)};

@@ -142,7 +142,8 @@ Status list_rounds(const ConnectionOptions& connection, bool as_json) {
     print(json_line(*rounds));
     return {};
   }
-  TextTable table({"ROUND", "INVITED", "ACCEPTED", "REFUSED", "DECLINED", "ACCURACY", "DOWN", "UP", "TIME", "RESULT"});
+  TextTable table(
+      {"ROUND", "INVITED", "ACCEPTED", "REFUSED", "DECLINED", "ACCURACY", "DOWN", "UP", "TIME", "RESULT"});
   const auto number = [](const json& round, const char* key) {
     return std::to_string(round.at(key).get<std::uint64_t>());
   };

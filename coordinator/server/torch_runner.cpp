@@ -1,7 +1,6 @@
 #include "coordinator/server/torch_runner.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -42,12 +41,6 @@ EngineSetup int8_setup(const ActivationRanges& ranges) {
   return {{kind, int8_backends().at(0), activation_bits_of_cpu()}, ranges};
 }
 
-Result<std::vector<float>> answers_to(const InferenceModel& model, std::span<const float> inputs) {
-  const auto predictions = model.infer_batch(inputs);
-  if (!predictions) return std::unexpected(predictions.error());
-  return answers_of(model.spec().task, *predictions);
-}
-
 /// What nodes would see of a model, engine and all.
 Result<Metrics> score_predictions(const InferenceModel& model, const ScoringData& data) {
   const auto predictions = model.infer_batch(data.inputs);
@@ -78,10 +71,7 @@ class TorchRunner final : public ModelRunner {
   Result<std::vector<float>> answers(const Release& release, std::span<const float> weights,
                                      std::span<const float> inputs) override {
     // By the network as it is: what an optimization gets wrong must not become the truth for every node.
-    const auto model =
-        InferenceModel::load(inference_spec(release), weights, {Engine{.kind = EngineKind::fp32_script}, {}});
-    if (!model) return std::unexpected(model.error());
-    return answers_to(*model, inputs);
+    return reference_answers(inference_spec(release), weights, inputs);
   }
 
   Result<std::optional<Int8Outcome>> run_in_int8(const Release& release, std::span<const float> weights,
@@ -94,11 +84,11 @@ class TorchRunner final : public ModelRunner {
     ActivationRanges ranges = found.value_or(ActivationRanges{});
     const auto model = InferenceModel::load(spec, weights, int8_setup(ranges));
     if (!model) return std::unexpected(found ? model.error() : found.error());
-    auto answers = answers_to(*model, release.known_inputs);
-    if (!answers) return std::unexpected(answers.error());
+    const auto known = model->infer_batch(release.known_inputs);
+    if (!known) return std::unexpected(known.error());
     const auto on_holdout = score_predictions(*model, holdout);
     if (!on_holdout) return std::unexpected(on_holdout.error());
-    Int8Outcome outcome{std::move(ranges), std::move(*answers), *on_holdout, std::nullopt};
+    Int8Outcome outcome{std::move(ranges), answers_of(release.task, *known), *on_holdout, std::nullopt};
     if (test != nullptr) {
       const auto on_test = score_predictions(*model, *test);
       if (!on_test) return std::unexpected(on_test.error());
@@ -137,8 +127,7 @@ class TorchRunner final : public ModelRunner {
     const auto model = InferenceModel::load(inference_spec(release), weights, setup);
     if (!model) return std::unexpected(model.error());
     const auto sample = std::span(release.known_inputs).first(model->input_size());
-    const auto time = measure_latency(*model, sample, {},
-                                      [] { return std::chrono::steady_clock::now().time_since_epoch(); });
+    const auto time = measure_latency(*model, sample, {}, steady_stopwatch());
     if (!time) return std::unexpected(time.error());
     const Metered metered = meter([&] { std::ignore = model->infer(sample); });
     costs_[key] = {metered.tensor_bytes_max, *time};

@@ -118,6 +118,19 @@ std::vector<float> answers_of(TaskKind task, std::span<const Prediction> predict
   return answers;
 }
 
+Result<std::vector<float>> reference_answers(const InferenceSpec& spec, std::span<const float> weights,
+                                             std::span<const float> raw_samples) {
+  const auto model = InferenceModel::load(spec, weights, {Engine{.kind = EngineKind::fp32_script}, {}});
+  if (!model) return std::unexpected(model.error());
+  const auto predictions = model->infer_batch(raw_samples);
+  if (!predictions) return std::unexpected(predictions.error());
+  return answers_of(spec.task, *predictions);
+}
+
+Stopwatch steady_stopwatch() {
+  return [] { return std::chrono::steady_clock::now().time_since_epoch(); };
+}
+
 Result<double> measure_latency(const InferenceModel& model, std::span<const float> sample,
                                const LatencyPlan& plan, const Stopwatch& now, std::optional<double> best) {
   Timing timing(plan, now, best);

@@ -31,6 +31,12 @@ std::vector<float> answers_of(TaskKind task, std::span<const Prediction> predict
 /// @return refused with the place and both numbers; the errors of infer.
 Status check_answers(const InferenceModel& model, const KnownAnswers& known);
 
+/// What the network as it is answers, by no optimization: the truth that coordinator and nodes hold every
+/// engine to. @param weights [spec.layout.size()]. @param raw_samples [n * input_size]. @return as
+/// answers_of; the errors of InferenceModel::load and infer_batch.
+Result<std::vector<float>> reference_answers(const InferenceSpec& spec, std::span<const float> weights,
+                                             std::span<const float> raw_samples);
+
 /// How the latency of an engine is measured: the median of calls with one sample, after `warm_up` of them.
 struct LatencyPlan {
   std::size_t warm_up = 5;
@@ -45,6 +51,8 @@ struct LatencyPlan {
 
 /// A monotonic clock; injected.
 using Stopwatch = std::function<std::chrono::nanoseconds()>;
+/// That of this machine.
+Stopwatch steady_stopwatch();
 
 /// Microseconds a call of infer() takes; of an engine that is given up, the least of its calls.
 /// @param sample [input_size]. @param best microseconds of another engine, to be faster than; nothing: the

@@ -33,7 +33,7 @@ struct AgentDriver::Impl final : private ConnectionUser {
   TorchEngine training_engine;          // of the training thread
   TorchEngine judging_engine;           // of the judging thread, as is what serves:
   std::optional<Activation> activated;  // for the comparison with the next version
-  ModelLoader loader{[] { return std::chrono::steady_clock::now().time_since_epoch(); }};
+  ModelLoader loader{steady_stopwatch()};
 
   asio::io_context io{1};
   asio::signal_set signals;

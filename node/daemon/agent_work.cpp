@@ -109,9 +109,12 @@ Status AgentDriver::Impl::activate(const effect::Activate& effect) {
       prepare_activation(effect, activated ? &*activated : nullptr, {}, *folder.blobs, judging_engine);
   if (!ready) return std::unexpected(ready.error());
   constexpr std::size_t samples_max = 200;
-  const auto training_samples = judging_engine.own_samples(ready->release, Split::training, samples_max);
+  // The whole store is read for them: only where the manifest leaves ranges to the node.
+  const bool wanted = leaves_ranges(effect.manifest, effect.variant);
+  Result<std::vector<float>> training_samples, holdout;
+  if (wanted) training_samples = judging_engine.own_samples(ready->release, Split::training, samples_max);
   if (!training_samples) return std::unexpected(training_samples.error());
-  const auto holdout = judging_engine.own_samples(ready->release, Split::holdout, samples_max);
+  if (wanted) holdout = judging_engine.own_samples(ready->release, Split::holdout, samples_max);
   if (!holdout) return std::unexpected(holdout.error());
   auto model = loader.load(*ready, effect.manifest, effect.variant, {*training_samples, *holdout});
   if (!model) return std::unexpected(model.error());

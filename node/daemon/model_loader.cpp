@@ -10,15 +10,6 @@
 namespace rivulet::node {
 namespace {
 
-Result<std::vector<float>> answer_in_float(const InferenceSpec& spec, const Activation& ready) {
-  const auto model =
-      InferenceModel::load(spec, ready.weights, {rivulet::Engine{.kind = EngineKind::fp32_script}, {}});
-  if (!model) return std::unexpected(model.error());
-  const auto predictions = model->infer_batch(ready.release.known_inputs);
-  if (!predictions) return std::unexpected(predictions.error());
-  return answers_of(spec.task, *predictions);
-}
-
 /// Of the classes that a node's own samples get, in int8 so many may differ from those in float.
 constexpr double disagreement_max = 0.02;
 
@@ -52,6 +43,11 @@ bool agrees(const EngineQuestion& question, const EngineSetup& setup, std::span<
 }
 
 }  // namespace
+
+bool leaves_ranges(const VersionManifest& manifest, const std::string& variant) {
+  const auto info = std::ranges::find(manifest.variants, variant, &VariantInfo::name);
+  return info != manifest.variants.end() && info->own_ranges;
+}
 
 Result<EngineSetup> ModelLoader::choose(const EngineQuestion& question, const Remembered& wanted,
                                         VersionNumber version) {
@@ -93,7 +89,7 @@ Result<std::shared_ptr<const ServedModel>> ModelLoader::load(const Activation& r
   const bool own_statistics = release.batch_norm == BatchNorm::local;
   if (own_statistics) {
     // With statistics of its own the node's answers are nobody else's: engines are held to each other.
-    auto answers = answer_in_float(question.spec, ready);
+    auto answers = reference_answers(question.spec, ready.weights, release.known_inputs);
     if (!answers) return std::unexpected(answers.error());
     own_answers = std::move(*answers);
     question.fp32.outputs = own_answers;

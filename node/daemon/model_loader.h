@@ -18,6 +18,9 @@ struct OwnSamples {
   std::span<const float> check;  ///< int8 must give these the classes that float gives them: holdout samples.
 };
 
+/// Whether nodes find the activation ranges of this variant on samples of their own.
+bool leaves_ranges(const VersionManifest& manifest, const std::string& variant);
+
 /// Loads what is to serve with the fastest engine that is right. The engines of this machine are timed on
 /// the first version of a release; later ones, which have the same network, take the same engine as long as
 /// its answers are right. One thread at a time uses it: that of judging, where nothing trains.

@@ -1,7 +1,6 @@
 #include "node/daemon/profile.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "models/runtime/profile/measure.h"
 #include "models/runtime/runtime.h"
@@ -35,8 +34,7 @@ Result<ProfileReport> profile_folder(const std::filesystem::path& path) {
     if (variant.int8_kernels) offered.back().ranges = variant.int8_kernels->ranges;
   }
   use_one_thread();
-  auto engines = profile_engines(*release, *weights, offered, {},
-                                 [] { return std::chrono::steady_clock::now().time_since_epoch(); });
+  auto engines = profile_engines(*release, *weights, offered, {}, steady_stopwatch());
   if (!engines) return std::unexpected(engines.error());
   return ProfileReport{release->name, manifest.version, processor_name(), std::move(*engines)};
 }

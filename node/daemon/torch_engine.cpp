@@ -169,12 +169,7 @@ Result<std::vector<float>> TorchEngine::localize(const Release& release, std::sp
 
 Result<std::vector<float>> TorchEngine::answers(const Release& release, std::span<const float> weights,
                                                 std::span<const float> inputs) {
-  const auto model = InferenceModel::load(inference_spec(release), weights,
-                                          {rivulet::Engine{.kind = EngineKind::fp32_script}, {}});
-  if (!model) return std::unexpected(model.error());
-  const auto predictions = model->infer_batch(inputs);
-  if (!predictions) return std::unexpected(predictions.error());
-  return answers_of(release.task, *predictions);
+  return reference_answers(inference_spec(release), weights, inputs);
 }
 
 }  // namespace rivulet::node

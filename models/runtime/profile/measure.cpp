@@ -75,16 +75,6 @@ std::vector<OperatorTime> operators_of(const InferenceModel& model, std::span<co
   return mean;
 }
 
-/// What the network itself answers in float.
-Result<std::vector<float>> answer_in_float(const InferenceSpec& spec, std::span<const float> weights,
-                                           std::span<const float> inputs) {
-  const auto model = InferenceModel::load(spec, weights, {Engine{.kind = EngineKind::fp32_script}, {}});
-  if (!model) return std::unexpected(model.error());
-  const auto predictions = model->infer_batch(inputs);
-  if (!predictions) return std::unexpected(predictions.error());
-  return answers_of(spec.task, *predictions);
-}
-
 Status measure(const InferenceSpec& spec, std::span<const float> weights, const EngineSetup& setup,
                const KnownAnswers& known, const ProfilePlan& plan, const Stopwatch& now, EngineProfile& out) {
   const std::span<const float> sample = known.inputs.first(spec.architecture.input_size());
@@ -128,7 +118,7 @@ Status profile_variant(const Release& release, std::span<const float> weights, c
   if (!bytes) return std::unexpected(bytes.error());
   const auto served = decode_snapshot(form, release.layout, *bytes);
   if (!served) return std::unexpected(served.error());
-  const auto answers = answer_in_float(spec, *served, release.known_inputs);
+  const auto answers = reference_answers(spec, *served, release.known_inputs);
   if (!answers) return std::unexpected(answers.error());
   const bool float_alone = dense_form(form) != SnapshotForm::int8;
   std::vector<Engine> engines = candidate_engines();
