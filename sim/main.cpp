@@ -35,6 +35,7 @@ struct RunArguments {
   std::string folder;
   std::string seed;
   std::vector<std::string> settings;
+  bool force = false;
   std::size_t threads = std::max(1U, std::thread::hardware_concurrency());
 };
 
@@ -71,7 +72,8 @@ int run(const RunArguments& arguments) {
   const auto data = sim::load_fleet_data(*experiment);
   if (!data) return complain(data.error().detail, data.error().code == Errc::storage ? failed : wrong_usage);
 
-  sim::RunOptions options{.folder = arguments.folder, .threads = arguments.threads, .on_round = {}};
+  sim::RunOptions options{
+      .folder = arguments.folder, .threads = arguments.threads, .on_round = {}, .replace = arguments.force};
   if (::isatty(STDERR_FILENO) == 1) {
     options.on_round = [&](const sim::RoundLine& line) { draw_progress(line, experiment->rounds); };
   }
@@ -110,6 +112,7 @@ int run_program(int argc, char** argv) {
   run_command
       ->add_option("--out", arguments.folder, "the folder for rounds.jsonl, summary.json and model.npz")
       ->required();
+  run_command->add_flag("--force", arguments.force, "replace what another experiment left in that folder");
   run_command->add_option("--seed", arguments.seed, "replaces the experiment's seed")
       ->check(CLI::Range(std::int64_t{0}, std::numeric_limits<std::int64_t>::max()));
   run_command

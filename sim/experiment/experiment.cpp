@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <fstream>
 #include <limits>
 
 #include "config/toml_reader.h"
@@ -11,6 +12,7 @@
 #include "models/dataset/partition.h"
 #include "models/package/model_keys.h"
 #include "models/package/release.h"
+#include "protocol/sha256.h"
 #include "sim/experiment/bundled.h"
 
 namespace rivulet::sim {
@@ -131,6 +133,12 @@ Result<Experiment> read(TomlReader root, const Overrides& overrides) {
   return experiment;
 }
 
+Digest id_of(std::string_view text, const Overrides& overrides) {
+  std::string all(text);
+  for (const auto& [key, value] : overrides) all += fmt::format("\n{}={}", key, value);
+  return sha256(bytes_of(all));
+}
+
 std::string names_of_bundled() {
   std::string names;
   for (const Bundled& bundled : bundled_experiments())
@@ -144,7 +152,9 @@ Result<Experiment> parse_experiment(std::string_view text, const fs::path& sourc
                                     const Overrides& overrides) {
   auto reader = TomlReader::parse(text, source);
   if (!reader) return std::unexpected(reader.error());
-  return read(std::move(*reader), overrides);
+  auto experiment = read(std::move(*reader), overrides);
+  if (experiment) experiment->id = id_of(text, overrides);
+  return experiment;
 }
 
 Result<Experiment> load_experiment(const std::string& file_or_name, const Overrides& overrides) {
@@ -152,7 +162,9 @@ Result<Experiment> load_experiment(const std::string& file_or_name, const Overri
   if (fs::is_regular_file(file_or_name, ignored)) {
     auto reader = TomlReader::read_file(file_or_name);
     if (!reader) return std::unexpected(reader.error());
-    return read(std::move(*reader), overrides);
+    std::ifstream file(file_or_name, std::ios::binary);
+    const std::string text((std::istreambuf_iterator<char>(file)), {});
+    return parse_experiment(text, file_or_name, overrides);
   }
   for (const Bundled& bundled : bundled_experiments()) {
     if (bundled.name != file_or_name) continue;

@@ -13,6 +13,7 @@
 #include "models/package/preprocessing.h"
 #include "models/package/pruning.h"
 #include "models/package/snapshot.h"
+#include "protocol/ids.h"
 #include "protocol/result.h"
 
 namespace rivulet::sim {
@@ -50,6 +51,7 @@ struct FleetConfig {
 
 /// One experiment; experiment files have its sections and keys.
 struct Experiment {
+  Digest id;  ///< SHA-256 of its text and what was set on top: equal for equal experiments.
   std::uint64_t seed = 1;
   DataConfig data;
   FleetConfig fleet;

@@ -22,9 +22,24 @@ Status not_written(const fs::path& file) {
               file.string() + " could not be written: is there room, and may this user write there?");
 }
 
+/// Whether the results of a run that came to its end are there, and of another experiment.
+bool holds_another(const fs::path& summary, const Experiment& experiment) {
+  std::error_code ignored;  // What cannot be looked at will not be replaced either.
+  if (!fs::exists(summary, ignored)) return false;
+  std::ifstream file(summary, std::ios::binary);
+  const auto json = nlohmann::json::parse(file, nullptr, false);
+  return !json.is_object() || json.value("experiment", nlohmann::json()) != experiment.id.hex();
+}
+
 }  // namespace
 
-Status prepare_folder(const fs::path& folder) {
+Status prepare_folder(const fs::path& folder, const Experiment& experiment, bool replace) {
+  if (!replace && holds_another(folder / "summary.json", experiment)) {
+    return fail(Errc::invalid,
+                folder.string() +
+                    " holds the results of another experiment: name another folder with --out, or "
+                    "--force to replace them");
+  }
   std::error_code error;
   fs::create_directories(folder, error);
   if (error)
@@ -91,7 +106,8 @@ Status write_summary(const fs::path& file, const Experiment& experiment, const F
                      const VirtualFleet& fleet, const RunSummary& summary) {
   std::size_t samples = 0;
   for (const NodeSamples& node : data.nodes) samples += node.labels.size();
-  ordered_json json{{"seed", experiment.seed},
+  ordered_json json{{"experiment", experiment.id.hex()},
+                    {"seed", experiment.seed},
                     {"rounds", summary.rounds},
                     {"nodes", data.nodes.size()},
                     {"training_samples", samples},

@@ -9,8 +9,9 @@
 /// The files that an experiment leaves.
 namespace rivulet::sim {
 
-/// Makes the folder and takes the results of an earlier run out of it. @return storage.
-Status prepare_folder(const std::filesystem::path& folder);
+/// Makes the folder and takes the results of an earlier run out of it.
+/// @param replace also results of another experiment. @return invalid if these are there; storage.
+Status prepare_folder(const std::filesystem::path& folder, const Experiment& experiment, bool replace);
 
 std::string to_json(const RoundLine& line);
 

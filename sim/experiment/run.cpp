@@ -118,7 +118,8 @@ Status stands_still() {
 
 Result<RunSummary> run_experiment(const Experiment& experiment, const FleetData& data,
                                   const RunOptions& options) {
-  if (const auto status = prepare_folder(options.folder); !status) return std::unexpected(status.error());
+  if (const auto status = prepare_folder(options.folder, experiment, options.replace); !status)
+    return std::unexpected(status.error());
   std::ofstream file(options.folder / "rounds.jsonl", std::ios::binary);
   VirtualFleet fleet(experiment, data, options.threads);
   if (const auto status = fleet.found(); !status) return std::unexpected(status.error());

@@ -29,6 +29,7 @@ struct RunOptions {
   std::filesystem::path folder;  ///< Gets rounds.jsonl, summary.json, model.npz and perhaps test.csv.
   std::size_t threads = 1;       ///< That compute; changes no byte of rounds.jsonl.
   std::function<void(const RoundLine&)> on_round;  ///< May be empty.
+  bool replace = false;                            ///< What another experiment left in the folder.
 };
 
 struct RunSummary {
@@ -46,7 +47,8 @@ struct RunSummary {
 };
 
 /// Runs an experiment to its end and writes what came of it. use_one_thread() was called before.
-/// @return storage; invalid for a network that does not fit the data; what went wrong in the fleet.
+/// @return storage; invalid for a network that does not fit the data, or a folder with another experiment's
+/// results; what went wrong in the fleet.
 Result<RunSummary> run_experiment(const Experiment& experiment, const FleetData& data,
                                   const RunOptions& options);
 

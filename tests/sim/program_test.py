@@ -84,6 +84,20 @@ class Program(unittest.TestCase):
         self.assertEqual(summaries[0]["seed"], 5)
         self.assertEqual(summaries[0]["rounds"], 4)
 
+    def test_results_of_another_experiment_stay(self):
+        five = ["run", "digits", "--out", self.out / "a", "--set", "round.count=1", "--seed", 5]
+        six = [*five[:-1], 6]
+        sim(*five)
+        before = self.summary("a")
+        self.assertIn("--force", sim(*six, status=2).stderr)
+        self.assertEqual(self.summary("a"), before)
+        sim(*five)  # The same one again.
+        self.assertEqual(self.summary("a")["experiment"], before["experiment"])
+        sim(*six, "--force")
+        self.assertEqual(self.summary("a")["seed"], 6)
+        (self.out / "a" / "summary.json").write_text("of something else")
+        sim(*six, status=2)
+
     def test_own_file_with_csv(self):
         with open(self.out / "points.csv", "w") as file:
             file.write("x,y,who,kind\n")
