@@ -65,8 +65,9 @@ fs::path Datasets::file_of(const ReleaseId& release, Split split) const {
 
 Digest Datasets::hash_of(const ScoringData& data) { return sha256(encode(data)); }
 
-Status Datasets::store(const ReleaseId& release, Split split, const ScoringData& data) const {
+Status Datasets::store(const ReleaseId& release, Split split, const ScoringData& data) {
   if (Status status = make_folder(folder_); !status) return status;
+  loaded_.erase({release, split});
   Bytes bytes = encode(data);
   const Digest digest = sha256(bytes);
   bytes.insert(bytes.end(), digest.bytes.begin(), digest.bytes.end());

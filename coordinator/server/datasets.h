@@ -30,7 +30,7 @@ class Datasets {
   static Digest hash_of(const ScoringData& data);
   /// Durable when it returns, in the place of what was there: for a release that is not registered yet.
   /// @param data inputs [n * input_size], labels [n], n at least 1, targets [n] or none.
-  Status store(const ReleaseId& release, Split split, const ScoringData& data) const;
+  Status store(const ReleaseId& release, Split split, const ScoringData& data);
   /// A split as it lies on the disk; nothing if there is none. @return corrupt, storage.
   [[nodiscard]] Result<std::optional<ScoringData>> read(const ReleaseId& release, Split split) const;
   /// Kept in memory from the first call on. @return null if there is none; corrupt, storage.

@@ -90,7 +90,7 @@ Result<const ScoringData*> samples_of(const Release& release, const std::optiona
 }  // namespace
 
 Result<event::ImportRelease> prepare_import(const ReleaseUpload& upload, const TrustDocument& trust,
-                                            bool registered, BlobStore& blobs, const Datasets& datasets) {
+                                            bool registered, BlobStore& blobs, Datasets& datasets) {
   const auto release = open_release(upload, trust);
   if (!release) return std::unexpected(release.error());
   const auto snapshot = encode_snapshot(release->snapshot, release->layout, upload.weights);

@@ -26,6 +26,6 @@ struct ReleaseUpload {
 /// without its request; refused for a signature that `trust` does not know, invalid, corrupt, storage,
 /// storage_full.
 Result<event::ImportRelease> prepare_import(const ReleaseUpload& upload, const TrustDocument& trust,
-                                            bool registered, BlobStore& blobs, const Datasets& datasets);
+                                            bool registered, BlobStore& blobs, Datasets& datasets);
 
 }  // namespace rivulet::coordinator

@@ -56,6 +56,19 @@ TEST_CASE("the samples of a regression keep their values, in a file that says so
   CHECK(Datasets::hash_of(values) != Datasets::hash_of({samples.inputs, {0, 0}}));
 }
 
+TEST_CASE("samples that take the place of others are those that are found", "[coordinator][datasets]") {
+  const TemporaryFolder folder;
+  Datasets datasets(folder.path);
+  REQUIRE(datasets.store(release_of(1), Split::holdout, samples).has_value());
+  REQUIRE(datasets.store(release_of(1), Split::test, samples).has_value());
+  REQUIRE(datasets.find(release_of(1), Split::holdout).value()->labels == samples.labels);
+  // An import that failed is made again, with other samples.
+  const ScoringData others{{7.0F, 8.0F}, {1}};
+  REQUIRE(datasets.store(release_of(1), Split::holdout, others).has_value());
+  CHECK(datasets.find(release_of(1), Split::holdout).value()->labels == others.labels);
+  CHECK(datasets.find(release_of(1), Split::test).value()->labels == samples.labels);
+}
+
 TEST_CASE("a file that was changed at any byte is refused", "[coordinator][datasets]") {
   const TemporaryFolder folder;
   REQUIRE(Datasets(folder.path).store(release_of(1), Split::test, samples).has_value());
