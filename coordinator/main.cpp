@@ -9,6 +9,7 @@
 #include "config/exit_status.h"
 #include "config/software.h"
 #include "coordinator/server/init.h"
+#include "coordinator/server/open_files.h"
 #include "coordinator/server/server.h"
 #include "coordinator/server/torch_runner.h"
 #include "link/log.h"
@@ -85,6 +86,10 @@ int run(const RunArguments& arguments) {
   // threshold with every large block, and then keeps models' worth of memory for good.
   ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
   use_one_thread();
+  const std::uint64_t files = coordinator::raise_open_files();
+  log_event(LogLevel::info, "open_files",
+            {{"limit", std::to_string(files)},
+             {"connections_max", std::to_string(coordinator::connections_allowed(files))}});
   if (const Status status = check_blas(); !status)
     log_event(LogLevel::warning, "slow_blas", {{"detail", status.error().detail}});
 

@@ -24,7 +24,7 @@ Status BlobFolder::check_writable() const {
 }
 
 Status BlobFolder::in_doubt(Status outcome) {
-  if (!outcome && outcome.error().code != Errc::storage_full) {
+  if (!outcome && outcome.error().code != Errc::storage_full && outcome.error().code != Errc::busy) {
     outcome.error().code = Errc::storage;
     failed_ = true;
   }

@@ -22,6 +22,8 @@ Errc errc_of_errno(int error) {
     case EACCES:
     case EPERM: return Errc::permission;
     case ENOENT: return Errc::not_found;
+    case EMFILE:
+    case ENFILE: return Errc::busy;  // That passes, and says nothing of the disk.
     default: return Errc::storage;
   }
 }

@@ -12,19 +12,27 @@ std::optional<ChunkList> ChunkLists::find(const ContentId& content) {
   return found->list;
 }
 
-std::optional<ChunkList> ChunkLists::get(const BlobStore& blobs, const ContentId& content) {
-  if (auto list = find(content)) return list;
+ChunkLists::Found ChunkLists::get(const BlobStore& blobs, const ContentId& content) {
+  if (auto list = find(content)) return {std::move(list)};
+  if (is_damaged(content)) return {};
   auto list = hash_blob(blobs, content);
-  if (!list || list->id() != content) return std::nullopt;
+  if (!list) return {};
   const std::lock_guard lock(mutex_);
+  if (list->id() != content) return {std::nullopt, damaged_.insert(content).second};
   entries_.push_front({content, *list});
   if (entries_.size() > lists_max) entries_.pop_back();
-  return *list;
+  return {std::move(*list)};
+}
+
+bool ChunkLists::is_damaged(const ContentId& content) {
+  const std::lock_guard lock(mutex_);
+  return damaged_.contains(content);
 }
 
 void ChunkLists::forget(const ContentId& content) {
   const std::lock_guard lock(mutex_);
   std::erase_if(entries_, [&](const Entry& entry) { return entry.content == content; });
+  damaged_.erase(content);
 }
 
 }  // namespace rivulet::coordinator

@@ -1,5 +1,6 @@
 #include "coordinator/server/connections.h"
 
+#include "coordinator/server/open_files.h"
 #include "link/connection.h"
 #include "link/log.h"
 #include "protocol/transport/certificate.h"
@@ -19,7 +20,11 @@ class Connections::Peer final : public ConnectionUser {
   [[nodiscard]] SessionId id() const { return id_; }
   Connection& connection() { return connection_; }
   /// It does not count among strangers any more.
-  void authenticated() { slot_.release(); }
+  void authenticated() {
+    slot_.release();
+    is_member_ = true;
+  }
+  [[nodiscard]] bool is_member() const { return is_member_; }
   /// The core has said why the connection ends, and so it is counted.
   void set_counted() { counted_ = true; }
   [[nodiscard]] bool counted() const { return counted_; }
@@ -70,6 +75,7 @@ class Connections::Peer final : public ConnectionUser {
   Driver& driver_;
   PendingSlot slot_;
   bool counted_ = false;
+  bool is_member_ = false;
   Connection connection_;
 };
 
@@ -92,11 +98,12 @@ Status Connections::listen(asio::any_io_executor executor, const Endpoint& endpo
   options.transport.idle = std::chrono::milliseconds(0);  // The session judges silence, by whole frames.
   options.transport.progress_window = limits_.progress_window;
   options.transport.progress_bytes = limits_.progress_bytes_min;
+  options.open_max = connections_allowed(open_files());
   auto listener = Listener::open(
       std::move(executor), endpoint, *tls_, options,
       [this](Incoming incoming) { return serve(std::move(incoming)); },
-      [](std::string_view what) {
-        log_event(LogLevel::warning, "no_connection", {{"detail", std::string(what)}});
+      [this](std::string_view what) {
+        driver_.log_of_stranger(LogLevel::warning, "no_connection", {{"detail", std::string(what)}});
       });
   if (!listener) return std::unexpected(listener.error());
   listener_ = std::move(*listener);
@@ -114,12 +121,17 @@ asio::awaitable<void> Connections::serve(Incoming incoming) {
   const Connection::End& end = connection.end();
   // What the core refuses it has told of itself.
   const bool cut_off = end.reason != Reason::none && end.reason != Reason::shutting_down && !peer.counted();
-  log_event(cut_off ? LogLevel::warning : LogLevel::debug,
-            cut_off ? "connection_cut_off" : "connection_ended",
-            {{"reason", end.reason == Reason::none ? "" : std::string(name(end.reason))},
-             {"node", connection.peer_key().hex()},
-             {"remote", connection.remote()},
-             {"detail", end.detail}});
+  const LogFields fields{{"reason", end.reason == Reason::none ? "" : std::string(name(end.reason))},
+                         {"node", connection.peer_key().hex()},
+                         {"remote", connection.remote()},
+                         {"detail", end.detail}};
+  if (!cut_off) {
+    log_event(LogLevel::debug, "connection_ended", fields);
+  } else if (peer.is_member()) {
+    log_event(LogLevel::warning, "connection_cut_off", fields);
+  } else {
+    driver_.log_of_stranger(LogLevel::warning, "connection_cut_off", fields);
+  }
   if (cut_off) driver_.metrics().count_refusal(name(end.reason));
   driver_.uploads().session_over(id);
   driver_.handle(event::SessionClosed{id});
@@ -175,7 +187,8 @@ void Connections::show(ServerMetrics::Gauges& gauges) const {
   gauges.connections = peers_.size();
   gauges.unauthenticated = listener_->pending();
   gauges.handshakes_failed = listener_->counters().handshakes_failed;
-  gauges.over_limit = listener_->counters().over_total + listener_->counters().over_network;
+  const ListenerCounters& counters = listener_->counters();
+  gauges.over_limit = counters.over_total + counters.over_network + counters.over_open;
 }
 
 }  // namespace rivulet::coordinator

@@ -14,6 +14,8 @@ using std::chrono_literals::operator""s;
 
 /// Between two looks for room on a full disk.
 constexpr auto room_interval = 1s;
+/// Before what failed for want of file descriptors is done again.
+constexpr auto delay = 1s;
 /// Less than this does not count as room, as the store's own files need some.
 constexpr std::uint64_t room_bytes = 8 << 20;
 
@@ -50,6 +52,7 @@ Status Driver::recover(const Config& config) {
 
 void Driver::start(Links& links) {
   links_ = &links;
+  warm_lists();
   auto transition = resume(*state_, now());
   queue_.push(std::move(transition.writes), std::move(transition.effects));
   pump();
@@ -79,12 +82,16 @@ void Driver::handle(Event event) {
 void Driver::tick() {
   if (look_again_ && *look_again_ <= now().monotonic) look_for_room();
   handle(event::Tick{});
+  if (delayed_until_ && *delayed_until_ <= now().monotonic) do_delayed();
+  tell_left_out();
 }
 
 void Driver::rearm() {
   if (state_->storage_full && !look_again_) look_again_ = now().monotonic + room_interval;
   auto next = next_deadline(*state_).value_or(MonotonicTime::max());
-  if (look_again_) next = std::min(next, *look_again_);
+  for (const auto& other : {look_again_, delayed_until_, log_limit_.next()}) {
+    if (other) next = std::min(next, *other);
+  }
   if (next != MonotonicTime::max()) hooks_.wake_at(next);
 }
 
@@ -103,7 +110,62 @@ void Driver::count_sent(std::uint64_t bytes) {
 
 std::optional<ChunkList> Driver::served_list(const ContentId& content) {
   if (!may_serve(*state_, content)) return std::nullopt;
-  return chunk_lists_.get(parts_.blobs, content);
+  return list_of(content);
+}
+
+std::optional<ChunkList> Driver::list_of(const ContentId& content) {
+  auto found = chunk_lists_.get(parts_.blobs, content);
+  if (found.newly_damaged) tell_damaged(content, "the disk changed what was stored: nodes do not get it");
+  return std::move(found.list);
+}
+
+void Driver::warm_lists() {
+  const Registry& registry = state_->registry;
+  std::set<ContentId> contents;
+  const auto add = [&](VersionNumber number) {
+    const VersionRecord* version = registry.find(number);
+    if (version == nullptr || !version->blobs_kept) return;
+    contents.insert(version->manifest.snapshot);
+    for (const VariantInfo& variant : version->manifest.variants) contents.insert(variant.content);
+  };
+  add(registry.head);
+  const VersionRecord* head = registry.find(registry.head);
+  if (head != nullptr && head->manifest.fallback) add(head->manifest.fallback->version);
+  for (const ContentId& content : contents) {
+    worker_.post([this, content] { std::ignore = list_of(content); });
+  }
+}
+
+void Driver::tell_damaged(const ContentId& content, std::string detail) {
+  log_event(LogLevel::error, "content_damaged", {{"content", content.hex()}, {"detail", std::move(detail)}});
+  parts_.metrics.count_event("content_damaged", "");
+}
+
+void Driver::log_of_stranger(LogLevel level, std::string_view event, const LogFields& fields) {
+  if (log_limit_.admit(event, now().monotonic)) return log_event(level, event, fields);
+  rearm();
+}
+
+void Driver::tell_left_out() {
+  for (const LogLimit::LeftOut& left_out : log_limit_.take_due(now().monotonic)) {
+    log_event(LogLevel::warning, left_out.event,
+              {{"detail", std::to_string(left_out.lines) + " more in the last " +
+                              std::to_string(LogLimit::interval.count()) + " s"}});
+  }
+}
+
+void Driver::again_later(Effect effect, const Error& why) {
+  log_event(LogLevel::warning, "work_delayed", {{"reason", name(why.code)}, {"detail", why.detail}});
+  delayed_.push_back(std::move(effect));
+  delayed_until_ = now().monotonic + delay;
+  rearm();
+}
+
+void Driver::do_delayed() {
+  delayed_until_.reset();
+  for (Effect& effect : std::exchange(delayed_, {})) {
+    std::visit([this](auto& value) { carry_out(value); }, effect);
+  }
 }
 
 std::string Driver::metrics_text() {

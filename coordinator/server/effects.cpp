@@ -30,6 +30,11 @@ std::string_view name(message::ReceiptOutcome outcome) {
 }
 
 std::string_view field(const effect::Notice& notice, std::string_view key) {
+/// Whether those who are not members can cause it, as often as they like.
+bool strangers_cause(std::string_view event) {
+  return event == "hello_refused" || event == "enrolment_refused" || event == "backoff";
+}
+
   const auto at =
       std::ranges::find(notice.fields, key, [](const auto& field) { return std::string_view(field.first); });
   return at == notice.fields.end() ? std::string_view() : at->second;
@@ -74,12 +79,12 @@ void Driver::carry_out(effect::Aggregate& effect) {
       [this, task = effect, release = *release] {
         auto built = build_candidate(task, release, parts_.key, parts_.worker_threads, parts_.blobs);
         crash_point("coordinator.candidate_built");
-        if (built)
-          std::ignore =
-              chunk_lists_.get(parts_.blobs, built->snapshot);  // Hashed here, not among the sockets.
+        if (built) std::ignore = list_of(built->snapshot);  // Hashed here, not among the sockets.
         return built;
       },
-      [this, round = effect.round, attempt = effect.attempt](Result<CandidateBuilt> built) {
+      [this, task = effect](Result<CandidateBuilt> built) {
+        const RoundNumber round = task.round;
+        const std::uint32_t attempt = task.attempt;
         if (built) return handle(event::Aggregated{round, attempt, std::move(*built)});
         // The core would give up what can be finished after a restart.
         if (built.error().code == Errc::storage) return broken(built.error());
@@ -91,7 +96,7 @@ void Driver::carry_out(effect::Aggregate& effect) {
 
 Result<const ScoringData*> Driver::scoring_data(const ReleaseId& release, Split split) {
   const auto data = parts_.datasets.find(release, split);
-  if (data || data.error().code == Errc::storage) return data;
+  if (data || data.error().code == Errc::storage || data.error().code == Errc::busy) return data;
   log_event(LogLevel::error, "dataset_unreadable", {{"detail", data.error().detail}});
   return nullptr;
 }
@@ -100,6 +105,7 @@ void Driver::carry_out(effect::ScoreCandidate& effect) {
   const Release* release = find_release(effect.release);
   if (release == nullptr) return handle(event::CandidateScored{effect.round, effect.attempt, {}, {}, {}});
   work<Result<event::CandidateScored>>(
+        if (built.error().code == Errc::busy) return again_later(task, built.error());
       [this, task = effect, release = *release]() -> Result<event::CandidateScored> {
         const auto holdout = scoring_data(task.release, Split::holdout);
         if (!holdout) return std::unexpected(holdout.error());
@@ -107,7 +113,8 @@ void Driver::carry_out(effect::ScoreCandidate& effect) {
         if (!test) return std::unexpected(test.error());
         return score_candidate(task, release, *holdout, *test, parts_.runner, parts_.blobs);
       },
-      [this](Result<event::CandidateScored> scored) {
+      [this, task = effect](Result<event::CandidateScored> scored) {
+        if (!scored && scored.error().code == Errc::busy) return again_later(task, scored.error());
         if (!scored) return broken(scored.error());
         handle(std::move(*scored));
       });
@@ -129,14 +136,15 @@ void Driver::carry_out(effect::SealVersion& effect) {
                                    parts_.runner, parts_.blobs);
         crash_point("coordinator.version_sealed");
         if (sealed) {
-          std::ignore = chunk_lists_.get(parts_.blobs, task.manifest.snapshot);
+          std::ignore = list_of(task.manifest.snapshot);
           for (const VariantInfo& variant : sealed->manifest.variants) {
-            std::ignore = chunk_lists_.get(parts_.blobs, variant.content);
+            std::ignore = list_of(variant.content);
           }
         }
         return sealed;
       },
-      [this, number = effect.manifest.manifest_version](Result<event::VersionSealed> sealed) {
+      [this, task = effect](Result<event::VersionSealed> sealed) {
+        const std::uint64_t number = task.manifest.manifest_version;
         if (sealed) return handle(std::move(*sealed));
         if (sealed.error().code == Errc::storage) return broken(sealed.error());
         const bool full = sealed.error().code == Errc::storage_full;
@@ -157,6 +165,7 @@ void Driver::carry_out(effect::Reply& effect) {
 }
 
 void Driver::carry_out(effect::Notice& effect) {
+        if (sealed.error().code == Errc::busy) return again_later(task, sealed.error());
   parts_.metrics.count_event(effect.event, effect.reason);
   if (effect.event == "task_declined") parts_.metrics.count_declined(field(effect, "type"), effect.reason);
   LogFields fields;
@@ -166,3 +175,4 @@ void Driver::carry_out(effect::Notice& effect) {
 }
 
 }  // namespace rivulet::coordinator
+  if (strangers_cause(effect.event)) return log_of_stranger(log_level(effect.level), effect.event, fields);

@@ -169,7 +169,9 @@ Result<event::CandidateScored> score_candidate(const effect::ScoreCandidate& tas
   const auto parent = read_snapshot(blobs, task.parent_snapshot, task.form, release.layout);
   const auto candidate = read_snapshot(blobs, task.candidate_snapshot, task.form, release.layout);
   for (const auto* weights : {&parent, &candidate}) {
-    if (!*weights && weights->error().code == Errc::storage) return std::unexpected(weights->error());
+    if (*weights) continue;
+    const Errc code = weights->error().code;
+    if (code == Errc::storage || code == Errc::busy) return std::unexpected(weights->error());
   }
   return event::CandidateScored{.round = task.round,
                                 .attempt = task.attempt,

@@ -42,6 +42,7 @@ Listener::Listener(asio::ip::tcp::acceptor acceptor, const TlsContext& tls, Opti
       handler_(std::move(handler)),
       report_(std::move(report)),
       slots_(std::make_shared<PendingSlots>(options_.listener)),
+      places_(std::make_shared<const char>()),
       tasks_(acceptor_.get_executor(), report_) {}
 
 Result<std::unique_ptr<Listener>> Listener::open(asio::any_io_executor executor, const Endpoint& endpoint,
@@ -88,6 +89,10 @@ void Listener::admit(asio::ip::tcp::socket socket) {
   std::error_code error;
   const auto peer = socket.remote_endpoint(error);
   if (error) return;  // It has gone already.
+  if (options_.open_max != 0 && open() >= options_.open_max) {
+    ++counters_.over_open;
+    return;
+  }
   PendingSlots::Refusal refusal{};
   std::optional<PendingSlot> slot = slots_->take(peer.address(), refusal);
   if (!slot) {
@@ -95,10 +100,10 @@ void Listener::admit(asio::ip::tcp::socket socket) {
     return;
   }
   ++counters_.accepted;
-  tasks_.spawn(serve(std::move(socket), std::move(*slot)));
+  tasks_.spawn(serve(std::move(socket), std::move(*slot), places_));
 }
 
-asio::awaitable<void> Listener::serve(asio::ip::tcp::socket socket, PendingSlot slot) {
+asio::awaitable<void> Listener::serve(asio::ip::tcp::socket socket, PendingSlot slot, Place) {
   auto tls = std::make_unique<TlsStream>(std::move(socket), tls_, TlsRole::server);
   const Status shaken = co_await tls->handshake(deadline_in(options_.transport.handshake));
   if (!shaken) {

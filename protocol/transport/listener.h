@@ -30,6 +30,7 @@ struct ListenerCounters {
   std::uint64_t accepted = 0;           ///< TCP connections that got a slot
   std::uint64_t over_total = 0;         ///< closed at once: too many pending
   std::uint64_t over_network = 0;       ///< closed at once: too many pending from their network
+  std::uint64_t over_open = 0;          ///< closed at once: too many open
   std::uint64_t handshakes_failed = 0;  ///< no TLS by the deadline, or refused
   std::uint64_t accept_errors = 0;      ///< the system refused, e.g. EMFILE
 };
@@ -47,6 +48,7 @@ class Listener {
   struct Options {
     ListenerLimits listener;
     TransportLimits transport;
+    std::size_t open_max = 0;  ///< Connections at once, whoever they are; 0: no bound.
   };
 
   /// Binds and listens; start() begins to accept.
@@ -64,13 +66,16 @@ class Listener {
   [[nodiscard]] const ListenerCounters& counters() const { return counters_; }
   /// Connections that are not authenticated yet.
   [[nodiscard]] std::size_t pending() const { return slots_->taken(); }
+  /// All connections, from their acceptance to their end.
+  [[nodiscard]] std::size_t open() const { return static_cast<std::size_t>(places_.use_count()) - 1; }
 
  private:
   Listener(asio::ip::tcp::acceptor acceptor, const TlsContext& tls, Options options, Handler handler,
            Report report);
   asio::awaitable<void> accept_all();
   void admit(asio::ip::tcp::socket socket);
-  asio::awaitable<void> serve(asio::ip::tcp::socket socket, PendingSlot slot);
+  using Place = std::shared_ptr<const char>;
+  asio::awaitable<void> serve(asio::ip::tcp::socket socket, PendingSlot slot, Place place);
 
   asio::ip::tcp::acceptor acceptor_;
   const TlsContext& tls_;
@@ -78,6 +83,7 @@ class Listener {
   Handler handler_;
   Report report_;
   std::shared_ptr<PendingSlots> slots_;  // shared with each slot
+  Place places_;                         // shared with each connection, and so counts them
   ListenerCounters counters_;
   TaskGroup tasks_;
 };

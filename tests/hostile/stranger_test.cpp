@@ -173,11 +173,16 @@ TEST_CASE("random bytes before TLS, in place of a greeting, and in a session, ar
   Rng rng(20);
   const auto node = world.member();
   const std::uint64_t memory = resident_bytes();
+  const std::size_t mark = LogLines::mark();
   for (int i = 0; i < connections; ++i) {
     const Raw raw(world.server->listen);
     raw.send(random_content(rng, 1 + uniform_below(rng, 2000)));
   }
   world.await_metric("rivulet_handshakes_failed_total", {}, connections);
+  // All are counted; the log does not grow with them, though each cost a stranger nothing.
+  const auto handshakes = LogLines::since(mark, {"no_connection "}).size();
+  CHECK(handshakes >= 30);
+  CHECK(handshakes < 100);
 
   const auto garbage = [&](int i, std::size_t bytes_max) {
     const Bytes bytes = random_content(rng, 1 + uniform_below(rng, bytes_max));
@@ -194,6 +199,9 @@ TEST_CASE("random bytes before TLS, in place of a greeting, and in a session, ar
     stranger->send_bytes(garbage(i, 4096));
     refused(*stranger);
   }
+  const auto cut_off = LogLines::since(mark, {"connection_cut_off "}).size();
+  CHECK(cut_off >= 30);
+  CHECK(cut_off < 100);
   for (int i = 0; i < connections; ++i) {
     node->dial(world.server->listen);
     node->hello(world.id);

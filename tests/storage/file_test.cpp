@@ -27,6 +27,8 @@ TEST_CASE("the system's error numbers become what a caller can do about them", "
   CHECK(errc_of_errno(EACCES) == Errc::permission);
   CHECK(errc_of_errno(ENOENT) == Errc::not_found);
   CHECK(errc_of_errno(EIO) == Errc::storage);
+  CHECK(errc_of_errno(EMFILE) == Errc::busy);
+  CHECK(errc_of_errno(ENFILE) == Errc::busy);
   // /dev/full answers every write with ENOSPC (null(4)).
   const auto full = open_file("/dev/full", O_WRONLY);
   REQUIRE(full);

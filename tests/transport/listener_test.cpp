@@ -110,6 +110,45 @@ TEST_CASE("connections beyond the cap on unauthenticated ones are closed at once
   run_until(io, [&] { return server.listener->counters().accepted == 6; });
 }
 
+TEST_CASE("connections beyond the bound on all that are open are closed at once", "[transport][listener]") {
+  asio::io_context io;
+  const TlsContext context = context_of(key_of(1));
+  const TlsContext client_context = context_of(key_of(2));
+  int members = 0;
+  auto handler = [&members](Incoming incoming) {
+    return [](Incoming own, int& count) -> asio::awaitable<void> {
+      own.slot.release();
+      ++count;
+      std::ignore = co_await own.stream->read_frame(4096);
+    }(std::move(incoming), members);
+  };
+  Listener::Options options;
+  options.open_max = 3;
+  const Endpoint any_port{"127.0.0.1", 0};
+  auto opened =
+      Listener::open(io.get_executor(), any_port, context, options, handler, [](std::string_view) {});
+  REQUIRE(opened.has_value());
+  Listener& listener = **opened;
+  listener.start();
+  Result<Stream> member;
+  run(io, connect_into(io.get_executor(), listener.local_endpoint().port, client_context, member));
+  REQUIRE(member.has_value());
+  run_until(io, [&] { return members == 1; });
+  auto sockets = connect_raw(io, listener.local_endpoint().port, 5);
+  run_until(io, [&] { return listener.counters().over_open == 3; });
+  run_until(io, [&] { return ended_of(sockets) == 3; });
+  CHECK(listener.counters().over_total == 0);
+  CHECK(listener.pending() == 2);
+  CHECK(listener.open() == 3);  // The member counts too.
+
+  sockets.clear();
+  run_until(io, [&] { return listener.open() == 1; });
+  auto more = connect_raw(io, listener.local_endpoint().port, 2);
+  run_until(io, [&] { return listener.open() == 3; });
+  CHECK(listener.counters().over_open == 3);
+  run(io, listener.close());
+}
+
 TEST_CASE("the cap for one network counts for loopback only if asked", "[transport][listener]") {
   asio::io_context io;
   Listener::Options options;
