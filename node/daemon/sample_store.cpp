@@ -181,7 +181,7 @@ Status SampleStore::set_fit(const SampleFit& fit) {
   });
   if (status && !sound) status = fail_corrupt({});
   if (status) {
-    counts_ = counts;
+    set_counts(counts);
   } else {
     fit_ = before;
   }
@@ -271,7 +271,7 @@ Status SampleStore::commit(Batch& batch, AddOutcome& outcome) {
   const auto too_full = [&](std::uint64_t, UtcTime) { return batch.counts.bytes > limits_.bytes_max; };
   if (const auto status = drop_oldest(batch, too_full); !status) return status;
   if (const auto status = store_.commit(batch.writes, Durability::buffered); !status) return status;
-  counts_ = batch.counts;
+  set_counts(batch.counts);
   next_ = batch.next;
   oldest_ = batch.oldest;
   unsynced_ = true;
@@ -332,8 +332,13 @@ Status SampleStore::sync() {
 }
 
 SampleCounts SampleStore::counts() const {
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(counts_mutex_);
   return counts_;
+}
+
+void SampleStore::set_counts(const SampleCounts& counts) {
+  const std::lock_guard lock(counts_mutex_);
+  counts_ = counts;
 }
 
 Status SampleStore::visit(Split split, const std::function<bool(const SampleView&)>& visit,

@@ -84,6 +84,7 @@ class SampleStore {
   /// Drops what is too old. @return how many.
   Result<std::uint64_t> expire(UtcTime now);
 
+  /// Never waits for the disk.
   [[nodiscard]] SampleCounts counts() const;
   /// Visits labelled samples in their order of arrival, until `visit` returns false.
   /// @param unlabelled see those without a label too.
@@ -103,6 +104,7 @@ class SampleStore {
   Result<bool> give_way(ByteSpan known, const Digest& id, const NewSample& sample, Batch& batch) const;
   Status commit(Batch& batch, AddOutcome& outcome);
   Status drop_oldest(Batch& batch, const std::function<bool(std::uint64_t freed, UtcTime time)>& wanted);
+  void set_counts(const SampleCounts& counts);
   void count(SampleCounts& counts, const SampleIndex& index, bool used, int sign) const;
   void count(SampleCounts& counts, const SampleView& view, std::uint64_t bytes, int sign) const;
 
@@ -111,10 +113,12 @@ class SampleStore {
   std::mutex sync_mutex_;     // of sync(): who comes second waits for the first one's end
   mutable std::mutex mutex_;  // of what follows
   std::optional<SampleFit> fit_;
-  SampleCounts counts_;
   std::uint64_t next_ = 0;    // the number of the next sample
   std::uint64_t oldest_ = 0;  // no sample has a lower number
   bool unsynced_ = false;
+  // Of what follows, beside mutex_ where it changes; held for a moment only.
+  mutable std::mutex counts_mutex_;
+  SampleCounts counts_;
 };
 
 }  // namespace rivulet::node
