@@ -81,9 +81,9 @@ void Driver::handle(Event event) {
 
 void Driver::tick() {
   if (look_again_ && *look_again_ <= now().monotonic) look_for_room();
-  handle(event::Tick{});
   if (delayed_until_ && *delayed_until_ <= now().monotonic) do_delayed();
   tell_left_out();
+  handle(event::Tick{});
 }
 
 void Driver::rearm() {

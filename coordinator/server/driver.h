@@ -9,12 +9,12 @@
 #include "coordinator/server/chunk_lists.h"
 #include "coordinator/server/datasets.h"
 #include "coordinator/server/job_thread.h"
-#include "coordinator/server/metrics.h"
 #include "coordinator/server/log_limit.h"
+#include "coordinator/server/metrics.h"
 #include "coordinator/server/uploads.h"
 #include "coordinator/work/model_runner.h"
-#include "protocol/keys.h"
 #include "link/log.h"
+#include "protocol/keys.h"
 #include "storage/blob_store.h"
 #include "storage/commit_queue.h"
 #include "storage/store.h"
@@ -102,11 +102,11 @@ class Driver {
   /// The disk has no room for content. Rounds pause until there is.
   void no_room();
   void broken(const Error& error);
-  /// Answers every admin command that still waits.
   /// A line of the log that anybody may cause: as many as LogLimit lets through.
   void log_of_stranger(LogLevel level, std::string_view event, const LogFields& fields);
   /// The disk has changed what was stored. For the log and the metrics; any thread.
   void tell_damaged(const ContentId& content, std::string detail);
+  /// Answers every admin command that still waits.
   void fail_requests(const std::string& why);
   /// Metrics with what is read at this moment.
   [[nodiscard]] std::string metrics_text();
@@ -134,7 +134,6 @@ class Driver {
   void room_again();
   [[nodiscard]] bool has_room() const;
   void count_rounds();
-  /// Of a registered release, or of the one that is being imported. @return null if there is none.
   /// Does it in a moment, as something of ours is short that comes back by itself.
   void again_later(Effect effect, const Error& why);
   void do_delayed();
@@ -143,6 +142,7 @@ class Driver {
   std::optional<ChunkList> list_of(const ContentId& content);
   /// Hashes what nodes will ask for, off the sockets' thread.
   void warm_lists();
+  /// Of a registered release, or of the one that is being imported. @return null if there is none.
   [[nodiscard]] const Release* find_release(const ReleaseId& id) const;
 
   // effects.cpp
@@ -166,20 +166,20 @@ class Driver {
   std::optional<State> state_;
   std::unique_ptr<Uploads> uploads_;
   ChunkLists chunk_lists_;
+  LogLimit log_limit_;
   CommitQueue<Effect> queue_;
   bool releasing_ = false;
   bool broken_ = false;
   std::shared_ptr<WriteBatch> waiting_for_room_;  // A commit that found the disk full.
-  LogLimit log_limit_;
   std::optional<MonotonicTime> look_again_;       // For room.
+  std::vector<Effect> delayed_;                   // What is done again at …
+  std::optional<MonotonicTime> delayed_until_;    // … this time.
   bool told_full_ = false;                        // The log says that there is none.
   std::uint64_t sent_bytes_ = 0;                  // Not yet told to the core.
   RoundNumber counted_round_ = 0;
   RequestId next_request_ = 1;
   std::map<RequestId, std::function<void(Result<nlohmann::json>)>> replies_;
   // Last, so that their threads end before what they use.
-  std::vector<Effect> delayed_;                   // What is done again at …
-  std::optional<MonotonicTime> delayed_until_;    // … this time.
   JobThread worker_;
   JobThread contents_;
   JobThread storage_;

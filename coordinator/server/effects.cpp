@@ -29,12 +29,12 @@ std::string_view name(message::ReceiptOutcome outcome) {
   return "refused";
 }
 
-std::string_view field(const effect::Notice& notice, std::string_view key) {
 /// Whether those who are not members can cause it, as often as they like.
 bool strangers_cause(std::string_view event) {
   return event == "hello_refused" || event == "enrolment_refused" || event == "backoff";
 }
 
+std::string_view field(const effect::Notice& notice, std::string_view key) {
   const auto at =
       std::ranges::find(notice.fields, key, [](const auto& field) { return std::string_view(field.first); });
   return at == notice.fields.end() ? std::string_view() : at->second;
@@ -86,6 +86,7 @@ void Driver::carry_out(effect::Aggregate& effect) {
         const RoundNumber round = task.round;
         const std::uint32_t attempt = task.attempt;
         if (built) return handle(event::Aggregated{round, attempt, std::move(*built)});
+        if (built.error().code == Errc::busy) return again_later(task, built.error());
         // The core would give up what can be finished after a restart.
         if (built.error().code == Errc::storage) return broken(built.error());
         const bool full = built.error().code == Errc::storage_full;
@@ -105,7 +106,6 @@ void Driver::carry_out(effect::ScoreCandidate& effect) {
   const Release* release = find_release(effect.release);
   if (release == nullptr) return handle(event::CandidateScored{effect.round, effect.attempt, {}, {}, {}});
   work<Result<event::CandidateScored>>(
-        if (built.error().code == Errc::busy) return again_later(task, built.error());
       [this, task = effect, release = *release]() -> Result<event::CandidateScored> {
         const auto holdout = scoring_data(task.release, Split::holdout);
         if (!holdout) return std::unexpected(holdout.error());
@@ -146,6 +146,7 @@ void Driver::carry_out(effect::SealVersion& effect) {
       [this, task = effect](Result<event::VersionSealed> sealed) {
         const std::uint64_t number = task.manifest.manifest_version;
         if (sealed) return handle(std::move(*sealed));
+        if (sealed.error().code == Errc::busy) return again_later(task, sealed.error());
         if (sealed.error().code == Errc::storage) return broken(sealed.error());
         const bool full = sealed.error().code == Errc::storage_full;
         handle(event::PublicationFailed{number, std::move(sealed.error())});
@@ -165,14 +166,13 @@ void Driver::carry_out(effect::Reply& effect) {
 }
 
 void Driver::carry_out(effect::Notice& effect) {
-        if (sealed.error().code == Errc::busy) return again_later(task, sealed.error());
   parts_.metrics.count_event(effect.event, effect.reason);
   if (effect.event == "task_declined") parts_.metrics.count_declined(field(effect, "type"), effect.reason);
   LogFields fields;
   if (!effect.reason.empty()) fields.emplace_back("reason", effect.reason);
   fields.insert(fields.end(), effect.fields.begin(), effect.fields.end());
+  if (strangers_cause(effect.event)) return log_of_stranger(log_level(effect.level), effect.event, fields);
   log_event(log_level(effect.level), effect.event, fields);
 }
 
 }  // namespace rivulet::coordinator
-  if (strangers_cause(effect.event)) return log_of_stranger(log_level(effect.level), effect.event, fields);
