@@ -128,6 +128,7 @@ void on(Step& step, const event::StartRounds& event) {
   const RoundNumber first = schedule.until + 1;
   schedule.until += event.count;
   schedule.refusals = 0;
+  schedule.failures = 0;
   schedule.stopped.clear();
   step.put("meta", bytes_of("schedule"), to_json(schedule));
   step.audit(operator_actor, "rounds_scheduled", {{"first", first}, {"last", schedule.until}});

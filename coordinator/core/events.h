@@ -29,7 +29,8 @@ struct Metrics {
 
 /// What the driver learned of an update's content, which is durable.
 struct UpdateFacts {
-  double norm = 0;  ///< L2 over the parameters; finite.
+  double norm = 0;          ///< L2 over the parameters; finite.
+  std::uint64_t bytes = 0;  ///< The length under which it was inspected.
 
   bool operator==(const UpdateFacts&) const = default;
 };
@@ -118,10 +119,16 @@ struct UpdateRejected {
 /// It did not arrive; the node may offer it again. If it has done so by now, in a newer session, the fetch
 /// that came of that goes on.
 struct UpdateTransferFailed {
+  enum class Cause {
+    connection,  ///< It was lost: the node comes back by itself.
+    missing,     ///< The node says that it does not have the content, though it offered it.
+    here,        ///< Something of ours.
+  };
   TaskId task;
   ContentId content;
   std::string detail;
   SessionId session = 0;  ///< That it was to come from; 0: whichever.
+  Cause cause = Cause::connection;
 };
 
 // ---- Answers to effect::Aggregate, ScoreCandidate, SealVersion. Each carries what names its question.

@@ -114,6 +114,15 @@ PairedCounts counts_of(const EvaluationReport& report) {
           report.both_wrong, report.parent_loss_sum, report.candidate_loss_sum};
 }
 
+/// Whether two reports say the same. A sum that is not finite equals any other such sum: it is read back from
+/// the store as NaN, whatever it was.
+bool is_same(PairedCounts a, PairedCounts b) {
+  for (const auto sum : {&PairedCounts::parent_loss_sum, &PairedCounts::candidate_loss_sum}) {
+    if (!std::isfinite(a.*sum) && !std::isfinite(b.*sum)) a.*sum = b.*sum = 0;
+  }
+  return a == b;
+}
+
 std::vector<PairedCounts> reports_of(const Gating& phase) {
   std::vector<PairedCounts> reports;
   for (const auto& [task, record] : phase.evaluators) {
@@ -205,7 +214,7 @@ void on_evaluation(Step& step, Node& node, const Envelope& envelope) {
 
   TaskRecord& task = phase->evaluators.at(report->task);
   const PairedCounts counts = counts_of(*report);
-  if (task.report && *task.report != counts) {
+  if (task.report && !is_same(*task.report, counts)) {
     return refuse(report->task,
                   {Reason::duplicate_content, "the task has a report already: a task takes one"});
   }

@@ -66,6 +66,8 @@ std::optional<Message> task_message(const State& state, const Node& node, const 
 /// One durable verdict for an update; told at once to a node that is there.
 void give_verdict(Step& step, const UpdateRecord& update, Reason discarded_for, VersionNumber version);
 void put_round(Step& step);
+/// Tells a node to come again later.
+void back_off(Step& step, SessionId session, Reason reason, std::chrono::milliseconds wait);
 /// Answers with Backoff while no promise can be kept. @return whether it did.
 bool shed(Step& step, SessionId session);
 void send_receipt(Step& step, const Node& node, const TaskId& task, message::ReceiptOutcome outcome,

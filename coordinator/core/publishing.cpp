@@ -49,8 +49,9 @@ void finish_round(Step& step, const event::VersionSealed& event) {
   step.erase_unreferenced(contents);
   state.round.summary.version = event.manifest.version;
   close_round(step, "published", "");
-  if (state.schedule.refusals != 0) {
+  if (state.schedule.refusals != 0 || state.schedule.failures != 0) {
     state.schedule.refusals = 0;
+    state.schedule.failures = 0;
     step.put("meta", bytes_of("schedule"), to_json(state.schedule));
   }
   reply_to_waiters(step, state.round.plan.round);

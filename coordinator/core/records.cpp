@@ -184,6 +184,7 @@ json to_json(const Schedule& record) {
   return {{"last_started", record.last_started},
           {"until", record.until},
           {"refusals", record.refusals},
+          {"failures", record.failures},
           {"stopped", record.stopped}};
 }
 
@@ -194,6 +195,7 @@ Result<Schedule> parse_record(ByteSpan text) {
     record.last_started = get<RoundNumber>(in, "last_started");
     record.until = get<RoundNumber>(in, "until");
     record.refusals = get<std::uint32_t>(in, "refusals");
+    record.failures = get<std::uint32_t>(in, "failures");
     record.stopped = get<std::string>(in, "stopped");
     return record;
   });

@@ -109,20 +109,22 @@ void send_assignment(Step& step, const Node& node) {
 
 }  // namespace
 
+void back_off(Step& step, SessionId session, Reason reason, std::chrono::milliseconds wait) {
+  step.notice(Level::warning, "backoff", std::string(name(reason)), {{"session", std::to_string(session)}});
+  step.send(session, message::Backoff{reason, static_cast<std::uint32_t>(wait.count())});
+}
+
 bool shed(Step& step, SessionId session) {
-  const LimitsConfig& limits = step.state.config.limits;
-  message::Backoff backoff;
-  if (step.state.shutting_down) {
-    backoff = {Reason::shutting_down, static_cast<std::uint32_t>(limits.shutdown_backoff.count())};
-  } else if (step.state.storage_failed || step.state.storage_full) {
-    backoff = {step.state.storage_failed ? Reason::storage_failed : Reason::storage_full,
-               static_cast<std::uint32_t>(limits.storage_backoff.count())};
+  const State& state = step.state;
+  const LimitsConfig& limits = state.config.limits;
+  if (state.shutting_down) {
+    back_off(step, session, Reason::shutting_down, limits.shutdown_backoff);
+  } else if (state.storage_failed || state.storage_full) {
+    back_off(step, session, state.storage_failed ? Reason::storage_failed : Reason::storage_full,
+             limits.storage_backoff);
   } else {
     return false;
   }
-  step.notice(Level::warning, "backoff", std::string(name(backoff.reason)),
-              {{"session", std::to_string(session)}});
-  step.send(session, backoff);
   return true;
 }
 
@@ -189,7 +191,8 @@ void on(Step& step, const event::EnrolReceived& event) {
 
 void on(Step& step, const event::ReadyReceived& event) {
   Node* node = heard(step, event.session);
-  if (node == nullptr) return;
+  // Its answers would wait for room, and so would those of its next session, and of the one after that.
+  if (node == nullptr || shed(step, event.session)) return;
   node->serves = event.ready.serves;
   node->manifest_version = event.ready.manifest_version;
   node->samples = event.ready.samples;

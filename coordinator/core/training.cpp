@@ -80,7 +80,7 @@ void accept(Step& step, Training& phase, const UpdateHeader& header, const Updat
   update.node = header.node;
   update.round = summary.round;
   update.content = header.content;
-  update.content_bytes = header.content_bytes;
+  update.content_bytes = facts.bytes;
   update.codec = header.codec;
   update.sample_count = header.sample_count;
   update.norm = facts.norm;
@@ -88,7 +88,7 @@ void accept(Step& step, Training& phase, const UpdateHeader& header, const Updat
   update.loss_last = header.loss_last;
   update.order = summary.accepted++;
   update.accepted = step.now.utc;
-  summary.upload_bytes += header.content_bytes;
+  summary.upload_bytes += facts.bytes;
   step.put("updates", update.task.span(), to_json(update));
   Node* node = step.state.fleet.find(header.node);
   node->told_before = std::max(node->told_before, update.round);
@@ -146,6 +146,12 @@ void on_offer(Step& step, Node& node, const Envelope& envelope) {
                   {Reason::duplicate_content, "the task was offered " + std::to_string(contents_per_task) +
                                                   " other contents before: a task takes one"});
   }
+  const auto under_way = training->incoming.find(header->task);
+  if (under_way != training->incoming.end() && under_way->second.header.content == header->content &&
+      under_way->second.header.content_bytes != header->content_bytes) {
+    return refuse(step, node, header->task,
+                  {Reason::duplicate_content, "the content was offered with another length before"});
+  }
   offered.insert(header->content);
   training->incoming[header->task] = Training::Incoming{node.session, *header};
   step.emit(effect::FetchUpdate{node.session, header->task, header->content, header->content_bytes,
@@ -174,8 +180,15 @@ void on(Step& step, const event::UpdateTransferFailed& event) {
   const auto incoming = take_incoming(step.state, event.task, event.content);
   if (!incoming) return;
   step.notice(Level::info, "transfer_failed", "", {{"task", event.task.hex()}, {"detail", event.detail}});
+  using Cause = event::UpdateTransferFailed::Cause;
+  Node* node = step.state.fleet.find(incoming->header.node);
+  if (event.cause == Cause::missing && node->task == event.task) {
+    // Nothing more comes of it: the round need not wait for it.
+    return withdraw_task(step, *node, Reason::corrupt_content);
+  }
   // The node still waits for an answer; it offers anew when it comes back.
-  shed(step, incoming->session);
+  if (shed(step, incoming->session) || event.cause == Cause::connection) return;
+  back_off(step, incoming->session, Reason::overloaded, step.state.config.limits.storage_backoff);
 }
 
 bool advance(Step& step, Training& phase) {

@@ -3,10 +3,22 @@
 #include <algorithm>
 
 #include "coordinator/server/driver.h"
-#include "link/log.h"
+#include "coordinator/work/served_content.h"
 #include "storage/crash_point.h"
 
 namespace rivulet::coordinator {
+namespace {
+
+/// A disk that damages one content so often does not store it the next time either.
+constexpr int damages_max = 2;
+
+/// Whether what was found out about one holds for the other.
+bool is_same(const effect::FetchUpdate& a, const effect::FetchUpdate& b) {
+  return a.content == b.content && a.bytes == b.bytes && a.codec == b.codec &&
+         a.parameter_count == b.parameter_count && a.release == b.release;
+}
+
+}  // namespace
 
 void Uploads::want(Links& links, const effect::FetchUpdate& update) {
   links_ = &links;
@@ -36,6 +48,7 @@ void Uploads::erase_abandoned(const ContentId& content) {
   const bool is_begun =
       std::ranges::any_of(begun_, [&](const auto& entry) { return entry.second == content; });
   if (is_begun || settling_.contains(content)) return;
+  damages_.erase(content);
   const auto source = fetching_.extract(content);
   if (!source.empty()) links_->stop_fetch(source.mapped(), content);
   std::ignore = driver_.blobs().erase_part(content);  // Best effort: a restart sweeps it.
@@ -64,7 +77,7 @@ void Uploads::begin(const effect::FetchUpdate& update) {
   fetching_[update.content] = update.session;
   if (!links_->fetch(update.session, update.content, update.bytes)) {
     fetching_.erase(update.content);
-    give_up(update, "the node is gone");
+    give_up(update, "the node is gone", Cause::connection);
   }
   if (replaces) begin_next(replaced);
 }
@@ -96,9 +109,10 @@ void Uploads::settle(const ContentId& content, bool is_part) {
                                                                          : release->second.release.layout);
   }
   settling_.insert(content);
+  const bool may_erase = !is_accepted(content) && !may_serve(driver_.state(), content);
   driver_.work_on_contents<Settled>(
-      [&blobs = driver_.blobs(), content, is_part, updates, layouts] {
-        Settled outcome = make_durable(blobs, content, is_part, updates, layouts);
+      [&blobs = driver_.blobs(), content, is_part, may_erase, updates, layouts] {
+        Settled outcome = make_durable(blobs, content, is_part, may_erase, updates, layouts);
         crash_point("coordinator.update_stored");
         return outcome;
       },
@@ -106,7 +120,7 @@ void Uploads::settle(const ContentId& content, bool is_part) {
 }
 
 Uploads::Settled Uploads::make_durable(BlobStore& blobs, const ContentId& content, bool is_part,
-                                       const std::vector<effect::FetchUpdate>& updates,
+                                       bool may_erase, const std::vector<effect::FetchUpdate>& updates,
                                        const std::vector<ParameterLayout>& layouts) {
   Settled outcome;
   if (is_part) outcome.stored = blobs.finish_part(content);
@@ -119,7 +133,7 @@ Uploads::Settled Uploads::make_durable(BlobStore& blobs, const ContentId& conten
   }
   if (list->id() != content) {
     outcome.damaged = true;
-    outcome.stored = blobs.erase(content);
+    if (may_erase) outcome.stored = blobs.erase(content);
     return outcome;
   }
   for (std::size_t i = 0; i < updates.size(); ++i) {
@@ -140,13 +154,14 @@ void Uploads::settled(const ContentId& content, const std::vector<effect::FetchU
     const Error& error = outcome.stored.error();
     if (error.code == Errc::storage) return driver_.broken(error);
     if (error.code == Errc::storage_full) driver_.no_room();
-    for (const effect::FetchUpdate& update : wanting(content)) give_up(update, error.detail);
+    for (const effect::FetchUpdate& update : wanting(content)) give_up(update, error.detail, Cause::here);
     return;
   }
-  if (outcome.damaged) return fetch_anew(content);
+  if (outcome.damaged) return mend(content);
+  damages_.erase(content);
   for (std::size_t i = 0; i < updates.size(); ++i) {
     const auto wanted = wanted_.find(updates[i].task);
-    if (wanted != wanted_.end() && wanted->second.content == content)
+    if (wanted != wanted_.end() && is_same(wanted->second, updates[i]))
       answer(updates[i], outcome.inspections[i]);
   }
   const auto others = wanting(content);  // That came in the meantime.
@@ -154,13 +169,35 @@ void Uploads::settled(const ContentId& content, const std::vector<effect::FetchU
   erase_unreferenced(content);
 }
 
+bool Uploads::is_accepted(const ContentId& content) const {
+  const auto* training = std::get_if<Training>(&driver_.state().round.phase);
+  return training != nullptr && std::ranges::any_of(training->accepted, [&](const auto& entry) {
+           return entry.second.content == content;
+         });
+}
+
+void Uploads::mend(const ContentId& content) {
+  if (is_accepted(content) || ++damages_[content] >= damages_max) {
+    driver_.tell_damaged(content, "the disk changes what is written to it");
+    return driver_.broken({Errc::storage, "content " + content.hex() +
+                                              ": the disk changes what is written to it: mend it, and start "
+                                              "again"});
+  }
+  if (driver_.blobs().contains(content)) {
+    // One that nodes are served: not theirs to bring.
+    driver_.tell_damaged(content, "the disk changed what was stored");
+    for (const effect::FetchUpdate& update : wanting(content))
+      give_up(update, "the disk damaged it", Cause::here);
+    return;
+  }
+  fetch_anew(content);
+}
+
 void Uploads::fetch_anew(const ContentId& content) {
-  log_event(
-      LogLevel::error, "content_damaged",
-      {{"content", content.hex()}, {"detail", "the disk changed what was uploaded: it is fetched anew"}});
-  driver_.metrics().count_event("content_damaged", "");
+  driver_.tell_damaged(content, "the disk changed what was uploaded: it is fetched anew");
   for (const effect::FetchUpdate& update : wanting(content)) {
-    if (!links_->open(update.session)) give_up(update, "the disk damaged it, and the node is gone");
+    if (!links_->open(update.session))
+      give_up(update, "the disk damaged it, and the node is gone", Cause::connection);
   }
   begin_next(content);
 }
@@ -175,9 +212,10 @@ void Uploads::answer(const effect::FetchUpdate& update, const Inspection& inspec
   }
 }
 
-void Uploads::give_up(const effect::FetchUpdate& update, const std::string& detail) {
+void Uploads::give_up(const effect::FetchUpdate& update, const std::string& detail, Cause cause) {
+  const event::UpdateTransferFailed failed{update.task, update.content, detail, update.session, cause};
   wanted_.erase(update.task);
-  driver_.handle(event::UpdateTransferFailed{update.task, update.content, detail, update.session});
+  driver_.handle(failed);
 }
 
 void Uploads::erase_unreferenced(const ContentId& content) {
@@ -193,13 +231,16 @@ void Uploads::failed(SessionId session, const ContentId& content, const Error& e
   if (error.code == Errc::storage) return driver_.broken(error);
   if (error.code == Errc::storage_full)
     driver_.no_room();  // First, so that those who wait are told to come later.
+  const Cause cause = error.code == Errc::disconnected ? Cause::connection
+                      : error.code == Errc::not_found  ? Cause::missing
+                                                       : Cause::here;
   for (const effect::FetchUpdate& update : wanting(content)) {
     if (update.session != session) continue;
     if (error.code == Errc::too_large) {
       // The content's id covers its length: the header was wrong, and no other try makes it right.
       answer(update, std::unexpected(Refusal{Reason::too_large, error.detail}));
     } else {
-      give_up(update, error.detail);
+      give_up(update, error.detail, cause);
     }
   }
   if (error.code != Errc::storage_full) begin_next(content);

@@ -43,7 +43,7 @@ class Uploads {
  private:
   struct Settled {
     Status stored;                        ///< What our own disk failed with.
-    bool damaged = false;                 ///< The blob is not what its name says, and is gone.
+    bool damaged = false;                 ///< The blob is not what its name says; and is gone, if it may be.
     std::vector<Inspection> inspections;  ///< Of each update, if the blob is whole.
   };
 
@@ -55,13 +55,18 @@ class Uploads {
   void settled(const ContentId& content, const std::vector<effect::FetchUpdate>& updates,
                const Settled& outcome);
   /// Any thread but the driver's: reads all of the content.
-  static Settled make_durable(BlobStore& blobs, const ContentId& content, bool is_part,
+  static Settled make_durable(BlobStore& blobs, const ContentId& content, bool is_part, bool may_erase,
                               const std::vector<effect::FetchUpdate>& updates,
                               const std::vector<ParameterLayout>& layouts);
+  /// Whether an update that was accepted has it.
+  [[nodiscard]] bool is_accepted(const ContentId& content) const;
+  /// What is to be done about a content that the disk has damaged.
+  void mend(const ContentId& content);
   /// The disk damaged what had come of it: all of it has to come again.
   void fetch_anew(const ContentId& content);
   void answer(const effect::FetchUpdate& update, const Inspection& inspection);
-  void give_up(const effect::FetchUpdate& update, const std::string& detail);
+  using Cause = event::UpdateTransferFailed::Cause;
+  void give_up(const effect::FetchUpdate& update, const std::string& detail, Cause cause);
   void erase_unreferenced(const ContentId& content);
   /// Stops the fetch of a content that no open task began, and erases what has come of it.
   void erase_abandoned(const ContentId& content);
@@ -73,6 +78,7 @@ class Uploads {
   std::set<ContentId> adopted_;
   std::map<ContentId, SessionId> fetching_;
   std::set<ContentId> settling_;
+  std::map<ContentId, int> damages_;  // How often, one after the other.
 };
 
 }  // namespace rivulet::coordinator

@@ -24,7 +24,7 @@ Result<std::unique_ptr<SegmentSource>> open_update(const BlobStore& blobs, const
 Result<Inspection> inspect_update(const effect::FetchUpdate& update, const ParameterLayout& layout,
                                   const BlobStore& blobs) {
   const auto judge = [](Error error) -> Result<Inspection> {
-    if (error.code == Errc::storage || error.code == Errc::not_found)
+    if (error.code == Errc::storage || error.code == Errc::not_found || error.code == Errc::busy)
       return std::unexpected(std::move(error));
     const Reason reason = error.reason == Reason::none ? Reason::corrupt_content : error.reason;
     return Inspection(std::unexpected(Refusal{reason, std::move(error.detail)}));
@@ -33,7 +33,7 @@ Result<Inspection> inspect_update(const effect::FetchUpdate& update, const Param
   if (!segments) return judge(segments.error());
   const auto statistics = inspect(**segments, ranges_of(layout, TensorKind::parameter));
   if (!statistics) return judge(statistics.error());
-  return Inspection(UpdateFacts{statistics->norm});
+  return Inspection(UpdateFacts{statistics->norm, update.bytes});
 }
 
 }  // namespace rivulet::coordinator

@@ -287,7 +287,7 @@ std::vector<Effect> Bench::offer(unsigned n, const UpdateHeader& header) {
 std::vector<Effect> Bench::upload(unsigned n, double norm) {
   const UpdateHeader header = header_of(n);
   offer(n, header);
-  return give(event::UpdateStored{header.task, header.content, {norm}});
+  return give(event::UpdateStored{header.task, header.content, {norm, header.content_bytes}});
 }
 
 std::vector<Effect> Bench::report(unsigned n, std::uint64_t parent_only, std::uint64_t candidate_only,

@@ -198,7 +198,7 @@ void World::carry_out(const Effect& effect) {
     }
   } else if (const auto* fetch = std::get_if<effect::FetchUpdate>(&effect)) {
     blobs_.insert(fetch->content);
-    events_.push_back(event::UpdateStored{fetch->task, fetch->content, {20.0}});
+    events_.push_back(event::UpdateStored{fetch->task, fetch->content, {20.0, fetch->bytes}});
     if (plan_.fault == WorldPlan::Fault::counts_twice) {
       Transition& last = pending_.emplace_back();
       Bytes key = copy_of(fetch->task.span());

@@ -152,6 +152,7 @@ struct SlowCoordinator {
   int carried_out = 0;
   bool replied = false;
   std::optional<Error> failure;
+  MonotonicTime skipped{};  // Of the time that a test does not wait for.
   Driver driver{{.store = store,
                  .blobs = *blobs,
                  .key = key,
@@ -160,7 +161,12 @@ struct SlowCoordinator {
                  .metrics = metrics,
                  .blob_quota_bytes = 1 << 30,
                  .folder = folder.path},
-                {.now = system_now,
+                {.now =
+                     [this] {
+                       Now now = system_now();
+                       now.monotonic += skipped;
+                       return now;
+                     },
                  .post = [this](std::function<void()> action) { post(std::move(action)); },
                  .wake_at = [](MonotonicTime) {},
                  .broken = [this](const Error& error) { failure = error; }}};
@@ -239,4 +245,72 @@ TEST_CASE("an upload that the disk damaged is asked for once more, and not held 
   CHECK(slow.blobs->part_length(update.content).value() == 0);
   CHECK_FALSE(slow.failure);
   CHECK(slow.metrics.text().find("content_damaged") != std::string::npos);
+}
+
+TEST_CASE("a disk that damages what comes time after time is broken, and no node is asked for ever",
+          "[coordinator][driver]") {
+  SlowCoordinator slow;
+  effect::FetchUpdate update;
+  update.task.bytes[0] = std::byte{1};
+  update.session = 3;
+  Bytes bytes(100, std::byte{1});
+  update.content = content_id_of(bytes);
+  update.bytes = bytes.size();
+  bytes[50] = std::byte{2};
+  REQUIRE(slow.blobs->append_part(update.content, 0, bytes));
+  slow.driver.uploads().want(slow.links, update);
+  slow.driver.uploads().arrived(3, update.content);
+  slow.run_until([&] { return slow.links.fetched == 2; });
+  CHECK_FALSE(slow.failure);
+  REQUIRE(slow.blobs->append_part(update.content, 0, bytes));
+  slow.driver.uploads().arrived(3, update.content);
+  slow.run_until([&] { return slow.failure || slow.links.fetched > 2; });
+  REQUIRE(slow.failure);
+  CHECK(slow.failure->code == Errc::storage);
+  CHECK(slow.failure->detail.find("changes what is written") != std::string::npos);
+  CHECK(slow.links.fetched == 2);
+}
+
+TEST_CASE("a content that is wanted under another length meanwhile is inspected under that one",
+          "[coordinator][driver]") {
+  SlowCoordinator slow;
+  effect::FetchUpdate update;
+  update.task.bytes[0] = std::byte{1};
+  update.session = 3;
+  const Bytes bytes(100, std::byte{1});
+  update.content = content_id_of(bytes);
+  update.bytes = bytes.size();
+  REQUIRE(slow.blobs->append_part(update.content, 0, bytes));
+  slow.driver.uploads().want(slow.links, update);
+  slow.driver.uploads().arrived(3, update.content);
+  update.bytes = 99;
+  slow.driver.uploads().want(slow.links, update);
+  // Once under each: the answer to the first is none to the second.
+  slow.run_until([&, before = slow.carried_out] { return slow.carried_out == before + 2; });
+  CHECK(slow.blobs->used_bytes() == 0);
+}
+
+TEST_CASE("on a full disk nodes that come and go leave nothing behind that waits", "[coordinator][driver]") {
+  SlowCoordinator slow;
+  slow.disk.fail_next_commit(Errc::storage_full);
+  slow.begin_slow_commit();
+  slow.store.hold(false);
+  slow.run_until([&] { return slow.driver.state().storage_full; });
+  TaskId task;
+  task.bytes[0] = std::byte{1};
+  slow.links.sent.clear();
+  constexpr std::size_t sessions = 100;
+  for (SessionId session = 10; session < 10 + sessions; ++session) {
+    slow.skipped += 1s;  // No faster than a node may speak.
+    slow.driver.handle(event::HelloReceived{session, slow.node, message::Hello{1, 1, slow.fleet, "test"}});
+    slow.driver.handle(event::ReadyReceived{session, {0, 0, 10, 0, {task}, {task}}});
+    REQUIRE(slow.links.sent.size() == session - 9);  // Told at once.
+    CHECK(std::get<message::Backoff>(slow.links.sent.back().second).reason == Reason::storage_full);
+    slow.driver.handle(event::SessionClosed{session});
+  }
+  CHECK_FALSE(slow.replied);
+  slow.driver.tick();  // There is room again.
+  slow.run_until([&] { return slow.driver.settled() && !slow.driver.state().storage_full; });
+  CHECK(slow.replied);
+  CHECK(slow.links.sent.size() == sessions);
 }

@@ -1,4 +1,5 @@
 #include <cstdlib>
+#include <fstream>
 
 #include "storage/fault_disk.h"
 #include "tests/hostile/world.h"
@@ -57,9 +58,11 @@ TEST_CASE("on a full disk nodes are told to come later, and nothing that was acc
   run_until(world.io, [&] { return world.metric("rivulet_storage_writable") == 0; });
   run_until(world.io, [&] { return world.server->get("/readyz").status == 507; });
   CHECK(world.server->get("/healthz").status == 200);
-  world.session(*second);
-  second->offer(tasks[1], std::vector<float>(9, 0.25F), 30);
-  CHECK(second->await<message::Backoff>().reason == Reason::storage_full);
+  second->dial(world.server->listen);
+  second->hello(world.id);
+  std::ignore = second->await<message::Welcome>();
+  // Before it brings anything.
+  CHECK(second->ask<message::Backoff>(message::Ready{}).reason == Reason::storage_full);
   second->await_end();
   const auto stranger = world.stranger();
   stranger->dial(world.server->listen);
@@ -174,4 +177,33 @@ TEST_CASE("wherever the disk breaks behind an update, the round is finished afte
     const std::vector<float> after = world.weights(2);
     for (std::size_t i = 0; i < after.size(); ++i) CHECK(after[i] == Approx(before[i] + 0.3125));
   }
+}
+
+TEST_CASE("a model that the disk has damaged is told once, and nobody is served it", "[hostile][disk]") {
+  const Mended mended;
+  HostileWorld world(two_nodes());
+  world.import();
+  const auto node = world.member();
+  const json version = world.server->get_json("/v1/versions/1");
+  const auto snapshot = ContentId::from_hex(version.at("snapshot").get<std::string>());
+  REQUIRE(snapshot.has_value());
+  const auto bytes = version.at("snapshot_bytes").get<std::uint64_t>();
+  REQUIRE(node->fetch(*snapshot, bytes).size() == bytes);
+  REQUIRE(world.stop().has_value());
+  node->hang_up();
+  const auto file = world.fleet.folder / "blobs" / snapshot->hex();
+  REQUIRE(std::filesystem::file_size(file) == bytes);
+  {
+    std::fstream blob(file, std::ios::in | std::ios::out | std::ios::binary);
+    blob.seekp(20);
+    blob.put('\x7f');
+  }
+  const std::size_t mark = LogLines::mark();
+  world.start();
+  // Found out before anybody asks.
+  world.await_metric("rivulet_events_total", {"event=\"content_damaged\""}, 1);
+  world.session(*node);
+  for (int i = 0; i < 3; ++i) CHECK(node->fetch(*snapshot, bytes).empty());
+  CHECK(world.metric("rivulet_events_total", {"event=\"content_damaged\""}) == 1);
+  CHECK(LogLines::since(mark, {"content_damaged ", snapshot->hex()}).size() == 1);
 }

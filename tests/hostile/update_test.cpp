@@ -1,3 +1,6 @@
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <cmath>
 #include <limits>
 
@@ -53,6 +56,31 @@ struct Invited {
   std::vector<std::unique_ptr<Peer>> nodes;
   std::vector<Peer*> peers;
   std::vector<message::Task> tasks;
+};
+
+/// This process can open no file, as long as it lives.
+class NoMoreFiles {
+ public:
+  NoMoreFiles() {
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before_) == 0);
+    const rlimit few{256, before_.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+    take_all();
+  }
+  ~NoMoreFiles() {
+    for (const int file : taken_) ::close(file);
+    ::setrlimit(RLIMIT_NOFILE, &before_);
+  }
+  NoMoreFiles(const NoMoreFiles&) = delete;
+  NoMoreFiles& operator=(const NoMoreFiles&) = delete;
+
+  void take_all() {
+    for (int file = 0; (file = ::dup(2)) >= 0;) taken_.push_back(file);
+  }
+
+ private:
+  rlimit before_{};
+  std::vector<int> taken_;
 };
 
 void refused(Peer& peer, Reason reason) {
@@ -362,6 +390,82 @@ TEST_CASE("an upload that is not what was announced is cut off or refused", "[ho
   CHECK(world.ended_round().at("state") == "published");
   const std::vector<float> after = world.weights(2);
   for (std::size_t i = 0; i < entries; ++i) CHECK(after[i] == Approx(before[i] + 0.5));
+}
+
+TEST_CASE("an update that is offered again under another length counts as what it is, and spoils no round",
+          "[hostile]") {
+  Invited round(2, 2, Codec::fp32);
+  HostileWorld& world = round.world;
+  Peer& liar = round.peer(0);
+  const Bytes content = encoded(Codec::fp32, fair);
+  const UpdateHeader header = round.header(0, content);
+  UpdateHeader shorter = header;
+  shorter.content_bytes -= 1;
+  // The second offer comes while the content is on its way, and before its last byte.
+  liar.uploads[header.content] = {chunk_list_of(content), content,
+                                  [&](Peer& peer, const message::Fetch& fetch) {
+                                    peer.send(message::Offer{peer.sealed(shorter)});
+                                    peer.send(message::Chunk{fetch.content, 0, content});
+                                  }};
+  Expected expected = expect_receipt(world, "duplicate", Reason::duplicate_content);
+  liar.offer(header, {});
+  run_until(world.io, [&] {
+    const auto* receipt = liar.last<message::Receipt>();
+    return receipt != nullptr && receipt->outcome == message::ReceiptOutcome::accepted;
+  });
+  expected.check();
+  round.peer(1).offer(round.tasks[1], fair, 10);
+  accepted(round.peer(1));
+  const std::vector<float> before = world.weights(1);
+  const json ended = world.ended_round();
+  INFO(ended.dump());
+  CHECK(ended.at("state") == "published");
+  const std::vector<float> after = world.weights(2);
+  for (std::size_t i = 0; i < entries; ++i) CHECK(after[i] == Approx(before[i] + 0.5));
+}
+
+TEST_CASE("a round does not wait for a content that its node offers and does not have", "[hostile]") {
+  Invited round(2, 2, Codec::fp32);
+  HostileWorld& world = round.world;
+  Peer& liar = round.peer(0);
+  const UpdateHeader header = round.header(0, encoded(Codec::fp32, fair));
+  liar.send(message::Offer{liar.sealed(header)});  // Its answer to the fetch is NoContent.
+  CHECK(liar.await<message::TaskCancelled>().id == round.tasks[0].id);
+  CHECK_FALSE(liar.ended);
+  round.peer(1).offer(round.tasks[1], fair, 10);
+  accepted(round.peer(1));
+  const json ended = world.ended_round();  // Its deadline is minutes away.
+  CHECK(ended.at("state") == "published");
+  CHECK(ended.at("accepted") == 1);
+}
+
+TEST_CASE("a coordinator that has no file left sends a node away, and takes its update later", "[hostile]") {
+  Invited round(2, 2, Codec::fp32);
+  HostileWorld& world = round.world;
+  Peer& node = round.peer(0);
+  const std::size_t mark = LogLines::mark();
+  {
+    NoMoreFiles none;
+    const Bytes content = encoded(Codec::fp32, fair);
+    const UpdateHeader header = round.header(0, content);
+    node.uploads[header.content] = {chunk_list_of(content), content,
+                                    [&](Peer& peer, const message::Fetch& fetch) {
+                                      none.take_all();  // Also what was closed in the meantime.
+                                      peer.send(message::Chunk{fetch.content, 0, content});
+                                    }};
+    node.offer(header, {});
+    CHECK(node.await<message::Backoff>().reason == Reason::overloaded);
+    node.await_end();
+  }
+  CHECK(LogLines::since(mark, {"transfer_failed ", "Too many open files"}).size() == 1);
+  CHECK(LogLines::since(mark, {"storage_failed "}).empty());
+  node.uploads.clear();
+  world.session(node);
+  for (const std::size_t i : {0U, 1U}) {
+    round.peer(i).offer(round.tasks[i], fair, 10);
+    accepted(round.peer(i));
+  }
+  CHECK(world.ended_round().at("state") == "published");
 }
 
 TEST_CASE("a node that is revoked in mid-round takes its accepted update with it", "[hostile]") {
