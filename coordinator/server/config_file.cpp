@@ -105,10 +105,10 @@ listen = "{}"    # for nodes, HOST:PORT; port 0 picks one
 admin = "{}"     # HTTP for the operator and for metrics: keep it on loopback, it has no TLS
 public_address = ""          # HOST:PORT that join tokens name; "" is the address above
 worker_threads = 0           # that share an aggregation; 0: one a core
-admin_threads = 8
+admin_threads = 8            # that answer the admin API; a `round start --wait` holds one
 
 [round]
-mode = "sync"
+mode = "sync"                # a round ends before the next one begins; there is no other mode
 cohort = 10                  # updates that a round wants
 over_selection = 1.3         # times the cohort is how many nodes are asked
 goal = 0                     # closes at so many accepted updates; 0: at the cohort
@@ -123,22 +123,22 @@ sample_count_max = 100000    # an update that claims more is refused
 refusals_max = 3             # refused candidates in a row that stop the schedule
 
 [training]
-epochs = 1
-batch_size = 10
-learning_rate = 0.1
-momentum = 0.0
-weight_decay = 0.0
-proximal_mu = 0.0            # FedProx; 0: none
-optimizer = "sgd"            # or "adam"
+epochs = 1                   # passes of a node over its samples, in each round
+batch_size = 10              # samples a step
+learning_rate = 0.1          # of the nodes' steps
+momentum = 0.0               # of sgd, 0 to 1
+weight_decay = 0.0           # L2: so many times the weights is added to each gradient; 0: none
+proximal_mu = 0.0            # FedProx: pulls a node's weights to the round's; 0: none
+optimizer = "sgd"            # of the nodes; or "adam"
 
 [delta]
 codec = "int8"               # or "fp32": how updates travel
 norm_bound = 10.0            # L2; deltas are clipped to it, and refused above 4 times; 0: none
 
 [aggregation]
-rule = "mean"
-optimizer = "fedavg"
-server_learning_rate = 1.0
+rule = "mean"                # of the deltas, weighted by their samples; there is no other rule
+optimizer = "fedavg"         # of the coordinator: adds the mean to the master; there is no other
+server_learning_rate = 1.0   # times the mean
 
 [validation]
 mode = "both"                # federated: nodes' holdouts, central: the release's, both, none
@@ -148,7 +148,7 @@ holdout_min = 50             # samples over all reports
 holdout_max = 10000          # a node's samples beyond this add no weight
 tolerance = 0.01             # the largest fall in accuracy that passes, a fraction
 variant_tolerance = 0.02     # a variant (int8) that falls further below its version on the holdout is left out
-deadline_s = 600
+deadline_s = 600             # for the nodes' reports
 
 [limits]
 heartbeat_s = 60             # a node that is silent for three of these is taken for gone

@@ -81,13 +81,14 @@ Result<NodeConfig> parse_node_config(std::string_view text, const std::filesyste
 
 std::string to_toml(const NodeConfig& config) {
   return fmt::format(
-      R"(coordinator = "{}"  # HOST:PORT
-fleet = "{}"
-root_key = "{}"
+      R"(# The settings of rivulet-node. A change counts from the next start on. An unknown key is an error.
+coordinator = "{}"  # HOST:PORT that the join token named
+fleet = "{}"  # its id, by the token
+root_key = "{}"  # that signs the fleet's trust documents, by the token
 
 [api]
 listen = "{}"  # loopback only; port 0 picks one
-threads = {}
+threads = {}  # that answer requests
 payload_bytes_max = {}  # of one request
 
 [buffer]

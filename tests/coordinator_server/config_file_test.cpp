@@ -1,5 +1,7 @@
 #include "coordinator/server/config_file.h"
 
+#include <sstream>
+
 #include "tests/catch.h"
 
 using namespace rivulet;
@@ -20,6 +22,18 @@ TEST_CASE("the configuration that init writes has every default", "[coordinator]
   CHECK(parsed->server.limits.transfer_memory == defaults.limits.transfer_memory);
   CHECK(parsed->server.limits.content_bytes_max == defaults.limits.content_bytes_max);
   CHECK(parsed->server.limits.heartbeat_interval == defaults.limits.heartbeat_interval);
+}
+
+TEST_CASE("the configuration that init writes says what each key means", "[coordinator][config]") {
+  std::istringstream text(coordinator::render_config({"127.0.0.1", 7443}, {"127.0.0.1", 7480}));
+  int keys = 0;
+  for (std::string line; std::getline(text, line);) {
+    if (line.empty() || line.starts_with('#') || line.starts_with('[')) continue;
+    CAPTURE(line);
+    ++keys;
+    CHECK(line.find("  # ") != std::string::npos);
+  }
+  CHECK(keys > 50);
 }
 
 TEST_CASE("an empty configuration means the same as the written one", "[coordinator][config]") {

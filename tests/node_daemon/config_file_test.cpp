@@ -1,5 +1,7 @@
 #include "node/daemon/config_file.h"
 
+#include <sstream>
+
 #include "tests/catch.h"
 
 namespace rivulet::node {
@@ -29,6 +31,18 @@ TEST_CASE("a node.toml with its three required keys has the documented defaults"
   CHECK(config->latency_max_us == 0);
   CHECK(config->speed == 1);
   CHECK(config->training_time_max == std::chrono::minutes(30));
+}
+
+TEST_CASE("the node.toml that a join writes says what each key means", "[node][config]") {
+  std::istringstream text(to_toml(*parse_node_config(required, "node.toml")));
+  int keys = 0;
+  for (std::string line; std::getline(text, line);) {
+    if (line.empty() || line.starts_with('#') || line.starts_with('[')) continue;
+    CAPTURE(line);
+    ++keys;
+    CHECK(line.find("  # ") != std::string::npos);
+  }
+  CHECK(keys == 16);
 }
 
 TEST_CASE("every key of node.toml is read, and what is written reads as the same", "[node][config]") {
