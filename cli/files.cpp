@@ -32,6 +32,14 @@ Result<std::string> load_token(const fs::path& file) {
     return fail(Errc::permission, fmt::format("{} may be read by others: chmod 600 it", file.string()));
   }
   const auto bytes = read_file(file, 4096);
+  if (!bytes && bytes.error().code == Errc::not_found) {
+    return fail(
+        Errc::invalid,
+        fmt::format(
+            "there is no {}: put the admin token there, which admin.token in the coordinator's folder "
+            "holds",
+            file.string()));
+  }
   if (!bytes) return std::unexpected(as_usage(bytes.error()));
   std::string token(text_of(*bytes));
   while (!token.empty() && (token.back() == '\n' || token.back() == '\r')) token.pop_back();

@@ -234,8 +234,7 @@ Result<std::unique_ptr<AdminApi>> AdminApi::open(Options options, AdminDesk& des
     impl->port = at.port;
   }
   if (impl->port <= 0) {
-    return fail(Errc::conflict,
-                "cannot listen on " + to_string(at) + " for the admin API: is another program there?");
+    return fail(Errc::conflict, "cannot listen on " + to_string(at) + " for the admin API");
   }
   return std::unique_ptr<AdminApi>(new AdminApi(std::move(impl)));
 }

@@ -1,5 +1,6 @@
 #include "coordinator/server/server.h"
 
+#include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -43,12 +44,33 @@ Result<std::string> load_token(const fs::path& file) {
     return fail(Errc::permission, file.string() + " may be read by others: chmod 600 it");
   }
   const auto bytes = read_file(file, token_file_bytes_max);
+  if (!bytes && bytes.error().code == Errc::not_found) {
+    return fail(
+        Errc::invalid,
+        fmt::format("there is no {0}: restore it from your copy, or make a new one: (umask 077; head -c "
+                    "32 /dev/urandom | base64 > {0})",
+                    file.string()));
+  }
   if (!bytes) return std::unexpected(bytes.error());
   std::string token(text_of(*bytes));
   while (!token.empty() && (token.back() == '\n' || token.back() == '\r')) token.pop_back();
   if (token.empty())
     return fail(Errc::invalid, file.string() + " is empty: put a token there, or init a new folder");
   return token;
+}
+
+Result<SecretKey> load_coordinator_key(const fs::path& file) {
+  auto key = SecretKey::load(file);
+  if (key || key.error().code != Errc::not_found) return key;
+  return fail(Errc::invalid,
+              "there is no " + file.string() +
+                  ": restore it from your copy; nodes know its public key, so no other will do");
+}
+
+/// An address that cannot be listened on, and where it is set.
+std::unexpected<Error> fail_to_listen(const Error& error, const char* key, const fs::path& folder) {
+  return fail(error.code, fmt::format("{}: stop what holds it, or set another {} under [coordinator] in {}",
+                                      error.detail, key, (folder / "coordinator.toml").string()));
 }
 
 std::size_t worker_threads(std::size_t configured) {
@@ -97,7 +119,7 @@ Status Server::Impl::open() {
   auto locked = lock_folder(folder);
   if (!locked) return std::unexpected(locked.error());
   lock.emplace(std::move(*locked));
-  auto loaded = SecretKey::load(folder / "coordinator.key");
+  auto loaded = load_coordinator_key(folder / "coordinator.key");
   if (!loaded) return std::unexpected(loaded.error());
   key.emplace(std::move(*loaded));
   auto read = load_token(folder / "admin.token");
@@ -153,14 +175,15 @@ Status Server::Impl::open_stores() {
 Status Server::Impl::listen() {
   const ServerSettings& settings = options.config.server;
   connections = std::make_unique<Connections>(*driver, settings.limits);
-  if (Status status = connections->listen(io.get_executor(), settings.listen, *key); !status) return status;
+  if (Status status = connections->listen(io.get_executor(), settings.listen, *key); !status)
+    return fail_to_listen(status.error(), "listen", options.folder);
   const std::string address =
       settings.public_address.empty() ? to_string(connections->local_endpoint()) : settings.public_address;
   const auto post = [this](std::function<void()> action) { asio::post(io, std::move(action)); };
   desk = std::make_unique<AdminDesk>(*driver, post, address);
   auto served =
       AdminApi::open({settings.admin, token, settings.admin_threads, settings.admin_body_bytes_max}, *desk);
-  if (!served) return std::unexpected(served.error());
+  if (!served) return fail_to_listen(served.error(), "admin", options.folder);
   api = std::move(*served);
   return {};
 }

@@ -97,6 +97,10 @@ Result<std::unique_ptr<NodeFolder>> open_node_folder(const std::filesystem::path
   std::error_code ignored;  // What a daemon left that was killed: nobody believes it.
   std::filesystem::remove(paths.run_file, ignored);
   auto key = SecretKey::load(paths.key_file);
+  if (!key && key.error().code == Errc::not_found) {
+    return fail(Errc::invalid, "there is no " + paths.key_file.string() +
+                                   ": revoke the node, and join again in a new folder");
+  }
   if (!key) return std::unexpected(key.error());
   for (const auto& sub : {paths.store, paths.blobs}) {
     if (const auto made = make_folder(sub); !made) return std::unexpected(made.error());
@@ -155,6 +159,12 @@ Result<std::string> read_token(const FolderPaths& paths) {
     return fail(Errc::permission, paths.token_file.string() + " may be read by others: chmod 600 it");
   }
   const auto bytes = read_file(paths.token_file, 1024);
+  if (!bytes && bytes.error().code == Errc::not_found) {
+    return fail(Errc::invalid,
+                fmt::format("there is no {0}: make a new one: (umask 077; head -c 32 /dev/urandom | "
+                            "base64 > {0})",
+                            paths.token_file.string()));
+  }
   if (!bytes) return std::unexpected(bytes.error());
   std::string token(text_of(*bytes));
   while (!token.empty() && (token.back() == '\n' || token.back() == '\r')) token.pop_back();

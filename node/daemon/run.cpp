@@ -99,7 +99,11 @@ Status run_daemon(const std::filesystem::path& path) {
        .on_storage = [&driver](const Error& error) { driver->fail_with(error); },
        .utc = [&driver] { return driver->utc(); }},
       {.listen = config.api, .threads = config.api_threads, .payload_bytes_max = config.payload_bytes_max});
-  if (!api) return std::unexpected(api.error());
+  if (!api) {
+    return fail(api.error().code, api.error().detail +
+                                      ": stop what holds it, or set another listen under [api] in " +
+                                      (*folder)->paths.config_file.string());
+  }
   const auto run_file = RunFile::write((*folder)->paths, (*api)->address());
   if (!run_file) {
     // It answers all the same: by its port, if node.toml names one.

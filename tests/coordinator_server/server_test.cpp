@@ -60,6 +60,8 @@ TEST_CASE("an address that is taken is named", "[coordinator][server]") {
     REQUIRE_FALSE(second.has_value());
     CHECK(second.error().code == Errc::conflict);
     CHECK(second.error().detail.find(to_string(server.listen)) != std::string::npos);
+    CHECK(second.error().detail.find("set another listen under [coordinator] in " +
+                                     (other.folder / "coordinator.toml").string()) != std::string::npos);
   }
   SECTION("for the operator") {
     config.server.admin = server.admin;
@@ -67,6 +69,8 @@ TEST_CASE("an address that is taken is named", "[coordinator][server]") {
     REQUIRE_FALSE(second.has_value());
     CHECK(second.error().code == Errc::conflict);
     CHECK(second.error().detail.find(to_string(server.admin)) != std::string::npos);
+    CHECK(second.error().detail.find("set another admin under [coordinator] in " +
+                                     (other.folder / "coordinator.toml").string()) != std::string::npos);
   }
 }
 
@@ -75,6 +79,18 @@ TEST_CASE("a server needs nothing of the offline folder", "[coordinator][server]
   fs::remove_all(fleet.folder / "offline");
   RunningServer server(fleet);
   CHECK(server.get("/v1/status").status == 200);
+}
+
+TEST_CASE("a secret that is missing is named, with what to do", "[coordinator][server]") {
+  const FoundedFleet fleet;
+  const char* file = GENERATE("coordinator.key", "admin.token");
+  CAPTURE(file);
+  fs::remove(fleet.folder / file);
+  const auto server = open_on(fleet, fleet.config());
+  REQUIRE_FALSE(server.has_value());
+  CHECK(server.error().code == Errc::invalid);
+  CHECK(server.error().detail.find((fleet.folder / file).string() + ": restore it from your copy") !=
+        std::string::npos);
 }
 
 TEST_CASE("a key that others may read is refused", "[coordinator][server]") {
