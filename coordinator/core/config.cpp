@@ -52,7 +52,8 @@ Status check_round(const RoundConfig& round) {
            require(round.cohort_min >= 1 && round.cohort_min <= round.cohort,
                    "[round] cohort_min must be between 1 and cohort"),
            require(round.updates_min >= 1 && round.updates_min <= goal,
-                   "[round] updates_min must be between 1 and goal"),
+                   round.goal == 0 ? "[round] updates_min must be between 1 and cohort"
+                                   : "[round] updates_min must be between 1 and goal"),
            require(round.updates_min <= round.cohort_min,
                    "[round] updates_min must not be above cohort_min, or the smallest cohort always fails"),
            require(round.sample_count_max >= 1, "[round] sample_count_max must be at least 1"),
@@ -111,9 +112,10 @@ Status check_validation(const ValidationConfig& validation, const LimitsConfig& 
            require(
                limits.rounds_listed >= 1,
                "[limits] rounds_listed must be at least 1: who waits for a round is told of it from there"),
-           require(limits.messages_burst >= 50 && limits.messages_burst <= 1'000'000,
-                   "[limits] messages_burst must be between 50 and 1000000: a node that comes back says a few "
-                   "dozen at once"),
+           require(
+               limits.messages_burst >= 50 && limits.messages_burst <= 1'000'000,
+               "[limits] messages_burst must be between 50 and 1000000: a node that comes back says a few "
+               "dozen at once"),
            require(limits.messages_per_second >= 1 && limits.messages_per_second <= 1'000'000,
                    "[limits] messages_per_second must be between 1 and 1000000"),
        }) {

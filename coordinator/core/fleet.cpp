@@ -55,7 +55,7 @@ std::expected<Enrolment, Refusal> judge_enrolment(const Fleet& fleet, const Publ
   const auto token = fleet.tokens.find(secret_hash);
   if (token == fleet.tokens.end()) {
     return std::unexpected(
-        Refusal{Reason::unknown_token, "the coordinator made no such token: ask for a new one"});
+        Refusal{Reason::unknown_token, "the coordinator has no such token (any more): ask for a new one"});
   }
   if (utc >= token->second.expires) {
     return std::unexpected(

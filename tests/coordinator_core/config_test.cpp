@@ -21,7 +21,12 @@ TEST_CASE("a contradiction is refused and names its key", "[coordinator][config]
       {"over_selection", [](Config& c) { c.round.over_selection = NAN; }},
       {"goal", [](Config& c) { c.round.goal = 14; }},
       {"cohort_min", [](Config& c) { c.round.cohort_min = 11; }},
-      {"updates_min", [](Config& c) { c.round.updates_min = 11; }},
+      {"updates_min must be between 1 and cohort", [](Config& c) { c.round.updates_min = 11; }},
+      {"updates_min must be between 1 and goal",
+       [](Config& c) {
+         c.round.goal = 5;
+         c.round.updates_min = 6;
+       }},
       {"updates_min", [](Config& c) { c.round.updates_min = 3; }},
       {"sample_count_max", [](Config& c) { c.round.sample_count_max = 0; }},
       {"refusals_max", [](Config& c) { c.round.refusals_max = 0; }},
