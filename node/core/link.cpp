@@ -7,6 +7,7 @@
 #include "node/core/records.h"
 #include "protocol/documents.h"
 #include "protocol/limits.h"
+#include "protocol/text.h"
 
 namespace rivulet::node {
 namespace {
@@ -34,6 +35,7 @@ void hang_up(Turn& turn, Reason reason, const std::string& detail) {
   turn.emit(effect::Disconnect{turn.state.link.connection, reason, detail});
   turn.notice(Level::warning, "coordinator_given_up",
               {{"reason", std::string(name(reason))}, {"detail", detail}});
+  turn.state.link.why = detail;
   go_offline_after_failure(turn);
 }
 
@@ -129,6 +131,7 @@ void on_disconnected(Turn& turn, const event::Disconnected& event) {
   if (std::holds_alternative<Offline>(turn.state.link.phase)) return;
   turn.notice(Level::info, "disconnected",
               {{"error", name(event.error.code)}, {"detail", event.error.detail}});
+  turn.state.link.why = event.error.detail;
   go_offline_after_failure(turn);
 }
 
@@ -176,6 +179,7 @@ bool on_welcome(Turn& turn, const message::Welcome& welcome) {
   }
   raise_signed_time(turn, *time);
   turn.state.link.attempts = 0;
+  turn.state.link.why.clear();
   turn.state.link.phase = Online{.telemetry_at = turn.now.monotonic + turn.state.config.telemetry_interval,
                                  .offered = std::nullopt,
                                  .outcome_told = std::nullopt};
@@ -189,6 +193,7 @@ void on_refused(Turn& turn, const message::Refused& refused) {
       effect::Disconnect{turn.state.link.connection, Reason::none, "the coordinator refused the session"});
   turn.notice(lasting ? Level::error : Level::warning, "session_refused",
               {{"reason", std::string(name(refused.reason))}, {"detail", refused.detail}});
+  turn.state.link.why = to_printable(refused.detail, detail_bytes_max);
   if (!lasting) return go_offline_after_failure(turn);
   go_offline(turn, spread(turn.state.config.refused_wait, turn.state.rng));
 }
@@ -213,6 +218,7 @@ void on_backoff(Turn& turn, const message::Backoff& backoff) {
   turn.notice(Level::info, "backed_off",
               {{"reason", std::string(name(backoff.reason))},
                {"retry_after_ms", fmt::to_string(backoff.retry_after_ms)}});
+  turn.state.link.why = "the coordinator asked to come back later: " + std::string(name(backoff.reason));
   go_offline(turn, spread(std::clamp(asked, config.backoff_min, config.retry_after_max), turn.state.rng));
 }
 

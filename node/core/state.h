@@ -44,6 +44,7 @@ struct Link {
   LinkPhase phase;
   std::uint64_t connection = 0;  ///< The newest one's number; not durable.
   std::uint32_t attempts = 0;    ///< Since a session last reached Online.
+  std::string why;               ///< The last connection is over; for people, not durable.
 };
 
 struct Trust {

@@ -50,6 +50,7 @@ Json version_of(const VersionManifest& manifest) {
           {"manifest_version", manifest.manifest_version},
           {"release", manifest.release.hex()},
           {"round", manifest.round},
+          {"audit_head", manifest.audit_head.hex()},
           {"created", to_rfc3339(manifest.created)}};
 }
 
@@ -65,6 +66,7 @@ Json link_of(const State& state, Now now) {
   if (const auto* offline = std::get_if<Offline>(&state.link.phase)) {
     json["retry_in_seconds"] = seconds_until(offline->retry_at, now);
   }
+  if (!online(state) && !state.link.why.empty()) json["why"] = state.link.why;
   return json;
 }
 

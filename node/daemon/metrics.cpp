@@ -8,6 +8,8 @@
 
 #include <sstream>
 
+#include "protocol/reason.h"
+
 namespace rivulet::node {
 namespace {
 
@@ -27,8 +29,61 @@ const prometheus::Histogram::BucketBoundaries inference_buckets = {
 
 }  // namespace
 
+/// An event that the agent warns of, and with which reasons.
+struct Warning {
+  const char* event;
+  Reason first;
+  Reason last;
+};
+constexpr Warning warnings[] = {
+    {"coordinator_given_up", Reason::unsupported_protocol, Reason::unsupported_protocol},
+    {"coordinator_given_up", Reason::handshake_timeout, Reason::handshake_timeout},
+    {"coordinator_given_up", Reason::untrusted, Reason::untrusted},
+    {"session_refused", Reason::unknown_key, Reason::quarantined},
+    {"session_refused", Reason::wrong_fleet, Reason::unsupported_protocol},
+    {"session_refused", Reason::unexpected_message, Reason::replaced},
+    {"assignment_refused", Reason::too_large, Reason::corrupt_content},
+    {"assignment_refused", Reason::known_answers_wrong, Reason::bad_manifest},
+    {"activation_failed", Reason::known_answers_wrong, Reason::bad_manifest},
+    {"fell_back", Reason::not_loadable, Reason::not_loadable},
+    {"no_model_serves", Reason::not_loadable, Reason::not_loadable},
+    {"release_refused", Reason::bad_manifest, Reason::bad_manifest},
+    {"task_refused", Reason::untrusted, Reason::untrusted},
+    {"task_refused", Reason::overloaded, Reason::overloaded},
+    {"task_refused", Reason::bad_manifest, Reason::bad_manifest},
+    {"task_refused", Reason::bad_plan, Reason::too_late},
+    {"task_ended", Reason::unknown_task, Reason::node_revoked},
+    {"task_ended", Reason::storage_full, Reason::overloaded},
+    {"task_ended", Reason::known_answers_wrong, Reason::too_late},
+    {"content_damaged", Reason::corrupt_content, Reason::corrupt_content},
+    {"trust_expired", Reason::untrusted, Reason::untrusted},
+};
+
 struct Metrics::Impl {
   prometheus::Registry registry;
+
+  /// Prometheus sees no increase in a series that begins with its first count.
+  Impl() {
+    for (auto* outcomes : {&trainings, &evaluations}) outcomes->Add({{"outcome", "done"}});
+    trainings.Add({{"outcome", "stopped"}});
+    for (const Reason reason :
+         {Reason::too_large, Reason::corrupt_content, Reason::storage_full, Reason::storage_failed,
+          Reason::not_loadable, Reason::bad_manifest, Reason::training_diverged, Reason::training_failed,
+          Reason::too_few_samples, Reason::bad_plan, Reason::too_late}) {
+      for (auto* outcomes : {&trainings, &evaluations})
+        outcomes->Add({{"outcome", std::string(name(reason))}});
+    }
+    for (const Warning& warning : warnings) {
+      for (auto number = static_cast<std::uint16_t>(warning.first);
+           number <= static_cast<std::uint16_t>(warning.last); ++number) {
+        const auto reason = name(static_cast<Reason>(number));
+        if (reason != "unknown") refusals.Add({{"event", warning.event}, {"reason", std::string(reason)}});
+      }
+    }
+    for (const Errc error : {Errc::too_large, Errc::refused, Errc::corrupt, Errc::not_found, Errc::storage,
+                             Errc::storage_full, Errc::disconnected, Errc::timeout})
+      refusals.Add({{"event", "content_failed"}, {"reason", std::string(name(error))}});
+  }
 
   prometheus::Counter& inferences =
       counter(registry, "rivulet_node_inferences_total", "Samples that were answered.");

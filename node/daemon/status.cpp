@@ -23,6 +23,22 @@ std::string version_text(const Json& held) {
   return fmt::format("version {} ({})", text_of_value(held, "version"), text_of_value(held, "variant"));
 }
 
+/// "version 5 (int8, int8-static-onednn)"; the engine is known while a model is loaded.
+std::string served_text(const Json& held, const Json& serving) {
+  const bool same = held.is_object() && serving.is_object() &&
+                    text_of_value(held, "version") == text_of_value(serving, "version");
+  if (!same) return version_text(held);
+  return fmt::format("version {} ({}, {})", text_of_value(held, "version"), text_of_value(serving, "variant"),
+                     text_of_value(serving, "engine"));
+}
+
+/// "online", or "offline: why the last connection is over".
+std::string link_text(const Json& link) {
+  const std::string state = text_of_value(link, "state");
+  return link.is_object() && link.contains("why") ? fmt::format("{}: {}", state, text_of_value(link, "why"))
+                                                  : state;
+}
+
 }  // namespace
 
 Result<std::string> node_status(const std::filesystem::path& path) {
@@ -44,10 +60,11 @@ std::string status_text(const std::string& document) {
   const bool running = json.value("running", false);
   std::string text = fmt::format("node      {}\n", text_of_value(json, "node"));
   text += fmt::format("daemon    {}\n", running ? "running" : "not running");
-  if (running)
-    text += fmt::format("link      {}\n", text_of_value(json.value("link", Json::object()), "state"));
+  if (running) text += fmt::format("link      {}\n", link_text(json.value("link", Json::object())));
   text += fmt::format("fleet     {}\n", text_of_value(json.value("trust", Json::object()), "fleet_name"));
-  text += fmt::format("serves    {}\n", version_text(json.value("serves", Json())));
+  const Json held = json.value("serves", Json());
+  text += fmt::format("serves    {}\n", served_text(held, json.value("serving", Json())));
+  if (held.is_object()) text += fmt::format("audit     head {}\n", text_of_value(held, "audit_head"));
   text += fmt::format("samples   {} to train on, {} in the holdout, {} without a label ({} bytes)\n",
                       text_of_value(json, "samples"), text_of_value(json, "holdout_samples"),
                       text_of_value(json, "unlabelled_samples"), text_of_value(json, "buffer_bytes"));

@@ -362,3 +362,13 @@ TEST_CASE("shutting down stops the link for good", "[node][link]") {
   CHECK(rig.done_of<effect::Connect>().empty());
   CHECK(status(rig.state, rig.now).at("link").at("state") == "offline");
 }
+
+TEST_CASE("a status says why the last connection is over, until there is one again", "[node][link]") {
+  Fleet fleet;
+  Rig rig(fleet);
+  rig.boot();
+  rig.run();
+  CHECK_FALSE(status(rig.state, rig.now).at("link").contains("why"));
+  rig.step(event::Disconnected{rig.state.link.connection, {Errc::disconnected, "the cable was cut"}});
+  CHECK(status(rig.state, rig.now).at("link").at("why") == "the cable was cut");
+}
