@@ -96,10 +96,9 @@ Status profile_folder(const Arguments& arguments) {
   if (!model) return std::unexpected(model.error());
   const auto release = decode_release(model->release);
   if (!release) return std::unexpected(release.error());
-  auto engines = [&] {
-    const cli::WritesNothing writes_nothing;  // The network may be a user's.
-    return profile_engines(*release, model->weights, offered, {}, steady_stopwatch());
-  }();
+  // The network may be a user's.
+  auto engines = cli::without_writing(
+      [&] { return profile_engines(*release, model->weights, offered, {}, steady_stopwatch()); });
   if (!engines) return std::unexpected(engines.error());
   const ProfileReport report{release->name, arguments.number, processor_name(), std::move(*engines)};
   const auto chart = to_svg(report);

@@ -198,6 +198,25 @@ Release describe(const ModelSpec& spec, const PrepareOptions& options) {
   return release;
 }
 
+/// @param prepared has the samples, and gets all else. Reads, builds and tries the network.
+Status prepare_network(const ModelSpec& spec, const PrepareOptions& options, PreparedModel& prepared) {
+  auto network = build_network(spec, options.seed);
+  if (!network) return std::unexpected(network.error());
+  Model& model = network->model;
+  prepared.weights = std::move(network->weights);
+
+  Release release = describe(spec, options);
+  release.layout = model.layout();
+  release.graph = std::move(network->graph);
+  begin_with(release, prepared.weights, spec.limits.max_distance);
+  release.known_inputs = draw_known_inputs(input_range(spec, prepared), options.seed);
+  if (Status status = check(release); !status) return status;
+  if (Status status = try_out(model, release, prepared.weights, prepared.notes); !status) return status;
+  if (Status fits = keep_known_inputs(release); !fits) return fits;
+  prepared.release = encode(release);
+  return {};
+}
+
 }  // namespace
 
 Result<PreparedModel> prepare_model(const ModelSpec& spec, const PrepareOptions& options) {
@@ -209,31 +228,18 @@ Result<PreparedModel> prepare_model(const ModelSpec& spec, const PrepareOptions&
     if (!samples) return std::unexpected(samples.error());
     *to = std::move(*samples);
   }
-  const WritesNothing writes_nothing;  // To the end: a user's network is read and tried.
-  auto network = build_network(spec, options.seed);
-  if (!network) return std::unexpected(network.error());
-  Model& model = network->model;
-  prepared.weights = std::move(network->weights);
-
-  Release release = describe(spec, options);
-  release.layout = model.layout();
-  release.graph = std::move(network->graph);
-  begin_with(release, prepared.weights, spec.limits.max_distance);
-  release.known_inputs = draw_known_inputs(input_range(spec, prepared), options.seed);
-  if (const Status status = check(release); !status) return std::unexpected(status.error());
-  if (const Status status = try_out(model, release, prepared.weights, prepared.notes); !status)
-    return std::unexpected(status.error());
-  if (const Status fits = keep_known_inputs(release); !fits) return std::unexpected(fits.error());
-  prepared.release = encode(release);
+  const Status status = without_writing([&] { return prepare_network(spec, options, prepared); });
+  if (!status) return std::unexpected(status.error());
   return prepared;
 }
 
 Result<Bytes> export_torchscript(const Release& release, std::span<const float> weights) {
-  const WritesNothing writes_nothing;
-  auto model = build_model(release);
-  if (!model) return std::unexpected(model.error());
-  if (const Status status = model->set_weights(weights); !status) return std::unexpected(status.error());
-  return model->to_torchscript();
+  return without_writing([&]() -> Result<Bytes> {
+    auto model = build_model(release);
+    if (!model) return std::unexpected(model.error());
+    if (const Status status = model->set_weights(weights); !status) return std::unexpected(status.error());
+    return model->to_torchscript();
+  });
 }
 
 }  // namespace rivulet::cli

@@ -206,6 +206,38 @@ Status compare(Pupil& student, Pupil& teacher, Dataset& held_out, TaskKind task,
   return {};
 }
 
+/// @param prepared is of prepare_model, and gets the trained weights. Builds and runs both networks.
+Result<DistillationReport> train_student(const ModelSpec& spec, const PrepareOptions& prepare,
+                                         const TeacherModel& teacher, const DistillOptions& options,
+                                         Splits& splits, PreparedModel& prepared) {
+  auto release = decode_release(prepared.release);
+  if (!release) return std::unexpected(release.error());
+  auto network = build_model(*release);
+  if (!network) return std::unexpected(network.error());
+  auto teaching = build_model(teacher.release);
+  if (!teaching) return fail_at("the teacher", teaching.error());
+  Pupil student{std::move(*network), release->preprocessing};
+  Pupil master{std::move(*teaching), teacher.release.preprocessing};
+  if (const Status set = master.model.set_weights(teacher.weights); !set)
+    return fail_at("the teacher", set.error());
+  const Status taught =
+      teach(student, master, prepared.weights, splits.training, spec.task, options, prepare.seed);
+  if (!taught) return std::unexpected(taught.error());
+
+  DistillationReport report;
+  report.samples = splits.training.size();
+  report.teacher_parameters = master.model.size();
+  report.student_parameters = student.model.size();
+  if (const Status compared = compare(student, master, splits.held_out, spec.task, report); !compared)
+    return std::unexpected(compared.error());
+  prepared.weights = student.model.weights();
+  release->teacher = teacher.link;
+  begin_with(*release, prepared.weights, spec.limits.max_distance);
+  if (const Status sound = check(*release); !sound) return std::unexpected(sound.error());
+  prepared.release = encode(*release);
+  return report;
+}
+
 }  // namespace
 
 Result<Student> make_student(const ModelSpec& spec, const PrepareOptions& prepare,
@@ -215,34 +247,11 @@ Result<Student> make_student(const ModelSpec& spec, const PrepareOptions& prepar
   if (!splits) return std::unexpected(splits.error());
   auto prepared = prepare_model(spec, prepare);
   if (!prepared) return std::unexpected(prepared.error());
-  auto release = decode_release(prepared->release);
-  if (!release) return std::unexpected(release.error());
-
-  const WritesNothing writes_nothing;  // Either network may be a user's.
-  auto network = build_model(*release);
-  if (!network) return std::unexpected(network.error());
-  auto teaching = build_model(teacher.release);
-  if (!teaching) return fail_at("the teacher", teaching.error());
-  if (const Status set = teaching->set_weights(teacher.weights); !set)
-    return fail_at("the teacher", set.error());
-  Pupil student{std::move(*network), release->preprocessing};
-  Pupil master{std::move(*teaching), teacher.release.preprocessing};
-  const Status taught =
-      teach(student, master, prepared->weights, splits->training, spec.task, options, prepare.seed);
-  if (!taught) return std::unexpected(taught.error());
-
-  DistillationReport report;
-  report.samples = splits->training.size();
-  report.teacher_parameters = master.model.size();
-  report.student_parameters = student.model.size();
-  if (const Status compared = compare(student, master, splits->held_out, spec.task, report); !compared)
-    return std::unexpected(compared.error());
-  prepared->weights = student.model.weights();
-  release->teacher = teacher.link;
-  begin_with(*release, prepared->weights, spec.limits.max_distance);
-  if (const Status sound = check(*release); !sound) return std::unexpected(sound.error());
-  prepared->release = encode(*release);
-  return Student{std::move(*prepared), std::move(report)};
+  // Either network may be a user's.
+  auto report =
+      without_writing([&] { return train_student(spec, prepare, teacher, options, *splits, *prepared); });
+  if (!report) return std::unexpected(report.error());
+  return Student{std::move(*prepared), std::move(*report)};
 }
 
 }  // namespace rivulet::cli

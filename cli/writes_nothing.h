@@ -1,29 +1,29 @@
 #pragma once
 
-#include <signal.h>
-#include <sys/resource.h>
+#include <functional>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include "protocol/result.h"
 
 namespace rivulet::cli {
 
-/// While it lives, no byte can be written to a file: a user's network is read and tried under it.
-class WritesNothing {
- public:
-  WritesNothing() {
-    ::getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit none{0, before_.rlim_max};
-    ::setrlimit(RLIMIT_FSIZE, &none);
-    before_action_ = ::signal(SIGXFSZ, SIG_IGN);  // Else the attempt would end the process without a word.
-  }
-  WritesNothing(const WritesNothing&) = delete;
-  WritesNothing& operator=(const WritesNothing&) = delete;
-  ~WritesNothing() {
-    ::setrlimit(RLIMIT_FSIZE, &before_);
-    ::signal(SIGXFSZ, before_action_);
-  }
+/// Runs `work` to its end on a thread of its own which can change no file, nor can threads that it starts:
+/// the kernel answers EPERM to opening one for writing, to making, renaming, removing or changing one, and to
+/// starting a program or a connection. Under it a user's network is read, tried and trained. What is open
+/// already, standard error say, can be written to; until the end no file of this process grows.
+/// @return unsupported where the kernel has no seccomp filters, and `work` was not run; what it throws is
+/// thrown.
+Status run_without_writing(const std::function<void()>& work);
 
- private:
-  rlimit before_{};
-  void (*before_action_)(int) = nullptr;
-};
+/// The same for work with a Result or Status, which is returned.
+template <typename Work>
+auto without_writing(Work&& work) -> std::invoke_result_t<Work> {
+  std::optional<std::invoke_result_t<Work>> outcome;
+  const Status ran = run_without_writing([&] { outcome.emplace(work()); });
+  if (!ran) return std::unexpected(ran.error());
+  return std::move(*outcome);
+}
 
 }  // namespace rivulet::cli

@@ -1,13 +1,20 @@
 #include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
+#include <stdexcept>
+#include <thread>
+#include <vector>
 
 #include "cli/model_process.h"
 #include "cli/writes_nothing.h"
 #include "tests/catch.h"
+#include "tests/cli/programs.h"
 #include "tests/temporary_folder.h"
 
 using namespace rivulet;
@@ -82,14 +89,41 @@ TEST_CASE("while a user's network is tried no byte can be written to a file", "[
     return is_written ? 0 : error;
   };
   CHECK(write_byte() == 0);
-  {
-    const WritesNothing outer;
-    {
-      const WritesNothing inner;
-    }
-    CHECK(write_byte() == EFBIG);
-  }
+  // Catch2 asserts in the test's own thread.
+  const std::string file = (folder.path / "file").string();
+  const std::string other = (folder.path / "other").string();
+  const int reader = ::open(file.c_str(), O_RDONLY);
+  const int writer = ::open(file.c_str(), O_WRONLY);
+  const auto error_of = [](long result) { return result < 0 ? errno : 0; };
+  std::vector<int> errors;
+  char byte = 0;
+  const Status ran = without_writing([&]() -> Status {
+    for (const int flags : {O_WRONLY, O_RDWR, O_RDWR | O_CREAT, O_RDONLY | O_TRUNC})
+      errors.push_back(error_of(::open(file.c_str(), flags, 0600)));
+    errors.push_back(error_of(::open(other.c_str(), O_RDONLY | O_CREAT, 0600)));
+    errors.push_back(error_of(::creat(other.c_str(), 0600)));
+    errors.push_back(error_of(::rename(file.c_str(), other.c_str())));
+    errors.push_back(error_of(::unlink(file.c_str())));
+    errors.push_back(error_of(::truncate(file.c_str(), 0)));
+    errors.push_back(error_of(::link(file.c_str(), other.c_str())));
+    errors.push_back(error_of(::mkdir(other.c_str(), 0700)));
+    errors.push_back(error_of(::chmod(file.c_str(), 0)));
+    errors.push_back(error_of(::socket(AF_INET, SOCK_STREAM, 0)));
+    std::thread([&] { errors.push_back(error_of(::open(file.c_str(), O_RDWR))); }).join();
+    errors.push_back(error_of(::pwrite(writer, "y", 1, 5)) == EFBIG ? EPERM : 0);
+    return ::pread(reader, &byte, 1, 0) == 1 ? Status() : fail(Errc::storage, "cannot read");
+  });
+  CHECK(ran.has_value());
+  CHECK(errors == std::vector<int>(15, EPERM));
+  CHECK(byte == 'x');
+  CHECK(without_writing([]() -> Result<int> { return fail(Errc::refused, "its own"); }).error().detail ==
+        "its own");
+  CHECK_THROWS_AS(without_writing([]() -> Status { throw std::runtime_error("its own"); }),
+                  std::runtime_error);
+  CHECK(tests::contents(file) == "x");
   CHECK(write_byte() == 0);
+  ::close(reader);
+  ::close(writer);
 }
 
 TEST_CASE("a program that is not there is named", "[cli][process]") {

@@ -172,6 +172,7 @@ def main():
         assert fleet.coordinator.alive()
         assert len(fleet.versions()) == taken  # Every import got its answer, and the registry has them all.
         assert not list(fleet.folder.glob("**/WRITTEN")) and not os.path.exists("WRITTEN")
+        assert (written / "victim.bin").read_bytes() == b"A" * 64
         assert fleet.coordinator.stop() == 0
     return 0
 

@@ -1,35 +1,43 @@
 // What runs a user's network must not be able to write to files. LibTorch tells of each operator that it
 // runs.
 #include <ATen/record_function.h>
-#include <sys/resource.h>
+#include <fcntl.h>
+#include <torch/script.h>
+#include <unistd.h>
 
 #include <fstream>
 
 #include "cli/student.h"
+#include "cli/writes_nothing.h"
 #include "models/package/release.h"
 #include "models/runtime/runtime.h"
 #include "tests/catch.h"
+#include "tests/models_runtime/python_networks.h"
 #include "tests/temporary_folder.h"
 
 using namespace rivulet;
 using namespace rivulet::cli;
+using namespace rivulet::tests;
 
 namespace {
 
 std::size_t guarded = 0;
 std::size_t unguarded = 0;
 
-std::unique_ptr<at::ObserverContext> count_operator(const at::RecordFunction&) {
-  rlimit limit{};
-  ::getrlimit(RLIMIT_FSIZE, &limit);
-  ++(limit.rlim_cur == 0 ? guarded : unguarded);
+std::string victim;
+
+/// A file that can be opened for writing can be mapped, and is written then whatever the limit on files.
+std::unique_ptr<at::ObserverContext> try_to_write(const at::RecordFunction&) {
+  const int file = ::open(victim.c_str(), O_RDWR);
+  ++(file < 0 ? guarded : unguarded);
+  if (file >= 0) ::close(file);
   return nullptr;
 }
 
-/// Counts the operators that run while it lives.
+/// Counts the operators that run while it lives, by whether they could write to `victim`.
 class Observation {
  public:
-  Observation() : handle_(at::addGlobalCallback(at::RecordFunctionCallback(count_operator))) {
+  Observation() : handle_(at::addGlobalCallback(at::RecordFunctionCallback(try_to_write))) {
     guarded = 0;
     unguarded = 0;
   }
@@ -53,6 +61,7 @@ TEST_CASE("no operator of a network runs while a byte could be written to a file
   std::ofstream(folder.path / "data.csv") << "a,b\n1,2\n3,4\n5,6\n7,8\n";
   const ModelSpec spec = load_model_spec(folder.path / "spec.toml").value();
   const PrepareOptions options{.fleet = {}, .seed = 1, .epoch = 0, .created = UtcTime{}};
+  victim = (folder.path / "data.csv").string();
   const Observation observation;
 
   const PreparedModel model = prepare_model(spec, options).value();
@@ -76,7 +85,43 @@ TEST_CASE("no operator of a network runs while a byte could be written to a file
   CHECK(guarded > 10);
   CHECK(unguarded == 0);
 
-  rlimit after{};
-  ::getrlimit(RLIMIT_FSIZE, &after);
-  CHECK(after.rlim_cur > 0);
+  std::ofstream after(folder.path / "data.csv", std::ios::app);
+  after << "9,10\n" << std::flush;
+  CHECK(after.good());
+}
+
+TEST_CASE("under the guard LibTorch itself overwrites nothing, whatever a file does while it is loaded",
+          "[cli][model]") {
+  use_one_thread();
+  if (python_networks().empty()) return;
+  const std::string file = (python_networks() / "bad_overwriting.pt").string();
+  std::string said;
+  const Status ran = without_writing([&]() -> Status {
+    try {
+      torch::jit::load(file);
+    } catch (const std::exception& error) {
+      said = error.what();
+    }
+    return {};
+  });
+  CHECK(ran.has_value());
+  CHECK(said.find("Operation not permitted") != std::string::npos);
+  CHECK(victim_is_whole());
+}
+
+TEST_CASE("a network that writes while it is loaded overwrites nothing", "[cli][model]") {
+  use_one_thread();
+  if (python_networks().empty()) return;
+  const std::string name = GENERATE("overwriting", "long_name", "other_case");
+  CAPTURE(name);
+  const TemporaryFolder folder;
+  std::ofstream(folder.path / "spec.toml")
+      << "name = \"images\"\n[model]\narchitecture = \"torchscript\"\npath = \""
+      << (python_networks() / ("bad_" + name + ".pt")).string()
+      << "\"\n[input]\nshape = [1, 12, 12]\n[task]\nclasses = [\"0\", \"1\", \"2\", \"3\", \"4\"]\n";
+  const ModelSpec spec = load_model_spec(folder.path / "spec.toml").value();
+  const auto model = prepare_model(spec, {.fleet = {}, .seed = 1, .epoch = 0, .created = UtcTime{}});
+  CHECK(victim_is_whole());
+  REQUIRE_FALSE(model);
+  CHECK(model.error().code == Errc::refused);
 }

@@ -1,10 +1,8 @@
 // Networks that users bring. PyTorch itself writes the files, and has the last word on their answers.
 #include <spdlog/fmt/fmt.h>
 
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <map>
 
 #include "models/runtime/calibration.h"
@@ -16,10 +14,11 @@
 #include "models/runtime/torchscript/trial.h"
 #include "models/runtime/training.h"
 #include "tests/catch.h"
+#include "tests/models_runtime/python_networks.h"
 #include "tests/models_runtime/reference_networks.h"
-#include "tests/temporary_folder.h"
 
 using namespace rivulet;
+using namespace rivulet::tests;
 
 namespace {
 
@@ -27,27 +26,6 @@ namespace fs = std::filesystem;
 
 const Architecture image_architecture{
     .kind = "torchscript", .hidden = {}, .input_shape = {1, 12, 12}, .outputs = 5};
-
-/// Written once by tests/models_runtime/write_torchscript.py; nothing without PyTorch for Python.
-const fs::path& written_files() {
-  static const TemporaryFolder folder;
-  static const fs::path files = [] {
-    const std::string command = fmt::format(
-        "/usr/bin/python3 -c 'import torch' 2>/dev/null && /usr/bin/python3 "
-        "{} {}",
-        RIVULET_WRITE_TORCHSCRIPT, folder.path.string());
-    return std::system(command.c_str()) == 0 ? folder.path : fs::path();
-  }();
-  if (files.empty()) WARN("skipped: /usr/bin/python3 has no torch (install python3-torch)");
-  return files;
-}
-
-Bytes read_all(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  REQUIRE(in.good());
-  const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-  return copy_of(bytes_of(text));
-}
 
 std::vector<float> read_floats(const fs::path& file) {
   const Bytes bytes = read_all(file);
@@ -74,10 +52,10 @@ TrainingData images(const std::vector<float>& inputs, const std::vector<std::int
 }  // namespace
 
 TEST_CASE("a network from Python has its weights and answers as Python does", "[runtime][user]") {
-  const fs::path& files = written_files();
+  const fs::path& files = python_networks();
   if (files.empty()) return;
   const std::string name =
-      GENERATE("residual", "sequence", "recurrent", "attention", "tied", "listing", "tokens");
+      GENERATE("residual", "sequence", "recurrent", "attention", "tied", "listing", "sizes", "tokens");
   CAPTURE(name);
   const Bytes file = read_all(files / (name + ".pt"));
   Model model = Model::build(image_architecture, file).value();
@@ -108,7 +86,7 @@ TEST_CASE("a network from Python has its weights and answers as Python does", "[
 
 TEST_CASE("a network from Python is served by every engine, in float as Python answers, in int8 nearly so",
           "[runtime][user]") {
-  const fs::path& files = written_files();
+  const fs::path& files = python_networks();
   if (files.empty()) return;
   const std::string name = GENERATE("residual", "recurrent", "tokens");
   CAPTURE(name);
@@ -155,7 +133,7 @@ TEST_CASE("a network from Python is served by every engine, in float as Python a
 
 TEST_CASE("the layout names parameters and running statistics as Python does, and counters are not in it",
           "[runtime][user]") {
-  const fs::path& files = written_files();
+  const fs::path& files = python_networks();
   if (files.empty()) return;
   const Model model = Model::build(image_architecture, read_all(files / "residual.pt")).value();
   std::map<std::string, TensorSpec> tensors;
@@ -172,7 +150,7 @@ TEST_CASE("the layout names parameters and running statistics as Python does, an
 }
 
 TEST_CASE("a network from Python trains: dropout and statistics work in training alone", "[runtime][user]") {
-  const fs::path& files = written_files();
+  const fs::path& files = python_networks();
   if (files.empty()) return;
   Model model = Model::build(image_architecture, read_all(files / "residual.pt")).value();
   const std::vector<float> base = model.weights();
@@ -206,7 +184,7 @@ TEST_CASE("a network from Python trains: dropout and statistics work in training
 }
 
 TEST_CASE("every parameter of recurrent layers and of attention trains", "[runtime][user]") {
-  const fs::path& files = written_files();
+  const fs::path& files = python_networks();
   if (files.empty()) return;
   const std::string name = GENERATE("recurrent", "attention", "sequence");
   CAPTURE(name);
@@ -234,7 +212,7 @@ TEST_CASE("every parameter of recurrent layers and of attention trains", "[runti
 }
 
 TEST_CASE("running statistics are moved by the forward pass alone, and count in no norm", "[runtime][user]") {
-  const fs::path& files = written_files();
+  const fs::path& files = python_networks();
   if (files.empty()) return;
   Model model = Model::build(image_architecture, read_all(files / "calm.pt")).value();
   const std::vector<float> base = model.weights();
@@ -292,7 +270,7 @@ TEST_CASE("running statistics are moved by the forward pass alone, and count in 
 }
 
 TEST_CASE("a node's own statistics are those of its samples, and nothing else changes", "[runtime][user]") {
-  const fs::path& files = written_files();
+  const fs::path& files = python_networks();
   if (files.empty()) return;
   // With dropout: it must not disturb them.
   Model model = Model::build(image_architecture, read_all(files / "residual.pt")).value();
@@ -330,7 +308,7 @@ TEST_CASE("a node's own statistics are those of its samples, and nothing else ch
 }
 
 TEST_CASE("a network that fails while its statistics are measured answers as before", "[runtime][user]") {
-  const fs::path& files = written_files();
+  const fs::path& files = python_networks();
   if (files.empty()) return;
   Model model = Model::build(image_architecture, read_all(files / "narrow.pt")).value();
   const std::vector<float> base = model.weights();
@@ -344,7 +322,7 @@ TEST_CASE("a network that fails while its statistics are measured answers as bef
 }
 
 TEST_CASE("what the user froze stays, whatever the optimizer", "[runtime][user]") {
-  const fs::path& files = written_files();
+  const fs::path& files = python_networks();
   if (files.empty()) return;
   Model model = Model::build(image_architecture, read_all(files / "tied.pt")).value();
   const std::vector<float> base = model.weights();
@@ -363,7 +341,7 @@ TEST_CASE("what the user froze stays, whatever the optimizer", "[runtime][user]"
 }
 
 TEST_CASE("a traced network is taken with a note on what it does not do", "[runtime][user]") {
-  const fs::path& files = written_files();
+  const fs::path& files = python_networks();
   if (files.empty()) return;
   Model model = Model::build(image_architecture, read_all(files / "traced.pt")).value();
   const auto notes =
@@ -375,7 +353,7 @@ TEST_CASE("a traced network is taken with a note on what it does not do", "[runt
 }
 
 TEST_CASE("what cannot take part is refused with the reason, and nothing of it runs", "[runtime][user]") {
-  const fs::path& files = written_files();
+  const fs::path& files = python_networks();
   if (files.empty()) return;
   struct Case {
     const char* file;
@@ -412,6 +390,17 @@ TEST_CASE("what cannot take part is refused with the reason, and nothing of it r
            {"Growing", "it uses prim::Loop"},
            {"Chasing", "it uses prim::Loop"},
            {"Text", "it uses prim::Loop"},
+           // Sizes that no memory stands behind.
+           {"MadeUp", "it uses prim::Loop"},
+           {"MadeUpEmpty", "it uses prim::Loop"},
+           {"MadeUpView", "it uses prim::Loop"},
+           {"MadeUpFlat", "it uses prim::Loop"},
+           {"MadeUpLength", "it uses prim::Loop"},
+           {"MadeUpRepeat", "it uses prim::Loop"},
+           {"MadeUpInPlace", "it uses prim::Loop"},
+           {"MadeUpOut", "it uses prim::Loop"},
+           {"MadeUpInTurns", "it uses prim::Loop"},
+           {"MadeUpState", "it uses prim::Loop"},
            {"Writes", "it uses aten::save (write_torchscript.py:"},
            {"WritesUnreached", "it uses aten::save"},
            {"Reads", "it uses aten::from_file"},
@@ -419,6 +408,17 @@ TEST_CASE("what cannot take part is refused with the reason, and nothing of it r
            {"Memory", "it uses aten::empty"},
            {"Forks", "it uses prim::fork"},
            {"AtLoad", "which runs while the file is loaded"},
+           {"overwriting", "which runs while the file is loaded"},
+           {"long_name", "500 are allowed"},
+           {"other_case", ".PY' is none that torch.jit.save() writes"},
+           {"legacy", "'model.json' is none that torch.jit.save() writes"},
+           {"twice", "'DATA.pkl' is none that torch.jit.save() writes"},
+           {"bomb", "MiB once unpacked"},
+           {"code", "MiB of code"},
+           {"InList", "its attribute things can hold an object"},
+           {"InTuple", "its attribute things can hold an object"},
+           {"Unreached", "it uses aten::from_file"},
+           {"Local", "an object of a class"},
            {"operator", "it uses the operator aten::max_pool_of_2031, which LibTorch 1."},
            {"new", "it has file format 99, but LibTorch 1."},
            {"pickle", "as torch.save() leaves it"},
@@ -434,11 +434,12 @@ TEST_CASE("what cannot take part is refused with the reason, and nothing of it r
     CHECK(status.error().detail.find(said) != std::string::npos);
     CHECK(status.error().detail.find('\n') == std::string::npos);
     CHECK(!fs::exists("WRITTEN"));
+    CHECK(victim_is_whole());
   }
 }
 
 TEST_CASE("inputs and outputs are those of the specification", "[runtime][user]") {
-  const fs::path& files = written_files();
+  const fs::path& files = python_networks();
   if (files.empty()) return;
   const Bytes file = read_all(files / "residual.pt");
   Architecture other = image_architecture;

@@ -7,6 +7,7 @@ import has to refuse for one reason, or that a mutation starts from.
 import os
 import sys
 import zipfile
+from typing import List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -125,6 +126,35 @@ class Listing(nn.Module):
         for size in sizes + [2]:
             total = total * (1.0 / size)
         return self.head(total)
+
+
+class Sizes(nn.Module):
+    """Loops over the sizes of tensors that layers, other loops and sizes made."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(12, 12, 3, stride=2, padding=1)
+        self.cell = nn.GRUCell(12, 12)
+        self.head = nn.Linear(12, CLASSES)
+
+    def forward(self, x):
+        x = x.reshape(x.size(0), -1, 12)
+        x = self.conv(x.transpose(1, 2)).transpose(1, 2)
+        h = torch.zeros(x.size(0), 12)
+        seen = []
+        for t in range(x.size(1)):
+            h = self.cell(x[:, t], h)
+            seen.append(h)
+        y = torch.stack(seen, 1)
+        total = torch.zeros_like(h)
+        for t in range(y.size(1)):
+            total = total + y[:, t]
+        for part in seen:
+            for i in range(part.size(1)):
+                total = total + part[:, i:i + 1]
+        for i in range(torch.cat([h, total], 1).size(1) // 2):
+            total = total + h[:, i:i + 1]
+        return self.head(total / 100)
 
 
 class Linear(nn.Module):
@@ -376,6 +406,210 @@ class AtLoad(Linear):
         self.training = False
 
 
+class Overwrites(nn.Module):
+    """While it is loaded it maps a file and fills it with zeros."""
+
+    def __init__(self, victim):
+        super().__init__()
+        self.victim = victim
+        self.mapped = torch.zeros(16)
+
+    def forward(self, x):
+        return x
+
+    @torch.jit.export
+    def __getstate__(self):
+        return (self.mapped, self.victim, self.training)
+
+    @torch.jit.export
+    def __setstate__(self, state: Tuple[torch.Tensor, str, bool]):
+        self.training = state[2]
+        self.victim = state[1]
+        self.mapped = torch.from_file(state[1], True, 16)
+        self.mapped.fill_(0.0)
+
+
+class Overwriting(Linear):
+    def __init__(self, victim):
+        super().__init__()
+        self.inner = Overwrites(victim)
+
+    def forward(self, x):
+        return self.fc(torch.flatten(self.inner(x), 1))
+
+
+class LongNamed(Overwrites):
+    """The part of the file with its code has a name of over 600 bytes."""
+
+
+LongNamed.__module__ = "a" * 600
+
+
+class OverwritingLong(Linear):
+    def __init__(self, victim):
+        super().__init__()
+        self.inner = LongNamed(victim)
+
+    def forward(self, x):
+        return self.fc(torch.flatten(self.inner(x), 1))
+
+
+@torch.jit.script
+class Thing:
+    def __init__(self):
+        self.w = torch.zeros(16)
+
+
+@torch.jit.script
+class Reader:
+    """Its code is reached by no module's."""
+
+    def __init__(self):
+        self.w = torch.zeros(16)
+
+    def read(self):
+        return torch.from_file("/etc/hostname", False, 1)
+
+
+class InList(Linear):
+    things: List[Thing]
+
+    def __init__(self):
+        super().__init__()
+        self.things = [Thing()]
+
+
+class InTuple(Linear):
+    things: Tuple[int, Optional[Thing]]
+
+    def __init__(self):
+        super().__init__()
+        self.things = (1, None)
+
+
+class Unreached(Linear):
+    readers: List[Reader]
+
+    def __init__(self):
+        super().__init__()
+        self.readers = [Reader()]
+
+
+class Local(Linear):
+    def forward(self, x):
+        things: List[Thing] = []
+        y = self.fc(torch.flatten(x, 1))
+        for thing in things:
+            y = y + thing.w[0]
+        return y
+
+
+class MadeUp(Linear):
+    """A size that no memory stands behind; as with those below, the trial never takes the branch."""
+
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        if bool(y.sum() > 1e9):
+            for _ in range(torch.zeros(1).expand([1 << 60]).size(0)):
+                y = y + 0.0
+        return y
+
+
+class MadeUpEmpty(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        if bool(y.sum() > 1e9):
+            for _ in range(torch.zeros([1 << 60, 0]).size(0)):
+                y = y + 0.0
+        return y
+
+
+class MadeUpView(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        if bool(y.sum() > 1e9):
+            for _ in range(x[:, :, :, :0].reshape([1 << 60, 0]).size(0)):
+                y = y + 0.0
+        return y
+
+
+class MadeUpFlat(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        if bool(y.sum() > 1e9):
+            wide = torch.zeros(1, 1, 1, 1).expand(1000, 1000, 1000, 0)
+            for _ in range(wide.flatten(0, 2).size(0)):
+                y = y + 0.0
+        return y
+
+
+class MadeUpLength(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        if bool(y.sum() > 1e9):
+            for _ in range(len(torch.ones(1).expand([1 << 60]))):
+                y = y + 0.0
+        return y
+
+
+class MadeUpRepeat(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        if bool(y.sum() > 1e9):
+            z = x[:, :, :, :0].repeat(1000, 1, 1, 1).repeat(1000, 1, 1, 1).repeat(1000, 1, 1, 1)
+            for _ in range(z.size(0)):
+                y = y + 0.0
+        return y
+
+
+class MadeUpInPlace(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        z = y + 0.0
+        if bool(y.sum() > 1e9):
+            z.as_strided_([1 << 60], [0])
+        for _ in range(z.size(0)):
+            y = y + 0.0
+        return y
+
+
+class MadeUpOut(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        z = y + 0.0
+        if bool(y.sum() > 1e9):
+            torch.zeros([1 << 60, 0], out=z)
+        for _ in range(z.size(0)):
+            y = y + 0.0
+        return y
+
+
+class MadeUpInTurns(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        z = x[:, :, :, :0]
+        if bool(y.sum() > 1e9):
+            for _ in range(60):
+                z = torch.cat([z, z])
+        for _ in range(z.size(0)):
+            y = y + 0.0
+        return y
+
+
+class MadeUpState(Linear):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("wide", torch.zeros(1))
+
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        if bool(y.sum() > 1e9):
+            self.wide = self.wide.expand([1 << 60])
+        for _ in range(self.wide.size(0)):
+            y = y + 0.0
+        return y
+
+
 class Random(Linear):
     def forward(self, x):
         return self.fc(torch.flatten(x, 1)) + torch.rand(5)
@@ -420,6 +654,16 @@ class Tokens(nn.Module):
         return self.head(F.relu(self.mix(x)).mean(2).mean(1))
 
 
+def with_momentum(momentum):
+    model = Residual(dropout=0.0)
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.momentum = momentum
+    for _ in range(3):
+        model(torch.rand(8, *IMAGE))
+    return model
+
+
 class Infinite(Linear):
     def __init__(self):
         super().__init__()
@@ -436,11 +680,21 @@ def rewrite(source, target, change):
                 new.writestr(part, data)
 
 
+def rename(source, target, change, more):
+    """Copies an archive with the parts under other names, and adds others."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
+        for part in old.namelist():
+            folder, name = part.split("/", 1)
+            new.writestr(f"{folder}/{change(name)}", old.read(part))
+        for name, data in more.items():
+            new.writestr(f"{folder}/{name}", data)
+
+
 def write_good(folder):
     torch.manual_seed(7)
     inputs = torch.rand(6, *IMAGE)
     models = {"residual": Residual(), "sequence": Sequence(), "recurrent": Recurrent(), "attention": Attention(),
-              "tied": Tied(), "listing": Listing(), "tokens": Tokens(), "narrow": Narrow()}
+              "tied": Tied(), "listing": Listing(), "sizes": Sizes(), "tokens": Tokens(), "narrow": Narrow()}
     for name, model in models.items():
         if name == "residual":  # Statistics that are not those of a new layer.
             model.train()
@@ -453,12 +707,16 @@ def write_good(folder):
     calm = Residual(dropout=0.0)
     torch.jit.script(calm).save(f"{folder}/calm.pt")
     torch.jit.trace(calm.eval(), inputs).save(f"{folder}/traced.pt")
+    for name, momentum in (("slow", 0.01), ("cumulative", None), ("still", 0.0)):
+        torch.jit.script(with_momentum(momentum)).save(f"{folder}/{name}.pt")
 
 
 def write_bad(folder):
     for kind in (Weightless, Integers, Pair, TwoInputs, Flat, Classes, FixedBatch, Detached, Endless, Long,
                  Remainder, Fraction, SetEntry, SetSize, SetAttribute, Nested, Doubling, Extending, Growing, Chasing,
-                 Text, Writes, WritesUnreached, Reads, Prints, Memory, Forks, AtLoad, Random, Counting, Infinite):
+                 Text, MadeUp, MadeUpEmpty, MadeUpView, MadeUpFlat, MadeUpLength, MadeUpRepeat, MadeUpInPlace,
+                 MadeUpOut, MadeUpInTurns, MadeUpState, Writes, WritesUnreached, Reads, Prints, Memory, Forks, AtLoad,
+                 InList, InTuple, Unreached, Local, Random, Counting, Infinite):
         torch.jit.script(kind()).save(f"{folder}/bad_{kind.__name__}.pt")
     torch.jit.script(Linear().half()).save(f"{folder}/bad_half.pt")
     torch.jit.script(Linear().double()).save(f"{folder}/bad_double.pt")
@@ -472,11 +730,38 @@ def write_bad(folder):
     rewrite(source, f"{folder}/bad_operator.pt",
             lambda name, data: data.replace(b"torch.max_pool2d", b"torch.max_pool_of_2031"))
     rewrite(source, f"{folder}/bad_part.pt", lambda name, data: None if name == "data.pkl" else data)
+    rename(source, f"{folder}/bad_legacy.pt", lambda name: name, {"model.json": b"{}"})
+    rename(source, f"{folder}/bad_twice.pt", lambda name: name, {"DATA.pkl": b""})
+    rewrite_bomb(source, f"{folder}/bad_bomb.pt")
     with open(source, "rb") as file:
         whole = file.read()
     for name, data in (("empty", b""), ("short", whole[: len(whole) // 2]), ("text", b"a model\n" * 200)):
         with open(f"{folder}/bad_{name}.pt", "wb") as file:
             file.write(data)
+
+
+def rewrite_bomb(source, target):
+    """17 MiB of code, and 512 MiB of data, of which next to nothing is in the file."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+        for part in old.namelist():
+            new.writestr(part, old.read(part))
+        folder = part.split("/", 1)[0]
+        new.writestr(f"{folder}/data/1000", bytes(512 << 20))
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target.replace("bomb", "code"), "w", zipfile.ZIP_DEFLATED) as new:
+        for part in old.namelist():
+            new.writestr(part, old.read(part))
+        new.writestr(f"{folder}/code/__torch__/more.py", b"#" * (17 << 20))
+
+
+def write_overwriting(folder):
+    """Files that overwrite victim.bin while LibTorch loads them, each by another way round a look at the code."""
+    victim = f"{folder}/victim.bin"
+    with open(victim, "wb") as file:
+        file.write(b"A" * 64)
+    torch.jit.script(Overwriting(victim)).save(f"{folder}/bad_overwriting.pt")
+    torch.jit.script(OverwritingLong(victim)).save(f"{folder}/bad_long_name.pt")
+    rename(f"{folder}/bad_overwriting.pt", f"{folder}/bad_other_case.pt",
+           lambda name: name[:-3] + ".PY" if name.endswith(".py") else name, {"code/decoy.py": b""})
 
 
 if __name__ == "__main__":
@@ -485,3 +770,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     write_good(target)
     write_bad(target)
+    write_overwriting(target)

@@ -8,6 +8,8 @@
 #include <cmath>
 #include <string_view>
 
+#include "models/runtime/torchscript/graph_values.h"
+
 namespace rivulet::torchscript {
 namespace {
 
@@ -17,23 +19,8 @@ using torch::jit::Value;
 
 constexpr int depth_max = 64;  // Of an expression.
 
-bool is_tensor(const Value* value) { return value->type()->isSubtypeOf(*c10::TensorType::get()); }
-
 /// Of floats nothing is known: a small one divides a number into a great one.
 bool is_float(const Value* value) { return value->type()->isSubtypeOf(*c10::FloatType::get()); }
-
-std::string_view kind_of(const Node& node) {
-  std::string_view kind = node.kind().toQualString();
-  for (const std::string_view space : {"aten::", "prim::"}) {
-    if (kind.starts_with(space)) return kind.substr(space.size());
-  }
-  return {};
-}
-
-template <std::size_t n>
-bool is_one_of(std::string_view kind, const std::array<std::string_view, n>& names) {
-  return std::ranges::find(names, kind) != names.end();
-}
 
 std::optional<double> greatest(const c10::IValue& value) {
   if (value.isInt()) return std::abs(static_cast<double>(value.toInt()));
@@ -50,34 +37,12 @@ std::optional<double> size_of(const c10::IValue& value) {
   return std::nullopt;
 }
 
-/// What changes a list without adding more than one entry.
-constexpr std::array<std::string_view, 8> adds_one_or_none = {"append", "insert", "_set_item", "pop",
-                                                              "remove", "clear",  "reverse",   "sort"};
-
-bool changes_list(const Node& node) {
-  const c10::FunctionSchema* schema = node.maybeSchema();
-  if (schema == nullptr || schema->arguments().empty()) return false;
-  const c10::AliasInfo* alias = schema->arguments()[0].alias_info();
-  return alias != nullptr && alias->isWrite() && node.input(0)->type()->kind() == c10::TypeKind::ListType;
-}
-
-/// Counts how deep a search is.
-class Deeper {
- public:
-  explicit Deeper(int& depth) : depth_(++depth) {}
-  Deeper(const Deeper&) = delete;
-  Deeper& operator=(const Deeper&) = delete;
-  ~Deeper() { --depth_; }
-  [[nodiscard]] bool is_too_deep() const { return depth_ > depth_max; }
-
- private:
-  int& depth_;
-};
-
 }  // namespace
 
 Bounds::Bounds(const torch::jit::Module& module, std::shared_ptr<torch::jit::Graph> graph)
-    : module_(module), graph_(std::move(graph)) {}
+    : module_(module), graph_(std::move(graph)) {
+  look_for_changes(*graph_->block());
+}
 
 std::optional<double> Bounds::of(const Value* value) { return magnitude(value); }
 
@@ -85,16 +50,16 @@ std::optional<double> Bounds::magnitude(const Value* value) {
   // Each value once: n + n, doubled forty times, would otherwise be looked at 2^40 times.
   if (const auto found = magnitudes_.find(value); found != magnitudes_.end()) return found->second;
   const Deeper deeper(depth_);
-  if (deeper.is_too_deep() || is_float(value) || is_changed(value)) return std::nullopt;
+  if (depth_ > depth_max || is_float(value) || is_changed(value)) return std::nullopt;
   magnitudes_[value] = std::nullopt;  // Should it follow from itself.
   return magnitudes_[value] = find_magnitude(value);
 }
 
 std::optional<double> Bounds::length(const Value* value) {
-  if (is_tensor(value)) return size_nominal;
+  if (is_tensor(value)) return size(value);
   if (const auto found = lengths_.find(value); found != lengths_.end()) return found->second;
   const Deeper deeper(depth_);
-  if (deeper.is_too_deep()) return std::nullopt;
+  if (depth_ > depth_max) return std::nullopt;
   lengths_[value] = std::nullopt;  // As above: a loop over a list may make it longer.
   if (!is_changed(value)) return lengths_[value] = find_length(value);
   if (value->node()->kind() != c10::prim::ListConstruct) return std::nullopt;
@@ -107,7 +72,8 @@ std::optional<double> Bounds::find_magnitude(const Value* value) {
   if (const auto known = constant(value)) return greatest(*known);
   const Node& node = *value->node();
   const std::string_view kind = kind_of(node);
-  if (kind == "size" || kind == "dim") return size_nominal;
+  if (kind == "size") return size(node.input(0));
+  if (kind == "dim" || kind == "dtype" || kind == "layout") return size_nominal;  // Small, all of them.
   if (kind == "len") return length(node.input(0));
   if (kind == "If") return of_branches(value, &Bounds::magnitude);
   // A remainder is smaller than what it divides by, and may be much greater than what is divided: -1 % n is
@@ -149,12 +115,14 @@ std::optional<double> Bounds::find_length(const Value* value) {
   const std::string_view kind = kind_of(node);
   if (kind == "ListConstruct") return static_cast<double>(node.inputs().size());
   if (kind == "If") return of_branches(value, &Bounds::length);
-  // Of the dimensions or the parts of a tensor.
-  static constexpr std::array<std::string_view, 13> of_tensors = {
-      "size",         "unbind", "split",  "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes",
-      "chunk",        "hsplit", "vsplit", "unsafe_chunk",     "tensor_split", "meshgrid",
-      "ConstantChunk"};
-  if (is_one_of(kind, of_tensors)) return size_nominal;
+  if (kind == "size") return size_nominal;  // As many as it has dimensions.
+  static constexpr std::array<std::string_view, 6> by_size = {"unbind", "split",        "unsafe_split",
+                                                              "chunk",  "unsafe_chunk", "ConstantChunk"};
+  if (is_one_of(kind, by_size)) return size(node.input(0));
+  if (kind == "meshgrid") return length(node.input(0));
+  static constexpr std::array<std::string_view, 5> by_argument = {
+      "split_with_sizes", "unsafe_split_with_sizes", "hsplit", "vsplit", "tensor_split"};
+  if (is_one_of(kind, by_argument)) return parts(node);
   static constexpr std::array<std::string_view, 4> no_longer = {"list", "slice", "copy", "unchecked_cast"};
   if (is_one_of(kind, no_longer)) return length(node.input(0));
   if (kind == "rangelist") return magnitude(node.input(0));
@@ -163,6 +131,14 @@ std::optional<double> Bounds::find_length(const Value* value) {
   const auto other = length(node.input(1));
   if (!one || !other) return std::nullopt;
   return *one + *other;
+}
+
+/// How many parts of a tensor there are by the second argument, a number or a list of sizes or places.
+std::optional<double> Bounds::parts(const Node& node) {
+  const Value* argument = node.input(1);
+  if (argument->type()->isSubtypeOf(*c10::IntType::get())) return magnitude(argument);
+  const auto count = is_tensor(argument) ? std::nullopt : length(argument);
+  return count ? std::optional(*count + 1) : std::nullopt;
 }
 
 std::optional<double> Bounds::of_branches(const Value* value,

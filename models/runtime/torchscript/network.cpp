@@ -42,6 +42,17 @@ Status check_parameter(const at::Tensor& tensor, const std::string& name) {
                           floating ? "call model.float() before saving" : "keep it as a buffer"));
 }
 
+/// Whatever its type says: that may be Any.
+bool holds_object(const c10::IValue& value) {
+  bool found = false;
+  value.visit([&](const c10::IValue& part) {
+    found = found || part.isObject() || part.isCapsule() || part.isFuture() || part.isPyObject() ||
+            part.isRRef() || part.isStream();
+    return found;
+  });
+  return found;
+}
+
 class Collector {
  public:
   explicit Collector(UserNetwork& network) : network_(network) {}
@@ -59,10 +70,10 @@ class Collector {
         status = visit(value.toModule(), name + ".", depth + 1);
       } else if (value.isTensor() && value.toTensor().defined()) {
         status = add(value.toTensor(), name, {owner, i}, type->is_parameter(i), type->is_buffer(i));
-      } else if (value.isObject() || value.isCapsule() || value.isFuture() || value.isPyObject()) {
-        return fail(Errc::refused, fmt::format("its attribute {} is neither a tensor nor a number, text or "
-                                               "list of such",
-                                               name));
+      } else if (can_hold_objects(*type->getAttribute(i)) || holds_object(value)) {
+        return fail(Errc::refused, fmt::format("its attribute {} can hold an object: it must be a tensor, "
+                                               "number or text, or a list of such",
+                                               to_printable(name)));
       }
       if (!status) return status;
     }

@@ -65,6 +65,11 @@ class Inspection {
   Status visit(const Node& node) {
     if (!is_allowed_operator(node.kind().toQualString()))
       return refuse(node, "which is not among the operators that a model may use (docs/security.md)");
+    for (const Value* output : node.outputs()) {
+      if (can_hold_objects(*output->type()))
+        return refuse(
+            node, fmt::format("which gives {}: an object of a class", to_printable(output->type()->str())));
+    }
     if (node.kind() == c10::prim::SetAttr && !node.input(1)->type()->isSubtypeOf(*c10::TensorType::get()))
       return refuse(node, "to keep a number between calls: keep it in a tensor, as a buffer");
     if (node.kind() == c10::prim::CallFunction) {
@@ -136,6 +141,11 @@ Status check_all(const Module& module) {
       if (Status status = inspection.visit(*method); !status) return status;
     }
   }
+  // And what no module's code reaches, of which classes an attribute has: a release would carry it on.
+  for (Function* function : module._ivalue()->compilation_unit()->get_functions()) {
+    if (function == nullptr) continue;
+    if (Status status = inspection.visit(*function); !status) return status;
+  }
   const std::shared_ptr<Graph> graph = inlined_forward(module);
   Bounds bounds(module, graph);
   return check_loops(*graph->block(), bounds, 1);
@@ -158,6 +168,23 @@ std::shared_ptr<Graph> inlined_forward(const Module& module) {
   // With the profiling executor one pass reaches all levels, without it one level each.
   for (int level = 0; level < depth_max && has_calls(*graph->block()); ++level) torch::jit::Inline(*graph);
   return graph;
+}
+
+bool can_hold_objects(const c10::Type& type, int depth) {
+  if (depth > depth_max) return true;
+  switch (type.kind()) {
+    case c10::TypeKind::ClassType:
+    case c10::TypeKind::InterfaceType: return !type.is_module();
+    case c10::TypeKind::AnyClassType:
+    case c10::TypeKind::PyObjectType:
+    case c10::TypeKind::CapsuleType:
+    case c10::TypeKind::FutureType:
+    case c10::TypeKind::RRefType: return true;
+    default:
+      return std::ranges::any_of(type.containedTypes(), [&](const c10::TypePtr& contained) {
+        return can_hold_objects(*contained, depth + 1);
+      });
+  }
 }
 
 Status check_operators(const Module& module) {

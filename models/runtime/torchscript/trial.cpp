@@ -210,8 +210,17 @@ Result<std::vector<std::string>> try_network(Model& model, TaskKind task, std::s
 Result<Bytes> graph_of(ByteSpan file) {
   auto network = open_network(file);
   if (!network) return std::unexpected(network.error());
-  return catch_torch("writing TorchScript",
-                     [&]() -> Result<Bytes> { return write_without_weights(*network); });
+  const ParameterLayout layout = network->layout();
+  auto graph =
+      catch_torch("writing TorchScript", [&]() -> Result<Bytes> { return write_without_weights(*network); });
+  if (!graph) return graph;
+  // As nodes and coordinator read it: it is these bytes that will be signed, and not those just looked at.
+  const auto again = open_network(*graph);
+  if (!again) return fail_at("written anew", again.error());
+  if (again->layout() != layout)
+    return fail(Errc::refused,
+                "written anew, it has other tensors: leave out of it what changes while it is saved");
+  return graph;
 }
 
 }  // namespace rivulet::torchscript
