@@ -51,6 +51,10 @@ int join(const Arguments& arguments) {
   std::string token = arguments.token;
   if (token == "-") std::getline(std::cin, token);
   while (!token.empty() && (token.back() == '\r' || token.back() == ' ')) token.pop_back();
+  if (token.empty() && arguments.token == "-") {
+    return complain({Errc::invalid,
+                     "standard input has no token: give it what 'rivulet token create' prints, in one line"});
+  }
   const auto joined = join_fleet(token, arguments.folder);
   if (!joined) return complain(joined.error());
   std::printf("joined %s as %s\n", joined->fleet_name.c_str(), joined->node.c_str());
@@ -101,6 +105,8 @@ struct SampleTarget {
   Status finish() { return folder ? folder->samples->sync() : Status(); }
 };
 
+std::string name_of_input(const std::string& file) { return file == "-" ? "standard input:" : file + ":"; }
+
 int ingest(const Arguments& arguments) {
   const auto options = arguments.ingest_options();
   if (!options) return complain(options.error());
@@ -112,14 +118,17 @@ int ingest(const Arguments& arguments) {
   IngestReport report;
   const SampleSink sink = [&](std::span<const NewSample> samples) { return target.add(samples); };
   Status status;
+  std::string empty;
   for (const std::string& file : arguments.files) {
+    const auto before = report.read();
     if (status = ingest_file(file, *options, sink, report); !status) break;
+    if (report.read() == before && empty.empty()) empty = file;
   }
   if (const auto finished = target.finish(); status && !finished) status = finished;
-  const bool nothing_read = report.stored + report.duplicate + report.refused == 0;
-  if (status || !nothing_read)
+  if (status || report.read() > 0)
     std::fputs((arguments.json ? to_json(report) + "\n" : to_text(report)).c_str(), stdout);
   if (!status) return complain(status.error());
+  if (!empty.empty()) return complain({Errc::refused, name_of_input(empty) + " holds no sample"});
   const bool all_refused = report.refused > 0 && report.stored + report.duplicate == 0;
   return all_refused
              ? complain({Errc::refused, "no sample was in order: the reasons stand on standard output"})
@@ -130,8 +139,12 @@ int infer(const Arguments& arguments) {
   const auto options = arguments.ingest_options();
   if (!options) return complain(options.error());
   const auto print = [](const std::string& line) { std::printf("%s\n", line.c_str()); };
-  const auto status = infer_file(arguments.folder, arguments.file, *options, print);
-  return status ? finish_output() : complain(status.error());
+  const auto report = infer_file(arguments.folder, arguments.file, *options, print);
+  if (!report) return complain(report.error());
+  if (report->answered > 0) return finish_output();
+  if (report->wrong == 0)
+    return complain({Errc::refused, name_of_input(arguments.file) + " holds no sample"});
+  return complain({Errc::refused, "no sample was answered: the reasons stand on standard output"});
 }
 
 int status(const Arguments& arguments) {

@@ -65,6 +65,7 @@ class LineWriter {
     if (const auto* refused = std::get_if<RefusedSample>(&entry)) {
       if (const auto status = flush(); !status) return status;
       sink_(one_line(error_json(next_++, refused->describe())));
+      ++report_.wrong;
       return {};
     }
     samples_.push_back(std::move(std::get<RawSample>(entry).inputs));
@@ -75,24 +76,31 @@ class LineWriter {
     if (samples_.empty()) return {};
     const auto lines = answerer_(samples_, next_);
     if (!lines) return std::unexpected(lines.error());
-    for (const std::string& line : *lines) sink_(line);
+    for (const std::string& line : *lines) {
+      sink_(line);
+      // Quotes in values are escaped, so this is a key.
+      ++(line.find("\"error\":") == std::string::npos ? report_.answered : report_.wrong);
+    }
     next_ += samples_.size();
     samples_.clear();
     return {};
   }
 
+  [[nodiscard]] const InferReport& report() const { return report_; }
+
  private:
   const Answerer& answerer_;
   const LineSink& sink_;
+  InferReport report_;
   std::vector<std::vector<float>> samples_;
   std::uint64_t next_ = 0;
 };
 
 }  // namespace
 
-Status infer_file(const std::filesystem::path& folder, const std::filesystem::path& file,
-                  const IngestOptions& options, const LineSink& sink) {
-  if (const auto there = check_input(file); !there) return there;
+Result<InferReport> infer_file(const std::filesystem::path& folder, const std::filesystem::path& file,
+                               const IngestOptions& options, const LineSink& sink) {
+  if (const auto there = check_input(file); !there) return std::unexpected(there.error());
   const auto format = options.format ? Result<SampleFormat>(*options.format) : format_of(file);
   if (!format) return std::unexpected(format.error());
   const auto reader = open_samples(file, *format, {.label = options.label, .group = {}, .ignore = {}});
@@ -101,7 +109,7 @@ Status infer_file(const std::filesystem::path& folder, const std::filesystem::pa
   if (!client) return std::unexpected(client.error());
   LocalModel local;
   if (!*client) {
-    if (const auto status = local.load(folder); !status) return status;
+    if (const auto status = local.load(folder); !status) return std::unexpected(status.error());
   }
   const Answerer answerer = [&](std::span<const std::vector<float>> samples, std::uint64_t first) {
     return *client ? (*client)->infer(samples, first) : local.answer(samples, first);
@@ -111,11 +119,12 @@ Status infer_file(const std::filesystem::path& folder, const std::filesystem::pa
     auto entry = (*reader)->next();
     if (!entry) {
       // What came before the damage is whole.
-      if (const auto status = writer.flush(); !status) return status;
+      if (const auto status = writer.flush(); !status) return std::unexpected(status.error());
       return std::unexpected(entry.error());
     }
-    if (!*entry) return writer.flush();
-    if (const auto status = writer.take(std::move(**entry)); !status) return status;
+    const auto status = *entry ? writer.take(std::move(**entry)) : writer.flush();
+    if (!status) return std::unexpected(status.error());
+    if (!*entry) return writer.report();
   }
 }
 

@@ -25,6 +25,9 @@ struct IngestReport {
   std::uint64_t dropped = 0;  ///< Older samples that made room.
   std::vector<std::string>
       reasons;  ///< The first few refusals: "FILE: line 3, column 2: 'x' is not a number".
+
+  /// All samples that were read.
+  [[nodiscard]] std::uint64_t read() const { return stored + duplicate + refused; }
 };
 
 /// Where samples go: into the store, or to the daemon that holds it.

@@ -57,6 +57,7 @@ WRONG_USAGE = [  # program, arguments, a word of the answer
     ("rivulet-node", ["status", "--dir", "{new}"], "is not a node's folder"),
     ("rivulet-node", ["status", "--dir", "{node}", "--fly"], "--fly"),
     ("rivulet-node", ["ingest", "--dir", "{node}", "{empty}", "--format", "csv"], "is a folder"),
+    ("rivulet-node", ["join", "-", "--dir", "{new}"], "standard input has no token"),
     ("rivulet-node", ["ingest", "--dir", "{node}", "{file}"], "say csv or idx"),
     ("rivulet-node", ["ingest", "--dir", "{node}", "{data}", "--label", "66"], "'66'"),
     ("rivulet-model", [], "rivulet-model --help"),
@@ -282,9 +283,8 @@ class UsageTest:
         ingested = self.fleet.run("rivulet-node", "ingest", "--dir", self.paths["node"], self.fleet.folder / "windows.csv",
                                   "--label", "label")
         assert "duplicate 3\n" in ingested, ingested  # The lines of test.csv, which it holds already.
-        ingested = self.fleet.run("rivulet-node", "ingest", "--dir", self.paths["node"], self.fleet.folder / "no-samples.csv",
-                                  "--label", "label")
-        assert "stored 0\n" in ingested and "refused 0\n" in ingested, ingested
+        self.check("rivulet-node", ["ingest", "--dir", "{node}", "{folder}/no-samples.csv", "--label", "label"], FAILED,
+                   "no-samples.csv: holds no sample")
 
     def check_requests(self):
         """What a running coordinator cannot do, and specifications that are wrong."""

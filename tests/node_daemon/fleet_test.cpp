@@ -232,6 +232,14 @@ TEST_CASE("a fleet of three learns the digits, serves what it learned, and ends 
   CAPTURE(right);
   CHECK(static_cast<double>(right) > 0.8 * static_cast<double>(total));
 
+  // A file none of whose samples has an answer is a failure; one with some is not.
+  std::ofstream(folder.path / "narrow.csv") << "1,2,3\n4,5,6\n";
+  const auto narrow = run_node({"infer", "--dir", nodes[0].dir, (folder.path / "narrow.csv").string()});
+  CHECK(narrow.status == 1);
+  CHECK(is_one_line(narrow.err));
+  CHECK(std::ranges::count(narrow.out, '\n') == 2);
+  CHECK(narrow.out.find("\"error\":") != std::string::npos);
+
   // Without its daemon the folder answers by the same weights, in float where the daemon may use int8
   // kernels.
   CHECK(nodes[0].stop() < 10s);

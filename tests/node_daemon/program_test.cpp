@@ -77,6 +77,21 @@ TEST_CASE("the daemon serves its API without a coordinator, holds its folder, an
   const Json document = Json::parse(running.out);
   CHECK(document["running"] == true);
   CHECK(document["samples"].get<int>() + document["holdout_samples"].get<int>() == 1797);
+  std::ofstream(folder.path / "empty.csv") << "";
+  const std::string empty = (folder.path / "empty.csv").string();
+  for (const char* command : {"ingest", "infer"}) {
+    const auto nothing = run_node({command, "--dir", dir, empty});
+    CAPTURE(command, nothing.err);
+    CHECK(nothing.status == 1);
+    CHECK(is_one_line(nothing.err));
+    CHECK(nothing.err.find(empty + ": holds no sample") != std::string::npos);
+  }
+  // What the other files hold is stored all the same.
+  std::ofstream(folder.path / "one.csv") << "1,2,3\n";
+  const auto both = run_node({"ingest", "--dir", dir, empty, (folder.path / "one.csv").string()});
+  CHECK(both.status == 1);
+  CHECK(both.out.starts_with("stored 1\n"));
+
   const auto infer = run_node({"infer", "--dir", dir, "data/digits/digits.csv.gz", "--label", "65"});
   CHECK(infer.status == 1);
   CHECK(is_one_line(infer.err));
