@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "protocol/training_limits.h"
+
 namespace rivulet::coordinator {
 namespace {
 
@@ -69,10 +71,12 @@ Status check_training(const Config& config) {
   const auto within = [](double value, double least, double most) { return value >= least && value <= most; };
   for (const Status& status : {
            // As nodes see it: beyond these they refuse the task.
-           require(training.epochs >= 1 && training.epochs <= 10'000,
+           require(training.epochs >= 1 && training.epochs <= training_epochs_max,
                    "[training] epochs must be between 1 and 10000"),
-           require(training.batch_size >= 1 && training.batch_size <= 1U << 20,
-                   "[training] batch_size must be between 1 and 2^20"),
+           require(
+               training.batch_size >= 1 && training.batch_size <= training_batch_size_max,
+               "[training] batch_size must be between 1 and 4096: nodes refuse larger ones, which would take "
+               "too much memory"),
            require(training.learning_rate > 0 && training.learning_rate <= 100,
                    "[training] learning_rate must be above 0 and at most 100"),
            require(within(training.momentum, 0, 1), "[training] momentum must be between 0 and 1"),

@@ -12,12 +12,10 @@
 #include "node/core/serving.h"
 #include "protocol/codec/codec.h"
 #include "protocol/text.h"
+#include "protocol/training_limits.h"
 
 namespace rivulet::node {
 namespace {
-
-constexpr std::uint32_t epochs_max = 10'000;
-constexpr std::uint32_t batch_size_max = 1 << 20;
 
 struct Refusal {
   Reason reason;
@@ -29,9 +27,11 @@ std::optional<std::string> check_plan(const message::TrainingPlan& plan) {
   const auto in_range = [](double value, double most) {
     return std::isfinite(value) && value >= 0 && value <= most;
   };
-  if (plan.epochs == 0 || plan.epochs > epochs_max) return fmt::format("{} epochs", plan.epochs);
-  if (plan.batch_size == 0 || plan.batch_size > batch_size_max) {
-    return fmt::format("a batch size of {}", plan.batch_size);
+  if (plan.epochs == 0 || plan.epochs > training_epochs_max) {
+    return fmt::format("{} epochs; 1 to {} are allowed", plan.epochs, training_epochs_max);
+  }
+  if (plan.batch_size == 0 || plan.batch_size > training_batch_size_max) {
+    return fmt::format("a batch size of {}; 1 to {} are allowed", plan.batch_size, training_batch_size_max);
   }
   if (!in_range(plan.learning_rate, 1e6) || plan.learning_rate == 0) {
     return fmt::format("a learning rate of {}", plan.learning_rate);

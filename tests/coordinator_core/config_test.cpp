@@ -35,6 +35,7 @@ TEST_CASE("a contradiction is refused and names its key", "[coordinator][config]
       {"failure_pause_s", [](Config& c) { c.round.failure_pause = std::chrono::seconds(-1); }},
       {"epochs", [](Config& c) { c.training.epochs = 0; }},
       {"batch_size", [](Config& c) { c.training.batch_size = 0; }},
+      {"between 1 and 4096", [](Config& c) { c.training.batch_size = 4097; }},
       {"learning_rate", [](Config& c) { c.training.learning_rate = 0; }},
       {"momentum", [](Config& c) { c.training.momentum = 1.5; }},
       {"[training] optimizer", [](Config& c) { c.training.optimizer = "rmsprop"; }},

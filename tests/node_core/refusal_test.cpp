@@ -278,6 +278,7 @@ TEST_CASE("a training plan out of its mind is refused", "[node][refusal]") {
   SECTION("no epoch") { plan.epochs = 0; }
   SECTION("a million epochs") { plan.epochs = 1'000'000; }
   SECTION("no batch") { plan.batch_size = 0; }
+  SECTION("a batch that takes too much memory") { plan.batch_size = 4097; }
   SECTION("a negative learning rate") { plan.learning_rate = -0.1; }
   SECTION("an infinite learning rate") { plan.learning_rate = std::numeric_limits<double>::infinity(); }
   SECTION("a proximal term that is no number") {
@@ -294,6 +295,16 @@ TEST_CASE("a training plan out of its mind is refused", "[node][refusal]") {
   REQUIRE(rig.sent_of<message::Declined>().size() == 1);
   CHECK(rig.sent_of<message::Declined>()[0].reason == reason);
   CHECK(rig.done_of<effect::Train>().empty());
+}
+
+TEST_CASE("the largest batch and the most epochs that are allowed are trained with", "[node][refusal]") {
+  Fleet fleet;
+  Settled rig(fleet);
+  message::Task task = fleet.training(1, rig.first);
+  task.training.batch_size = 4096;
+  task.training.epochs = 10'000;
+  rig.hear(task);
+  CHECK(rig.done_of<effect::Train>().size() == 1);
 }
 
 TEST_CASE("a release of a higher epoch ends every manifest of a lower one", "[node][refusal]") {
