@@ -80,6 +80,12 @@ Status export_model(const ConnectionOptions& connection, VersionNumber number, c
   if (!model) return std::unexpected(model.error());
   if (format == "npz") return export_npz(out, model->release, model->weights);
   if (format == "safetensors") return export_safetensors(out, model->release, model->weights);
+  if (model->release.batch_norm == BatchNorm::local)
+    fmt::print(
+        stderr,
+        "rivulet: note: version {} has batch_norm = \"local\": each node measures statistics of its own, "
+        "and the file has those of the import\n",
+        model->version);
   return export_torchscript(out, std::move(*model));
 }
 

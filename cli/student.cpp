@@ -8,6 +8,7 @@
 #include "cli/writes_nothing.h"
 #include "models/dataset/dataset.h"
 #include "models/runtime/evaluation.h"
+#include "models/runtime/local_statistics.h"
 #include "models/runtime/preprocessing.h"
 #include "models/runtime/release_model.h"
 #include "models/runtime/training.h"
@@ -138,6 +139,15 @@ struct Pupil {
   }
 };
 
+/// A teacher whose nodes measure statistics of their own has none: here it takes those of the data.
+Status set_teacher(Pupil& pupil, const TeacherModel& teacher, const Dataset& data) {
+  if (teacher.release.batch_norm == BatchNorm::averaged) return pupil.model.set_weights(teacher.weights);
+  const auto inputs = pupil.inputs(data);
+  if (!inputs) return std::unexpected(inputs.error());
+  const auto weights = with_local_statistics(pupil.model, teacher.weights, *inputs);
+  return weights ? Status() : std::unexpected(weights.error());
+}
+
 /// Trains the student and leaves it with its weights.
 Status teach(Pupil& student, Pupil& teacher, std::span<const float> initial, const Dataset& data,
              TaskKind task, const DistillOptions& options, std::uint64_t seed) {
@@ -218,7 +228,7 @@ Result<DistillationReport> train_student(const ModelSpec& spec, const PrepareOpt
   if (!teaching) return fail_at("the teacher", teaching.error());
   Pupil student{std::move(*network), release->preprocessing};
   Pupil master{std::move(*teaching), teacher.release.preprocessing};
-  if (const Status set = master.model.set_weights(teacher.weights); !set)
+  if (const Status set = set_teacher(master, teacher, splits.training); !set)
     return fail_at("the teacher", set.error());
   const Status taught =
       teach(student, master, prepared.weights, splits.training, spec.task, options, prepare.seed);

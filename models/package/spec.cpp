@@ -139,6 +139,13 @@ Result<ModelSpec> load_model_spec(const std::filesystem::path& file) {
     (fault->section == "input" ? input : model).reject(fault->key, fault->why);
   spec.holdout = read_labelled(*toml, "holdout");
   spec.test = read_labelled(*toml, "test");
+  for (const char* section : {"holdout", "test"}) {
+    if (spec.batch_norm == BatchNorm::local && toml->has(section))
+      toml->reject(
+          section,
+          "would be scored with statistics that no node uses, as model.batch_norm is \"local\": leave it "
+          "out, nodes judge candidates on samples of their own");
+  }
   read_version(toml->table("version"), spec);
   spec.pruning = read_pruning(toml->table("pruning"));
   if (spec.pruning.sparsity > 0.0) spec.snapshot = sparse_form(spec.snapshot);

@@ -3,13 +3,17 @@
 #include <algorithm>
 
 #include "models/runtime/model_impl.h"
+#include "models/runtime/torchscript/network.h"
 
 namespace rivulet {
 namespace {
 
 constexpr std::size_t batch_samples = 32;
-/// At the usual momentum of 0.1 the old statistics then weigh 0.9^64, a thousandth.
 constexpr std::size_t batches = 64;
+/// The fewest that have a variance.
+constexpr std::size_t few_samples = 2;
+/// Below, a norm's momentum is so small that nothing can be told of what it has seen.
+constexpr double share_least = 1e-6;
 
 /// While it lives, batch norm alone works as in training: dropout disturbs nothing.
 class TrainingNorms {
@@ -25,6 +29,20 @@ class TrainingNorms {
   TrainingNorms& operator=(const TrainingNorms&) = delete;
   ~TrainingNorms() { set(false); }
 
+  /// Means and variances of all of them, those that several share once.
+  [[nodiscard]] std::vector<at::Tensor> statistics() const {
+    std::vector<at::Tensor> tensors;
+    for (const torch::jit::Module& norm : norms_) {
+      for (const char* name : {"running_mean", "running_var"}) {
+        if (!norm.hasattr(name) || !norm.attr(name).isTensor()) continue;
+        const at::Tensor tensor = norm.attr(name).toTensor();
+        const auto same = [&](const at::Tensor& other) { return other.data_ptr() == tensor.data_ptr(); };
+        if (std::ranges::none_of(tensors, same)) tensors.push_back(tensor);
+      }
+    }
+    return tensors;
+  }
+
  private:
   void set(bool on) {
     for (torch::jit::Module& norm : norms_) norm.setattr("training", on);
@@ -33,6 +51,58 @@ class TrainingNorms {
   std::vector<torch::jit::Module> norms_;
 };
 
+std::vector<at::Tensor> copies_of(const std::vector<at::Tensor>& tensors) {
+  std::vector<at::Tensor> copies;
+  for (const at::Tensor& tensor : tensors) copies.push_back(tensor.clone());
+  return copies;
+}
+
+/// Runs batches of the samples, which move the statistics.
+/// @param samples so many of the inputs. @param rows of a batch at most.
+void run_batches(Model::Impl& model, std::span<const float> inputs, std::size_t samples, std::size_t rows) {
+  const std::size_t size = model.architecture.input_size();
+  if (model.user) model.user->reset_local();  // With a momentum of None, the counts of batches are weights.
+  std::size_t begin = 0;
+  for (std::size_t batch = 0; batch < batches; ++batch) {
+    const std::size_t count = std::min(batch_samples, samples - begin);
+    if (count >= few_samples) {
+      const std::size_t taken = std::min(count, rows);
+      // The network only reads its input; from_blob has no form for constant memory.
+      float* first = const_cast<float*>(inputs.data()) + begin * size;
+      model.module.forward({at::from_blob(
+          first, {static_cast<std::int64_t>(taken), static_cast<std::int64_t>(size)}, at::kFloat)});
+    }
+    begin = begin + count < samples ? begin + count : 0;
+  }
+}
+
+/// Batches leave share * old + (1 - share) * seen of each statistic, where the share follows from the norm's
+/// momentum, which TorchScript does not tell. Two runs of small batches, from zeros and from numbers that are
+/// as great as what the first one leaves, show it; then `seen` is what a run from zeros leaves by 1 - share.
+void measure(Model::Impl& model, const std::vector<at::Tensor>& statistics, std::span<const float> inputs,
+             std::size_t samples) {
+  const std::vector<at::Tensor> old = copies_of(statistics);
+  const auto start = [&](auto&& value_of) {
+    for (std::size_t i = 0; i < statistics.size(); ++i) statistics[i].copy_(value_of(i));
+  };
+  const auto zeros = [&](std::size_t i) { return at::zeros_like(statistics[i]); };
+  start(zeros);
+  run_batches(model, inputs, samples, few_samples);
+  const std::vector<at::Tensor> from_zeros = copies_of(statistics);
+  const auto begun = [&](std::size_t i) { return from_zeros[i].abs() + 1; };
+  start(begun);
+  run_batches(model, inputs, samples, few_samples);
+  std::vector<at::Tensor> share;
+  for (std::size_t i = 0; i < statistics.size(); ++i)
+    share.push_back((statistics[i].to(at::kDouble) - from_zeros[i]) / begun(i));
+  start(zeros);
+  run_batches(model, inputs, samples, batch_samples);
+  start([&](std::size_t i) {
+    const at::Tensor seen = 1 - share[i];
+    return at::where(seen > share_least, statistics[i] / seen, old[i].to(at::kDouble));
+  });
+}
+
 }  // namespace
 
 Result<std::vector<float>> with_local_statistics(Model& model, std::span<const float> weights,
@@ -40,26 +110,20 @@ Result<std::vector<float>> with_local_statistics(Model& model, std::span<const f
   if (Status status = model.set_weights(weights); !status) return std::unexpected(status.error());
   const std::size_t size = model.architecture().input_size();
   const std::size_t samples = std::min(inputs.size() / size, batches * batch_samples);
-  if (samples < 2) return model.weights();
-  return catch_torch("measuring statistics", [&]() -> Result<std::vector<float>> {
+  if (samples < few_samples) return model.weights();
+  auto measured = catch_torch("measuring statistics", [&]() -> Result<std::vector<float>> {
     const at::NoGradGuard no_grad;
     const PlainExecution plain;
     Model::Impl& impl = model.impl();
     const TrainingNorms training(impl.module);
-    std::size_t begin = 0;
-    for (std::size_t batch = 0; batch < batches; ++batch) {
-      const std::size_t count = std::min(batch_samples, samples - begin);
-      if (count >= 2) {
-        const auto rows = inputs.subspan(begin * size, count * size);
-        // The network only reads its input; from_blob has no form for constant memory.
-        impl.module.forward(
-            {at::from_blob(const_cast<float*>(rows.data()),
-                           {static_cast<std::int64_t>(count), static_cast<std::int64_t>(size)}, at::kFloat)});
-      }
-      begin = begin + count < samples ? begin + count : 0;
-    }
+    measure(impl, training.statistics(), inputs, samples);
+    if (impl.user) impl.user->reset_local();
     return model.weights();
   });
+  if (measured) return measured;
+  // It may have ended half-way.
+  if (Status restored = model.set_weights(weights); !restored) return std::unexpected(restored.error());
+  return measured;
 }
 
 }  // namespace rivulet

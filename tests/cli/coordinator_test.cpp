@@ -118,7 +118,18 @@ TEST_CASE("an operator founds a fleet, imports a model, exports it and checks th
   } else {
     WARN("skipped: /usr/bin/python3 has no numpy (install python3-numpy)");
   }
-  fleet.check_refused({"model", "export", "2", "--out", npz.string()}, 1, "no version 2");
+  const auto local = fleet.folder.path / "local.toml";
+  tests::write(
+      local,
+      "name = \"digits\"\n[model]\narchitecture = \"mobilenet_v2\"\nwidth = 0.1\nbatch_norm = \"local\"\n"
+      "[input]\nshape = [1, 8, 8]\n[task]\nclasses = [\"even\", \"odd\"]\n");
+  CHECK(fleet.ask({"model", "import", local.string(), "--release-key", fleet.offline("release.key")})
+            .find("of digits is version 2") != std::string::npos);
+  const Outcome noted =
+      operate({"--dir", fleet.dir, "model", "export", "2", "--format", "npz", "--out", npz.string()});
+  CHECK(noted.status == 0);
+  CHECK(noted.err.starts_with("rivulet: note: version 2 has batch_norm = \"local\""));
+  fleet.check_refused({"model", "export", "3", "--out", npz.string()}, 1, "no version 3");
   fleet.check_refused({"model", "show", "9"}, 1, "no version 9");
   fleet.check_refused({"node", "revoke", "0123456789"}, 1, "0123456789");
 

@@ -131,6 +131,14 @@ TEST_CASE("a built-in network with batch norm has its statistics averaged or loc
   CHECK(with("'mobilenet_v2'\nbatch_norm = 'averaged'")->batch_norm == BatchNorm::averaged);
   CHECK(with("'mobilenet_v2'\nbatch_norm = 'local'")->batch_norm == BatchNorm::local);
   CHECK_FALSE(with("'mobilenet_v2'\nbatch_norm = 'global'"));
+  // The coordinator has no statistics to score with.
+  for (const std::string section : {"holdout", "test"}) {
+    CHECK(with("'mobilenet_v2'\nbatch_norm = 'averaged'\n[" + section + "]\npath = 'h.csv'"));
+    const auto scored = with("'mobilenet_v2'\nbatch_norm = 'local'\n[" + section + "]\npath = 'h.csv'");
+    REQUIRE_FALSE(scored);
+    CHECK(scored.error().detail.find(section + " would be scored with statistics that no node uses") !=
+          std::string::npos);
+  }
   CHECK(with("'mobilenet_v2'\npath = 'm.pt'").error().detail.find("model.path belongs to architecture = ") !=
         std::string::npos);
   CHECK(with("'resnet18'\nbatch_norm = 'local'")

@@ -109,6 +109,49 @@ TEST_CASE("under the guard LibTorch itself overwrites nothing, whatever a file d
   CHECK(victim_is_whole());
 }
 
+TEST_CASE("a teacher whose nodes measure their own statistics answers by those of the data", "[cli][model]") {
+  use_one_thread();
+  const TemporaryFolder folder;
+  const auto read = [&](const std::string& model) {
+    std::ofstream(folder.path / "spec.toml")
+        << "name = \"points\"\n[model]\n"
+        << model << "[input]\nshape = [1, 2, 2]\n[task]\nclasses = [\"a\", \"b\"]\n";
+    return load_model_spec(folder.path / "spec.toml").value();
+  };
+  std::ofstream data(folder.path / "data.csv");
+  data << "a,b,c,d\n";
+  for (int i = 0; i < 40; ++i) data << i % 7 << ',' << i % 5 << ',' << i % 3 << ',' << -i % 11 << '\n';
+  data.close();
+  const PrepareOptions options{.fleet = {}, .seed = 1, .epoch = 0, .created = UtcTime{}};
+  const PreparedModel model =
+      prepare_model(
+          read("architecture = \"mobilenet_v2\"\nwidth = 0.1\nresolution = 0\nbatch_norm = \"local\"\n"),
+          options)
+          .value();
+  TeacherModel teacher{{release_id(model.release), 1}, decode_release(model.release).value(), model.weights};
+  DistillOptions distillation;
+  distillation.data = folder.path / "data.csv";
+  distillation.epochs = 1;
+  const ModelSpec student_spec = read("hidden = [4]\n");
+  const auto taught = make_student(student_spec, options, teacher, distillation);
+  INFO((taught ? std::string() : taught.error().detail));
+  REQUIRE(taught);
+  // What stands in the place of statistics says nothing.
+  std::size_t at = 0;
+  for (const TensorSpec& tensor : teacher.release.layout.tensors) {
+    for (std::size_t i = 0; i < tensor.size(); ++i, ++at) {
+      if (tensor.kind == TensorKind::statistic) teacher.weights[at] = 7.0F;
+    }
+  }
+  const auto again = make_student(student_spec, options, teacher, distillation);
+  REQUIRE(again);
+  CHECK(again->model.weights == taught->model.weights);
+  CHECK(again->report.student == taught->report.student);
+  // Where they travel, they count.
+  teacher.release.batch_norm = BatchNorm::averaged;
+  CHECK(make_student(student_spec, options, teacher, distillation)->model.weights != taught->model.weights);
+}
+
 TEST_CASE("a network that writes while it is loaded overwrites nothing", "[cli][model]") {
   use_one_thread();
   if (python_networks().empty()) return;
