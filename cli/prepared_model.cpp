@@ -83,13 +83,11 @@ Status check_samples(const std::optional<LabelledSamples>& samples, bool wanted,
 
 bool says_the_same(const Release& release, const ModelSpec& spec) {
   const ReleaseLimits& limits = release.limits;
-  const bool distance = spec.limits.max_distance == 0.0 || limits.max_distance == spec.limits.max_distance;
   return release.name == spec.name && release.architecture == spec.architecture &&
          release.task == spec.task && release.classes == spec.classes &&
          release.preprocessing == spec.preprocessing && release.snapshot == spec.snapshot &&
          release.pruning == spec.pruning && release.recipes == spec.recipes &&
-         release.batch_norm == spec.batch_norm && distance &&
-         limits.min_interval == spec.limits.min_interval &&
+         release.batch_norm == spec.batch_norm && limits.min_interval == spec.limits.min_interval &&
          limits.expires == release.created + spec.limits.expires;
 }
 
@@ -150,6 +148,13 @@ Result<Release> check_prepared(const PreparedModel& model, const ModelSpec& spec
       weights_hash_of(model.weights) != release->initial_weights_hash ||
       content_id_of(bytes_in(model.weights)) != release->initial_weights) {
     return fail(Errc::corrupt, "the prepared weights are not those that the release names");
+  }
+  const double wanted = spec.limits.max_distance > 0.0 ? spec.limits.max_distance
+                                                       : default_distance(release->layout, model.weights);
+  if (release->limits.max_distance != wanted) {
+    return fail(Errc::corrupt,
+                fmt::format("the prepared release lets versions go {:.6g} from its weights, and not {:.6g}",
+                            release->limits.max_distance, wanted));
   }
   Status status = check_samples(model.holdout, spec.holdout.has_value(), *release, "holdout");
   if (status) status = check_samples(model.test, spec.test.has_value(), *release, "test split");

@@ -80,6 +80,14 @@ TEST_CASE("rivulet-model prepares a release that says what the specification say
   changed = *model;
   changed.holdout->labels.pop_back();
   CHECK_FALSE(check_prepared(changed, *spec, *FleetId::from_hex(fleet), 3));
+  // The specification leaves the distance out, so it is that of the weights.
+  changed = *model;
+  Release wide = *release;
+  wide.limits.max_distance *= 1.0001;
+  changed.release = encode(wide);
+  const auto judged = check_prepared(changed, *spec, *FleetId::from_hex(fleet), 3);
+  REQUIRE_FALSE(judged);
+  CHECK(judged.error().detail.find("lets versions go") != std::string::npos);
   auto other = *spec;
   other.classes.back() = "ten";
   CHECK_FALSE(check_prepared(*model, other, *FleetId::from_hex(fleet), 3));
