@@ -42,7 +42,9 @@ Status export_npz(const fs::path& out, const Release& release, std::span<const f
       {"preprocessing.mean", spread_shape(preprocessing.mean, release.architecture), preprocessing.mean});
   arrays.push_back(
       {"preprocessing.scale", spread_shape(preprocessing.scale, release.architecture), preprocessing.scale});
-  return write_npz(out, arrays);
+  std::vector<NpyTexts> texts;
+  if (!release.classes.empty()) texts.push_back({"classes", release.classes});
+  return write_npz(out, arrays, texts);
 }
 
 Status export_safetensors(const fs::path& out, const Release& release, std::span<const float> weights) {
@@ -78,14 +80,14 @@ Status export_model(const ConnectionOptions& connection, VersionNumber number, c
   if (!client) return std::unexpected(client.error());
   auto model = get_model(*client, number);
   if (!model) return std::unexpected(model.error());
-  if (format == "npz") return export_npz(out, model->release, model->weights);
-  if (format == "safetensors") return export_safetensors(out, model->release, model->weights);
   if (model->release.batch_norm == BatchNorm::local)
     fmt::print(
         stderr,
         "rivulet: note: version {} has batch_norm = \"local\": each node measures statistics of its own, "
         "and the file has those of the import\n",
         model->version);
+  if (format == "npz") return export_npz(out, model->release, model->weights);
+  if (format == "safetensors") return export_safetensors(out, model->release, model->weights);
   return export_torchscript(out, std::move(*model));
 }
 

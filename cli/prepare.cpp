@@ -3,7 +3,9 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "cli/writes_nothing.h"
 #include "models/dataset/dataset.h"
@@ -217,6 +219,17 @@ Status prepare_network(const ModelSpec& spec, const PrepareOptions& options, Pre
   return {};
 }
 
+/// What the outputs mean, and how samples become inputs.
+std::string notes_on(const Release& release) {
+  static constexpr std::array<const char*, 3> tasks = {"classification", "regression", "anomaly"};
+  const nlohmann::json text = {
+      {"name", release.name},
+      {"task", tasks.at(static_cast<std::size_t>(release.task))},
+      {"classes", release.classes},
+      {"preprocessing", {{"mean", release.preprocessing.mean}, {"scale", release.preprocessing.scale}}}};
+  return text.dump();
+}
+
 }  // namespace
 
 Result<PreparedModel> prepare_model(const ModelSpec& spec, const PrepareOptions& options) {
@@ -238,7 +251,7 @@ Result<Bytes> export_torchscript(const Release& release, std::span<const float> 
     auto model = build_model(release);
     if (!model) return std::unexpected(model.error());
     if (const Status status = model->set_weights(weights); !status) return std::unexpected(status.error());
-    return model->to_torchscript();
+    return model->to_torchscript({{"rivulet.json", notes_on(release)}});
   });
 }
 

@@ -3,6 +3,7 @@
 #include <spdlog/fmt/fmt.h>
 #include <zlib.h>
 
+#include <algorithm>
 #include <fstream>
 #include <limits>
 #include <set>
@@ -21,6 +22,7 @@ struct Member {
   std::string name;
   std::string header;  // of the .npy
   ByteSpan data;
+  Bytes own = {};  // Where `data` lies, of texts.
   std::uint32_t crc = 0;
   std::uint64_t offset = 0;
 
@@ -28,12 +30,13 @@ struct Member {
 };
 
 /// Magic, version 1.0, and a Python dictionary, filled up so that the data begins at a multiple of 64.
-std::string npy_header(const std::vector<std::int64_t>& shape) {
+std::string npy_header(const std::string& type, const std::vector<std::int64_t>& shape) {
   std::string dimensions;
   for (const std::int64_t dimension : shape) dimensions += fmt::format("{}, ", dimension);
   if (shape.size() > 1) dimensions.resize(dimensions.size() - 2);
   if (shape.size() == 1) dimensions.pop_back();  // "(3,)"
-  std::string text = fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}", dimensions);
+  std::string text =
+      fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}", type, dimensions);
   constexpr std::size_t prefix = 10;
   text.append(63 - (prefix + text.size()) % 64, ' ');
   text += '\n';
@@ -101,29 +104,79 @@ Bytes central_directory(const std::vector<Member>& members, std::uint64_t offset
   return out;
 }
 
-Result<std::vector<Member>> members_of(const std::vector<NpyArray>& arrays) {
-  if (arrays.size() >= std::numeric_limits<std::uint16_t>::max()) {
+/// Code points of UTF-8 (RFC 3629, without its rule against long forms).
+std::vector<std::uint32_t> code_points(std::string_view text) {
+  constexpr std::uint32_t replacement = 0xfffd;
+  std::vector<std::uint32_t> points;
+  for (std::size_t i = 0; i < text.size();) {
+    const auto first = static_cast<unsigned char>(text[i++]);
+    const int more = first < 0x80       ? 0
+                     : first >> 5 == 6  ? 1
+                     : first >> 4 == 14 ? 2
+                     : first >> 3 == 30 ? 3
+                                        : -1;
+    std::uint32_t point = more <= 0 ? first : first & (0x3fU >> more);
+    bool good = more >= 0;
+    for (int k = 0; k < more && good; ++k) {
+      good = i < text.size() && (static_cast<unsigned char>(text[i]) & 0xc0) == 0x80;
+      if (good) point = point << 6 | (static_cast<unsigned char>(text[i++]) & 0x3fU);
+    }
+    points.push_back(good && point < 0x110000 ? point : replacement);
+  }
+  return points;
+}
+
+/// Each text as code points of 4 bytes, filled up with zeros to the length of the longest.
+Member member_of(const NpyTexts& texts) {
+  std::vector<std::vector<std::uint32_t>> rows;
+  std::size_t longest = 1;
+  for (const std::string& value : texts.values) {
+    rows.push_back(code_points(value));
+    longest = std::max(longest, rows.back().size());
+  }
+  Member member{texts.name + ".npy",
+                npy_header(fmt::format("<U{}", longest), {static_cast<std::int64_t>(rows.size())}),
+                {},
+                {}};
+  for (std::vector<std::uint32_t>& row : rows) {
+    row.resize(longest, 0);
+    for (const std::uint32_t point : row) append_le(member.own, point);
+  }
+  member.data = member.own;
+  return member;
+}
+
+Result<std::vector<Member>> members_of(const std::vector<NpyArray>& arrays,
+                                       const std::vector<NpyTexts>& texts) {
+  if (arrays.size() + texts.size() >= std::numeric_limits<std::uint16_t>::max()) {
     return fail(Errc::too_large, fmt::format("{} arrays are too many for a ZIP archive", arrays.size()));
   }
   std::vector<Member> members;
   std::set<std::string_view> names;
   std::uint64_t offset = 0;
+  const auto add = [&](Member member) {
+    member.crc = crc_of(crc_of(0, bytes_of(member.header)), member.data);
+    member.offset = offset;
+    offset += 30 + member.name.size() + member.size();
+    members.push_back(std::move(member));
+  };
+  const auto check_name = [&](const std::string& name) -> Status {
+    if (!name.empty() && name.size() <= 4096 && names.insert(name).second) return {};
+    return fail(Errc::invalid, fmt::format("the array name '{}' is empty, too long or used twice", name));
+  };
   for (const NpyArray& array : arrays) {
-    if (array.name.empty() || array.name.size() > 4096 || !names.insert(array.name).second) {
-      return fail(Errc::invalid,
-                  fmt::format("the array name '{}' is empty, too long or used twice", array.name));
-    }
+    if (Status named = check_name(array.name); !named) return std::unexpected(named.error());
     std::size_t entries = 1;
     for (const std::int64_t dimension : array.shape) entries *= static_cast<std::size_t>(dimension);
     if (entries != array.values.size() || array.shape.size() > 32) {
       return fail(Errc::invalid, fmt::format("the shape of '{}' has {} entries, its data {}", array.name,
                                              entries, array.values.size()));
     }
-    Member member{array.name + ".npy", npy_header(array.shape), std::as_bytes(array.values)};
-    member.crc = crc_of(crc_of(0, bytes_of(member.header)), member.data);
-    member.offset = offset;
-    offset += 30 + member.name.size() + member.size();
-    members.push_back(std::move(member));
+    add({array.name + ".npy", npy_header("<f4", array.shape), std::as_bytes(array.values)});
+  }
+  for (const NpyTexts& list : texts) {
+    if (Status named = check_name(list.name); !named) return std::unexpected(named.error());
+    add(member_of(list));
   }
   std::uint64_t directory = 22;
   for (const Member& member : members) directory += 46 + member.name.size();
@@ -137,8 +190,9 @@ Result<std::vector<Member>> members_of(const std::vector<NpyArray>& arrays) {
 
 }  // namespace
 
-Status write_npz(const std::filesystem::path& file, const std::vector<NpyArray>& arrays) {
-  const auto members = members_of(arrays);
+Status write_npz(const std::filesystem::path& file, const std::vector<NpyArray>& arrays,
+                 const std::vector<NpyTexts>& texts) {
+  const auto members = members_of(arrays, texts);
   if (!members) return fail_at(file.string(), members.error());
   // A device, say, that a rename would replace.
   std::error_code unknown;

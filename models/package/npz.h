@@ -17,11 +17,18 @@ struct NpyArray {
   std::span<const float> values;    ///< [product of shape]; outlives the call.
 };
 
+/// A list of texts to be written, as an array of NumPy's type `<U`.
+struct NpyTexts {
+  std::string name;
+  std::vector<std::string> values;  ///< UTF-8; what is none becomes U+FFFD.
+};
+
 /// Writes what numpy.load reads: a ZIP archive (stored, APPNOTE.TXT 6.3.10) of one .npy member of
-/// format 1.0 for each array (numpy.lib.format). The same arrays give the same bytes. An existing file
-/// is replaced only by a complete one.
+/// format 1.0 for each array and list (numpy.lib.format), lists last. The same arrays give the same bytes. An
+/// existing file is replaced only by a complete one.
 /// @return invalid for an empty or repeated name or a shape that doesn't fit; too_large from 4 GiB on;
 /// storage.
-Status write_npz(const std::filesystem::path& file, const std::vector<NpyArray>& arrays);
+Status write_npz(const std::filesystem::path& file, const std::vector<NpyArray>& arrays,
+                 const std::vector<NpyTexts>& texts = {});
 
 }  // namespace rivulet

@@ -127,8 +127,8 @@ Result<Model> Model::clone() const {
   return copy;
 }
 
-Result<Bytes> Model::to_torchscript() const {
-  if (impl_->user) return torchscript::write_model(*impl_);
+Result<Bytes> Model::to_torchscript(const std::map<std::string, std::string>& notes) const {
+  if (impl_->user) return torchscript::write_model(*impl_, notes);
   const Result<Network> network = network_of(impl_->architecture);
   if (!network) return std::unexpected(network.error());
   return catch_torch("writing TorchScript", [&]() -> Result<Bytes> {
@@ -140,7 +140,7 @@ Result<Bytes> Model::to_torchscript() const {
       tensors.push_back(tensor.clone().set_requires_grad(kind == TensorKind::parameter));
     }
     std::ostringstream out;
-    make_script_module(*network, tensors).save(out);
+    make_script_module(*network, tensors).save(out, {notes.begin(), notes.end()});
     return copy_of(bytes_of(out.str()));
   });
 }

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "models/package/architecture.h"
@@ -21,8 +23,8 @@ class Model {
   struct Impl;
 
   /// All weights are zero at first; those of a user's network are what its file holds.
-  /// @param graph the TorchScript file of a "torchscript" architecture, else empty. Who takes it from elsewhere
-  /// has verified its signature and hash; its code is checked again here.
+  /// @param graph the TorchScript file of a "torchscript" architecture, else empty. Who takes it from
+  /// elsewhere has verified its signature and hash; its code is checked again here.
   /// @return the errors of layout_of; those of torchscript/network.h for a graph; internal if LibTorch fails.
   static Result<Model> build(const Architecture& architecture, ByteSpan graph = {});
 
@@ -55,7 +57,8 @@ class Model {
   Result<Model> clone() const;
 
   /// A TorchScript file in memory that `torch.jit.load` reads: from [n, …] preprocessed inputs to logits.
-  Result<Bytes> to_torchscript() const;
+  /// @param notes by their names, which the file carries along (`_extra_files` of torch.jit.load).
+  Result<Bytes> to_torchscript(const std::map<std::string, std::string>& notes = {}) const;
 
   /// For the files of models/runtime that include torch.
   [[nodiscard]] Impl& impl() { return *impl_; }

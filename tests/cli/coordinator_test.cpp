@@ -59,6 +59,7 @@ rows = np.array(list(csv.reader(gzip.open(sys.argv[2], 'rt'))), dtype=np.float64
 x = ((rows[:, :64].astype(np.float32) - z['preprocessing.mean']) / z['preprocessing.scale']).astype(np.float32)
 x = np.maximum(x @ z['fc1.weight'].T + z['fc1.bias'], 0)
 x = x @ z['fc2.weight'].T + z['fc2.bias']
+assert z['classes'].tolist() == [str(i) for i in range(10)], z['classes']
 assert z['fc1.weight'].shape == (32, 64) and z['fc2.bias'].shape == (10,)
 print(repr(float(np.mean(np.argmax(x, axis=1) == rows[:, 64]))))
 )";

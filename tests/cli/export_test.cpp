@@ -17,12 +17,17 @@ namespace {
 
 /// The network of digits_spec from its flat weights, in NumPy, against the exported file.
 constexpr const char* compare = R"(
-import sys, numpy as np, torch
+import json, sys, numpy as np, torch
 w = np.fromfile(sys.argv[1] + '/weights.f32', '<f4')
 w1, b1, w2, b2 = np.split(w, np.cumsum([64 * 32, 32, 32 * 10]))
 x = np.random.default_rng(1).normal(size=(20, 64)).astype(np.float32)
 y = np.maximum(x @ w1.reshape(32, 64).T + b1, 0) @ w2.reshape(10, 32).T + b2
-m = torch.jit.load(sys.argv[1] + '/model.pt')
+notes = {'rivulet.json': ''}
+m = torch.jit.load(sys.argv[1] + '/model.pt', _extra_files=notes)
+notes = json.loads(notes['rivulet.json'])
+assert notes == {'name': 'digits', 'task': 'classification', 'classes': [str(i) for i in range(10)],
+                 'preprocessing': notes['preprocessing']}, notes
+assert set(notes['preprocessing']) == {'mean', 'scale'}, notes
 assert np.abs(m(torch.from_numpy(x)).detach().numpy() - y).max() <= 1e-5
 assert [tuple(p.shape) for p in m.parameters()] == [(32, 64), (32,), (10, 32), (10,)]
 )";

@@ -61,13 +61,18 @@ def compare(folder, images_file, answers_file):
         answers = numpy.array([json.loads(line)["probabilities"] for line in file])
     arrays = dict(numpy.load(f"{folder}/model.npz"))
     mean, scale = arrays.pop("preprocessing.mean"), arrays.pop("preprocessing.scale")
+    classes = arrays.pop("classes").tolist()
     inputs = torch.from_numpy(((images - mean) / scale).astype(numpy.float32))
 
     tensors, metadata = load_safetensors(f"{folder}/model.safetensors")
     assert json.loads(metadata["preprocessing.scale"]) == scale.tolist(), metadata
-    assert len(json.loads(metadata["classes"])) == 10
+    assert classes == [str(i) for i in range(10)] and json.loads(metadata["classes"]) == classes
     outputs = {}
-    loaded = torch.jit.load(f"{folder}/model.pt")
+    notes = {"rivulet.json": ""}
+    loaded = torch.jit.load(f"{folder}/model.pt", _extra_files=notes)
+    notes = json.loads(notes["rivulet.json"])
+    assert notes["classes"] == classes and notes["task"] == "classification", notes
+    assert numpy.allclose(notes["preprocessing"]["mean"], mean), notes
     loaded.eval()
     outputs["torchscript"] = loaded(inputs)
     for name, state in (("npz", {key: torch.from_numpy(value) for key, value in arrays.items()}),

@@ -34,18 +34,23 @@ TEST_CASE("NumPy loads what write_npz wrote", "[models][npz]") {
   const std::vector<float> scalar = {7.0F};
   const std::vector<float> many(100000, 0.25F);
   const auto file = folder.path / "model.npz";
-  REQUIRE(write_npz(file, {{"fc1.weight", {2, 3}, matrix},
-                           {"fc1.bias", {3}, vector},
-                           {"preprocessing.scale", {}, scalar},
-                           {"empty", {0, 4}, {}},
-                           {"many", {10, 100, 100}, many}}));
+  REQUIRE(write_npz(
+      file,
+      {{"fc1.weight", {2, 3}, matrix},
+       {"fc1.bias", {3}, vector},
+       {"preprocessing.scale", {}, scalar},
+       {"empty", {0, 4}, {}},
+       {"many", {10, 100, 100}, many}},
+      {{"classes", {"a", "zwölf", "日本", "", "\xf0\x9f\x90\x88 cat", "bad \xff\xc3"}}, {"none", {}}}));
   const auto script = folder.path / "check.py";
   std::ofstream(script) << R"(
 import sys, zipfile, numpy as np
 assert zipfile.ZipFile(sys.argv[1]).testzip() is None          # every CRC
 z = np.load(sys.argv[1], allow_pickle=False)
-assert z.files == ['fc1.weight', 'fc1.bias', 'preprocessing.scale', 'empty', 'many'], z.files
-assert all(z[n].dtype == np.float32 and z[n].flags.c_contiguous for n in z.files)
+assert z.files == ['fc1.weight', 'fc1.bias', 'preprocessing.scale', 'empty', 'many', 'classes', 'none'], z.files
+assert z['classes'].tolist() == ['a', 'zwölf', '日本', '', '\U0001f408 cat', 'bad \ufffd\ufffd'], z['classes']
+assert z['none'].shape == (0,)
+assert all(z[n].dtype == np.float32 and z[n].flags.c_contiguous for n in z.files[:5])
 assert np.array_equal(z['fc1.weight'], np.arange(6, dtype=np.float32).reshape(2, 3) - np.float32(2.5))
 assert np.array_equal(z['fc1.bias'], np.array([0.1, -1e-38, 3e38], np.float32)), z['fc1.bias']
 assert z['preprocessing.scale'].shape == () and z['preprocessing.scale'] == 7

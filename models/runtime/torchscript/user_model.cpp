@@ -92,7 +92,7 @@ Result<Model> clone_model(const Model::Impl& model) {
   });
 }
 
-Result<Bytes> write_model(const Model::Impl& model) {
+Result<Bytes> write_model(const Model::Impl& model, const std::map<std::string, std::string>& notes) {
   return catch_torch("writing TorchScript", [&]() -> Result<Bytes> {
     const at::NoGradGuard no_grad;
     UserNetwork network = duplicate(*model.user);
@@ -103,7 +103,7 @@ Result<Bytes> write_model(const Model::Impl& model) {
     network.reset_local();
     network.module.eval();
     std::ostringstream out;
-    network.module.save(out);
+    network.module.save(out, {notes.begin(), notes.end()});
     return copy_of(bytes_of(out.str()));
   });
 }

@@ -1,6 +1,9 @@
 #pragma once
 
 // Includes torch: only for the .cpp files of models/runtime.
+#include <map>
+#include <string>
+
 #include "models/runtime/model_impl.h"
 #include "models/runtime/torchscript/network.h"
 
@@ -14,7 +17,8 @@ Result<torch::jit::Module> build_module(const Architecture& architecture, const 
                                         ByteSpan graph, std::span<const float> weights);
 Result<Model> clone_model(const Model::Impl& model);
 /// The user's own module with the model's weights: it takes the shape that the user gave it.
-Result<Bytes> write_model(const Model::Impl& model);
+/// @param notes as Model::to_torchscript has them.
+Result<Bytes> write_model(const Model::Impl& model, const std::map<std::string, std::string>& notes);
 
 /// A model that trains: dropout and batch norm work as in training while this lives, and as for answers
 /// after it. What is local to the module is as the file has it at the start.
