@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "coordinator/server/admin_commands.h"
+#include "coordinator/server/bounded_server.h"
 #include "protocol/sha256.h"
 
 namespace rivulet::coordinator {
@@ -18,8 +19,6 @@ using httplib::Response;
 constexpr std::uint64_t small_body_bytes_max = 1 << 20;
 /// Of a body that is not wanted, so much is read: a client that is cut off in mid-sentence loses the answer.
 constexpr std::uint64_t drain_bytes_max = std::uint64_t{64} << 20;
-constexpr int first_byte_timeout_s = 2;
-constexpr int io_timeout_s = 5;
 constexpr std::string_view bearer = "Bearer ";
 
 bool is_loopback(const std::string& address) {
@@ -42,9 +41,20 @@ void put(Response& response, const Result<AdminAnswer>& answer) {
   put(response, answer ? *answer : error_answer(answer.error()));
 }
 
-/// @return too_large, or corrupt for a body that ends too early.
+/// A form of many parts, which nobody sends us on purpose (curl's -F), to its end, as any other body.
+void drain_form(const httplib::ContentReader& reader) {
+  std::uint64_t arrived = 0;
+  std::ignore = reader([](const httplib::MultipartFormData&) { return true; },
+                       [&](const char*, std::size_t size) { return (arrived += size) <= drain_bytes_max; });
+}
+
+/// @return too_large, invalid for a form, or corrupt for a body that ends too early.
 Result<std::string> read_body(const Request& request, const httplib::ContentReader& reader,
                               const Response& response, std::uint64_t bytes_max) {
+  if (request.is_multipart_form_data()) {  // The library would call a receiver that is not there.
+    drain_form(reader);
+    return fail(Errc::invalid, "the body is a form (multipart/form-data): send JSON");
+  }
   std::string body;
   // Growing by doubling would take a large one twice.
   const std::uint64_t announced =
@@ -72,7 +82,10 @@ Result<std::string> read_body(const Request& request, const httplib::ContentRead
 
 struct AdminApi::Impl {
   Impl(Options all, AdminDesk& to_ask)
-      : options(std::move(all)), token(sha256(bytes_of(options.token))), desk(to_ask) {}
+      : options(std::move(all)),
+        token(sha256(bytes_of(options.token))),
+        desk(to_ask),
+        server(BoundedServer::Limits{.threads = options.threads}) {}
 
   void set_limits();
   void add_routes();
@@ -85,19 +98,13 @@ struct AdminApi::Impl {
   Options options;
   Digest token;
   AdminDesk& desk;
-  httplib::Server server;
+  BoundedServer server;
   int port = 0;
   std::thread thread;
 };
 
 void AdminApi::Impl::set_limits() {
-  server.new_task_queue = [threads = options.threads] { return new httplib::ThreadPool(threads); };
   server.set_tcp_nodelay(true);
-  // One request a connection: none that is silent holds a thread, and a stop is quick.
-  server.set_keep_alive_max_count(1);
-  server.set_keep_alive_timeout(first_byte_timeout_s);
-  server.set_read_timeout(io_timeout_s);
-  server.set_write_timeout(io_timeout_s);
   server.set_payload_max_length(std::max(options.body_bytes_max, drain_bytes_max));
   // The library's own choice, SO_REUSEPORT, would let two daemons share a port without a word.
   server.set_socket_options([](int socket) {

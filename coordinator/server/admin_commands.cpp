@@ -8,6 +8,7 @@
 
 #include "coordinator/core/records.h"
 #include "coordinator/core/views.h"
+#include "coordinator/server/json_body.h"
 #include "coordinator/server/release_body.h"
 #include "models/package/snapshot.h"
 #include "protocol/sha256.h"
@@ -62,9 +63,9 @@ Result<AdminAnswer> octets(ByteSpan bytes) {
 /// The body as an object; an empty one has defaults only.
 Result<json> parse_body(const std::string& body, std::initializer_list<std::string_view> keys) {
   if (body.empty()) return json::object();
-  json object = json::parse(body, nullptr, false);
-  if (!object.is_object()) return fail(Errc::invalid, "the body is not a JSON object");
-  for (const auto& [key, value] : object.items()) {
+  auto object = parse_json_object(body);
+  if (!object) return object;
+  for (const auto& [key, value] : object->items()) {
     if (std::ranges::find(keys, key) == keys.end()) {
       return fail(Errc::invalid, fmt::format("\"{}\" is not known here: check its spelling", key));
     }
@@ -198,7 +199,7 @@ json trust_view(const State& state) {
 }
 
 Result<AdminAnswer> change_trust(AdminDesk& desk, AdminRequest& request) {
-  auto trust = parse_record<SignedTrust>(bytes_of(request.body));
+  auto trust = parse_trust_body(request.body);
   if (!trust) return fail(Errc::invalid, "the body is no signed trust document: " + trust.error().detail);
   return answer(desk.command([trust = *trust](RequestId id) { return event::TrustChanged{id, trust}; }));
 }
@@ -317,9 +318,11 @@ Result<AdminAnswer> start_rounds(AdminDesk& desk, AdminRequest& request) {
   if (!count) return std::unexpected(count.error());
   const auto timeout_s = integer(*body, "timeout_s", 86400, 1, wait_s_max);
   if (!timeout_s) return std::unexpected(timeout_s.error());
-  const json wait = body->value("wait", json(false));
-  if (!wait.is_boolean()) return fail(Errc::invalid, "\"wait\" must be true or false");
-  const event::StartRounds start{0, static_cast<std::uint32_t>(*count), wait.get<bool>()};
+  const auto wait = body->find("wait");
+  if (wait != body->end() && !wait->is_boolean())
+    return fail(Errc::invalid, "\"wait\" must be true or false");
+  const event::StartRounds start{0, static_cast<std::uint32_t>(*count),
+                                 wait != body->end() && wait->get<bool>()};
   const auto make = [start](RequestId id) {
     event::StartRounds event = start;
     event.request = id;

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "coordinator/server/json_body.h"
+
 namespace rivulet::coordinator {
 namespace {
 
@@ -85,9 +87,10 @@ Result<ScoringData> data_of(json& data) {
 }  // namespace
 
 Result<ReleaseUpload> parse_release_body(std::string body) {
-  json object = json::parse(body, nullptr, false);
+  auto parsed = parse_json_object(body);
   std::string().swap(body);
-  if (!object.is_object()) return fail(Errc::invalid, "the body is not a JSON object");
+  if (!parsed) return std::unexpected(parsed.error());
+  json& object = *parsed;
   ReleaseUpload upload;
   const auto release = base64(object, "release");
   if (!release) return std::unexpected(release.error());

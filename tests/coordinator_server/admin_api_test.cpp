@@ -74,6 +74,83 @@ TEST_CASE("a call that is not in order is answered with a status and a reason", 
   CHECK(server.get_json("/v1/audit").at("seq") == 1);    // None of it left a trace.
 }
 
+TEST_CASE("a body that is nested without end is refused, wherever it stands", "[coordinator][admin]") {
+  const FoundedFleet fleet;
+  RunningServer server(fleet);
+  // The library copies and compares by recursion: a thread's stack ends at some 50,000 levels.
+  const std::string bomb = std::string(200'000, '[') + std::string(200'000, ']');
+  std::string objects;
+  for (int i = 0; i < 50'000; ++i) objects += R"({"wait":)";
+  objects += "1" + std::string(50'000, '}');
+  for (const std::string& body :
+       {bomb, objects, R"({"wait":)" + bomb + "}", R"({"uses":)" + bomb + "}", R"({"tags":)" + bomb + "}",
+        R"({"payload":)" + bomb + "}", R"({"release":)" + bomb + "}", std::string(200'000, '[')}) {
+    for (const std::string& path :
+         {std::string("/v1/rounds"), std::string("/v1/tokens"), std::string("/v1/releases"),
+          std::string("/v1/trust"), node_path + "/tag"}) {
+      CAPTURE(path, body.substr(0, 20));
+      const HttpReply reply = server.post(path, body);
+      CHECK(reply.status == 400);
+      CHECK(reply.body.find("nested") != std::string::npos);
+    }
+  }
+  // Sixteen levels are read, and judged for what they are.
+  const std::string deep = R"({"wait":)" + std::string(15, '[') + std::string(15, ']') + "}";
+  CHECK(server.post("/v1/rounds", deep).body.find("true or false") != std::string::npos);
+  CHECK(server.get("/healthz").status == 200);
+}
+
+TEST_CASE("a form in place of JSON is refused and says so", "[coordinator][admin]") {
+  const FoundedFleet fleet;
+  RunningServer server(fleet);
+  const std::string form =
+      "--x\r\nContent-Disposition: form-data; name=\"a\"; filename=\"b\"\r\n\r\n{}\r\n--x--\r\n";
+  for (const std::string& path : {std::string("/v1/tokens"), std::string("/v1/rounds"),
+                                  std::string("/v1/releases"), std::string("/v1/trust")}) {
+    for (const std::string& body : {form, std::string("no form at all")}) {
+      CAPTURE(path, body);
+      const HttpReply reply =
+          http(server.admin, "POST", path, server.token, body, "multipart/form-data; boundary=x");
+      CHECK(reply.status == 400);
+      CHECK(reply.body.find("send JSON") != std::string::npos);
+    }
+  }
+  CHECK(http(server.admin, "POST", "/v1/tokens", "", form, "multipart/form-data; boundary=x").status == 401);
+}
+
+TEST_CASE("a trust document that is not in order is refused with the key that is wrong",
+          "[coordinator][admin]") {
+  const FoundedFleet fleet;
+  RunningServer server(fleet);
+  const json good = server.get_json("/v1/trust").at("signed");
+  const auto refused = [&](const json& body, const std::string& key) {
+    const HttpReply reply = server.post("/v1/trust", body.dump());
+    CAPTURE(reply.body);
+    CHECK(reply.status == 400);
+    const std::string detail = json::parse(reply.body).at("detail");
+    CHECK(detail.find("\"" + key + "\"") != std::string::npos);
+    CHECK(detail.find("json.exception") == std::string::npos);
+    CHECK(detail.find("stored record") == std::string::npos);
+  };
+  json body = good;
+  body["payload"] = 7;
+  refused(body, "payload");
+  body["payload"] = "not base64!";
+  refused(body, "payload");
+  body = good;
+  body.erase("signatures");
+  refused(body, "signatures");
+  body["signatures"] = {1, 2};
+  refused(body, "signatures");
+  body = good;
+  body["signatures"][0]["key"] = "abc";
+  refused(body, "key");
+  body = good;
+  body["signatures"][0]["signature"] = nullptr;
+  refused(body, "signature");
+  CHECK(server.post("/v1/trust", good.dump()).status == 200);  // As it is in force.
+}
+
 TEST_CASE("a body that is too large is refused and not kept", "[coordinator][admin]") {
   const FoundedFleet fleet;
   auto config = fleet.config();

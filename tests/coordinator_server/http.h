@@ -13,8 +13,9 @@ struct HttpReply {
   std::string body;
 };
 
-/// @param token empty: no Authorization header.
+/// @param token empty: no Authorization header. @param type of the body.
 HttpReply http(const Endpoint& server, const std::string& method, const std::string& path,
-               const std::string& token, const std::string& body = "");
+               const std::string& token, const std::string& body = "",
+               const std::string& type = "application/json");
 
 }  // namespace rivulet
