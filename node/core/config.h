@@ -22,6 +22,7 @@ struct Config {
   std::size_t tasks_max = 8;                                 ///< Held at once; more are turned away.
   std::uint32_t attempts_max = 3;                            ///< Of a task, or of content that gets damaged.
   std::size_t ended_max = 256;                               ///< Ended tasks that are remembered.
+  std::size_t outbox_max = 128;  ///< Results that wait for an answer: with so many no task is taken.
 
   std::chrono::milliseconds backoff_min{1'000};          ///< First wait before connecting again; it doubles …
   std::chrono::milliseconds backoff_max{60'000};         ///< … up to this.
@@ -31,6 +32,8 @@ struct Config {
   std::chrono::milliseconds answer_timeout{15'000};  ///< For the trust chain, and for the welcome.
   std::chrono::milliseconds telemetry_interval{60'000};
   std::chrono::milliseconds task_length_max{std::chrono::days(7)};  ///< Longer deadlines are cut to this.
+  std::chrono::milliseconds verdict_wait_max{
+      std::chrono::days(14)};  ///< For what came of an accepted update.
 };
 
 }  // namespace rivulet::node

@@ -15,6 +15,9 @@ namespace {
 
 using Kind = OutboxEntry::Kind;
 
+/// Of open and of decided tasks: a coordinator ends the session of a node that names more.
+constexpr std::size_t ready_tasks_max = 256;
+
 void drop_delta(Turn& turn, OutboxEntry& entry) {
   if (entry.content.is_zero()) return;
   const ContentId content = std::exchange(entry.content, {});
@@ -41,11 +44,28 @@ message::Ready ready(const State& state) {
                        .holdout_samples = state.counts.holdout_samples,
                        .open_tasks = {},
                        .awaiting_verdict = {}};
-  for (const auto& [id, task] : state.tasks) ready.open_tasks.push_back(id);
+  const auto name = [](std::vector<TaskId>& list, const TaskId& id) {
+    if (list.size() < ready_tasks_max) list.push_back(id);
+  };
+  for (const auto& [id, task] : state.tasks) name(ready.open_tasks, id);
   for (const auto& [id, entry] : state.outbox) {
-    (entry.accepted ? ready.awaiting_verdict : ready.open_tasks).push_back(id);
+    name(entry.accepted ? ready.awaiting_verdict : ready.open_tasks, id);
   }
   return ready;
+}
+
+/// A verdict that has not come for so long never will: its coordinator has forgotten the update.
+void drop_unanswered(Turn& turn) {
+  State& state = turn.state;
+  const UtcTime limit = turn.now.utc - state.config.verdict_wait_max;
+  std::vector<TaskId> old;
+  for (const auto& [id, entry] : state.outbox) {
+    if (entry.accepted && entry.made < limit) old.push_back(id);
+  }
+  for (const TaskId& id : old) {
+    end_entry(turn, id, state.outbox.at(id), {.task = id, .outcome = "unanswered"},
+              "no verdict has come on the accepted update");
+  }
 }
 
 }  // namespace
@@ -140,6 +160,7 @@ void greet(Turn& turn) {
 }
 
 void settle_outbox(Turn& turn) {
+  drop_unanswered(turn);
   auto* session = std::get_if<Online>(&turn.state.link.phase);
   if (session == nullptr || session->offered) return;
   const TaskId* next = nullptr;

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "protocol/documents.h"
+
 namespace rivulet::node {
 namespace {
 
@@ -125,12 +127,15 @@ OutboxEntry outbox_from(const Json& json) {
   const auto read = Signature::from_bytes(signature);
   if (!read) throw std::runtime_error("the signature has a wrong length");
   const bool update = json.at("kind").get<std::string>() == "update";
+  Bytes payload = bytes_at(json, "payload");
+  const UtcTime made = update ? value_of(decode_update_header(payload)).time : UtcTime();
   return {.sequence = json.at("sequence").get<std::uint64_t>(),
           .kind = update ? OutboxEntry::Kind::update : OutboxEntry::Kind::report,
-          .envelope = {bytes_at(json, "payload"), *read},
+          .envelope = {std::move(payload), *read},
           .content = id_at<ContentId>(json, "content"),
           .content_bytes = json.at("content_bytes").get<std::uint64_t>(),
-          .accepted = json.at("accepted").get<bool>()};
+          .accepted = json.at("accepted").get<bool>(),
+          .made = made};
 }
 
 void read_record(State& state, const Put& record) {

@@ -93,12 +93,15 @@ struct OutboxEntry {
   ContentId content;  ///< The delta; zero for a report, and once the receipt came.
   std::uint64_t content_bytes = 0;
   bool accepted = false;  ///< An update that awaits its verdict.
+  UtcTime made{};         ///< Of an update.
 };
 
 /// How a task ended: remembered, so that the same one is not done twice.
 struct Ended {
   TaskId task;
-  std::string outcome;  ///< aggregated, discarded, reported, refused, duplicate, failed, expired, cancelled.
+  /// aggregated, discarded, reported, refused, duplicate, failed, expired, cancelled, or unanswered:
+  /// accepted, and no verdict came.
+  std::string outcome;
   Reason reason = Reason::none;
   VersionNumber version = 0;
   UtcTime time{};

@@ -62,6 +62,9 @@ Status check_manifests(const State& state, const message::Task& message, Task& t
 std::optional<Refusal> check_task(const State& state, const message::Task& message, UtcTime utc, Task& task) {
   if (state.tasks.size() >= state.config.tasks_max)
     return Refusal{Reason::overloaded, "as many tasks as tasks_max allows wait"};
+  if (state.outbox.size() >= state.config.outbox_max)
+    return Refusal{Reason::overloaded,
+                   "as many results as outbox_max allows wait for the coordinator's answer"};
   if (message.remaining_ms == 0) return Refusal{Reason::too_late, "its deadline has passed"};
   if (trust_expired(state, utc))
     return Refusal{Reason::untrusted, "trust has expired: renew it with 'rivulet trust renew'"};
@@ -264,7 +267,8 @@ void on_update_sealed(Turn& turn, const event::UpdateSealed& event) {
                  .envelope = event.header,
                  .content = *task->result,
                  .content_bytes = task->result_bytes,
-                 .accepted = false});
+                 .accepted = false,
+                 .made = turn.now.utc});
 }
 
 void on_report_sealed(Turn& turn, const event::ReportSealed& event) {
