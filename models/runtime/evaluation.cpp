@@ -22,13 +22,16 @@ double cross_entropy(std::span<const float> logits, std::size_t label) {
 
 /// Runs the model over `samples` inputs and gives each row of its answers to `score(index, row)`.
 template <typename Score>
-Status for_each_answer(Model& model, std::span<const float> inputs, std::size_t samples, const Score& score) {
+Status for_each_answer(Model& model, std::span<const float> inputs, std::size_t samples,
+                       const std::atomic<bool>* stop, const Score& score) {
   const std::size_t input_size = model.architecture().input_size();
   const auto outputs = static_cast<std::size_t>(model.architecture().outputs);
   if (inputs.size() != samples * input_size)
     return fail(Errc::invalid, fmt::format("{} samples of {} numbers are {}, but {} were given", samples,
                                            input_size, samples * input_size, inputs.size()));
   for (std::size_t begin = 0; begin < samples; begin += batch_samples) {
+    if (stop != nullptr && stop->load(std::memory_order_relaxed))
+      return fail(Errc::cancelled, "the evaluation was stopped");
     const std::size_t batch = std::min(batch_samples, samples - begin);
     const Result<std::vector<float>> answers =
         model.forward(inputs.subspan(begin * input_size, batch * input_size), batch);
@@ -51,8 +54,8 @@ double Evaluation::accuracy() const {
 
 double Evaluation::mean_loss() const { return samples == 0 ? 0 : loss_sum / static_cast<double>(samples); }
 
-Result<Evaluation> evaluate(Model& model, std::span<const float> inputs,
-                            std::span<const std::int64_t> labels) {
+Result<Evaluation> evaluate(Model& model, std::span<const float> inputs, std::span<const std::int64_t> labels,
+                            const std::atomic<bool>* stop) {
   const std::int64_t classes = model.architecture().outputs;
   for (std::size_t i = 0; i < labels.size(); ++i)
     if (labels[i] < 0 || labels[i] >= classes)
@@ -62,7 +65,7 @@ Result<Evaluation> evaluate(Model& model, std::span<const float> inputs,
   result.samples = labels.size();
   result.right.resize(labels.size());
   const Status status =
-      for_each_answer(model, inputs, labels.size(), [&](std::size_t i, std::span<const float> row) {
+      for_each_answer(model, inputs, labels.size(), stop, [&](std::size_t i, std::span<const float> row) {
         const bool right = std::ranges::max_element(row) - row.begin() == labels[i];
         result.right[i] = right ? 1 : 0;
         result.correct += right ? 1 : 0;
@@ -73,7 +76,7 @@ Result<Evaluation> evaluate(Model& model, std::span<const float> inputs,
 }
 
 Result<Evaluation> evaluate_values(Model& model, std::span<const float> inputs,
-                                   std::span<const float> targets) {
+                                   std::span<const float> targets, const std::atomic<bool>* stop) {
   const auto outputs = static_cast<std::size_t>(model.architecture().outputs);
   if (targets.size() % outputs != 0)
     return fail(Errc::invalid, fmt::format("{} target values are no whole number of samples of {}",
@@ -81,7 +84,7 @@ Result<Evaluation> evaluate_values(Model& model, std::span<const float> inputs,
   Evaluation result;
   result.samples = targets.size() / outputs;
   const Status status =
-      for_each_answer(model, inputs, result.samples, [&](std::size_t i, std::span<const float> row) {
+      for_each_answer(model, inputs, result.samples, stop, [&](std::size_t i, std::span<const float> row) {
         double squares = 0;
         for (std::size_t j = 0; j < outputs; ++j) {
           const double error = static_cast<double>(row[j]) - targets[i * outputs + j];

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -24,15 +25,16 @@ struct Evaluation {
 
 /// Scores a classifier. A tie between classes goes to the lower one.
 /// @param inputs [n * input_size], preprocessed. @param labels [n].
+/// @param stop looked at before each batch of up to 256 samples; may be null.
 /// @return invalid on wrong lengths or a label outside [0, outputs), corrupt when the model answers a
-/// number that is not finite.
-Result<Evaluation> evaluate(Model& model, std::span<const float> inputs,
-                            std::span<const std::int64_t> labels);
+/// number that is not finite, cancelled if it was stopped.
+Result<Evaluation> evaluate(Model& model, std::span<const float> inputs, std::span<const std::int64_t> labels,
+                            const std::atomic<bool>* stop = nullptr);
 
 /// Scores a regression, or with the inputs as targets an anomaly model, by the mean squared error.
 /// @param targets [n * outputs].
 Result<Evaluation> evaluate_values(Model& model, std::span<const float> inputs,
-                                   std::span<const float> targets);
+                                   std::span<const float> targets, const std::atomic<bool>* stop = nullptr);
 
 /// Logits to probabilities, in place; the greatest is taken off first, so no finite logit overflows.
 void softmax(std::span<float> row);

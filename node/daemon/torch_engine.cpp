@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "link/log.h"
 #include "models/dataset/csv.h"
 #include "models/dataset/dataset.h"
 #include "models/runtime/engine_choice.h"
@@ -31,11 +32,10 @@ Result<OptimizerKind> optimizer_of(std::uint16_t number) {
 
 }  // namespace
 
-Result<TorchEngine::Data> TorchEngine::load(const Release& release, Split split) {
+Status TorchEngine::read(const Release& release, Split split, Data& data) {
   const auto preprocessor = Preprocessor::make(release.preprocessing, release.architecture.input_shape);
   if (!preprocessor) return std::unexpected(preprocessor.error());
   const std::size_t size = preprocessor->input_size();
-  Data data;
   const SampleFit fit = fit_of(release);
   const auto skip = [&](const SampleView& sample) {
     const Status fits = fit.check(sample.inputs, sample.label);
@@ -58,10 +58,15 @@ Result<TorchEngine::Data> TorchEngine::load(const Release& release, Split split)
     return true;
   };
   // An anomaly model learns what is normal, from inputs alone.
-  const auto status = samples_.visit(split, take, release.task == TaskKind::anomaly);
-  if (!status) return std::unexpected(status.error());
+  auto status = samples_.visit(split, take, release.task == TaskKind::anomaly);
   if (data.skipped > 0) metrics_.samples_skipped(data.skipped);
   preprocessor->apply(data.inputs);
+  return status;
+}
+
+Result<TorchEngine::Data> TorchEngine::load(const Release& release, Split split) {
+  Data data;
+  if (const auto status = read(release, split, data); !status) return std::unexpected(status.error());
   return data;
 }
 
@@ -147,10 +152,11 @@ Result<HoldoutScore> TorchEngine::score(const Release& release, std::span<const 
   const auto model = model_of(release);
   if (!model) return std::unexpected(with_reason(model.error(), Reason::not_loadable));
   if (const auto status = (*model)->set_weights(weights); !status) return std::unexpected(status.error());
-  auto evaluation = release.task == TaskKind::classification
-                        ? evaluate(**model, data.inputs, data.labels)
-                        : evaluate_values(**model, data.inputs,
-                                          release.task == TaskKind::anomaly ? data.inputs : data.targets);
+  auto evaluation =
+      release.task == TaskKind::classification
+          ? evaluate(**model, data.inputs, data.labels, stop_)
+          : evaluate_values(**model, data.inputs,
+                            release.task == TaskKind::anomaly ? data.inputs : data.targets, stop_);
   if (!evaluation) return std::unexpected(evaluation.error());
   HoldoutScore score{.right = std::move(evaluation->right),
                      .loss_sum = evaluation->loss_sum,
@@ -160,11 +166,13 @@ Result<HoldoutScore> TorchEngine::score(const Release& release, std::span<const 
 }
 
 Result<std::vector<float>> TorchEngine::localize(const Release& release, std::span<const float> weights) {
-  const auto data = load(release, Split::training);
-  if (!data) return std::unexpected(with_reason(data.error(), Reason::not_loadable));
+  Data data;
+  if (const auto status = read(release, Split::training, data); !status) {
+    log_event(LogLevel::error, "samples_unreadable", {{"detail", status.error().detail}});
+  }
   const auto model = model_of(release);
   if (!model) return std::unexpected(with_reason(model.error(), Reason::not_loadable));
-  return with_local_statistics(**model, weights, data->inputs);
+  return with_local_statistics(**model, weights, data.inputs);
 }
 
 Result<std::vector<float>> TorchEngine::answers(const Release& release, std::span<const float> weights,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <optional>
 #include <vector>
 
@@ -17,9 +18,18 @@ class TorchEngine final : public Engine {
   /// Both outlive the engine.
   TorchEngine(const SampleStore& samples, Metrics& metrics) : samples_(samples), metrics_(metrics) {}
 
-  /// Forgets the holdout that score() read: to be called before each comparison, whose models then see the
-  /// same samples, whatever arrives meanwhile.
-  void begin_comparison() { holdout_.reset(); }
+  /// To be called before each comparison, whose models then see the same samples, whatever arrives meanwhile.
+  /// @param stop ends score() early, with Errc::cancelled; outlives the comparison; may be null.
+  void begin_comparison(const std::atomic<bool>* stop = nullptr) {
+    end_comparison();
+    stop_ = stop;
+  }
+  /// Forgets the holdout that score() read, and the network: between comparisons, hours may pass.
+  void end_comparison() {
+    holdout_.reset();
+    model_.reset();
+    stop_ = nullptr;
+  }
 
   Result<TrainingResult> train(const Release& release, std::span<const float> base,
                                const message::TrainingPlan& plan, const std::atomic<bool>& stop) override;
@@ -27,6 +37,7 @@ class TorchEngine final : public Engine {
   /// [n * input_size], n at most `samples_max`.
   Result<std::vector<float>> own_samples(const Release& release, Split split, std::size_t samples_max);
   Result<HoldoutScore> score(const Release& release, std::span<const float> weights) override;
+  /// Where the stored samples cannot be read, with those before the damage: serving comes first.
   Result<std::vector<float>> localize(const Release& release, std::span<const float> weights) override;
   /// What inference answers in float: see answers_of.
   Result<std::vector<float>> answers(const Release& release, std::span<const float> weights,
@@ -46,6 +57,8 @@ class TorchEngine final : public Engine {
     ReleaseId release;
     Data data;
   };
+  /// @param data what was read before an error too.
+  Status read(const Release& release, Split split, Data& data);
   Result<Data> load(const Release& release, Split split);
   Result<Model*> model_of(const Release& release);
 
@@ -53,6 +66,7 @@ class TorchEngine final : public Engine {
   Metrics& metrics_;
   std::optional<Model> model_;  // of the last release: rounds train the same network again and again
   std::optional<Holdout> holdout_;
+  const std::atomic<bool>* stop_ = nullptr;
 };
 
 }  // namespace rivulet::node

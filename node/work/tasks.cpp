@@ -71,10 +71,11 @@ Status compare_on_holdout(const Activation& active, const Activation& trial, con
   // Another model's classes cannot be compared sample by sample.
   if (active.release.name != trial.release.name || active.release.classes != trial.release.classes) return {};
   const auto before = engine.score(active.release, active.weights);
+  if (!before)
+    return {};  // The samples cannot be read, or what serves can't answer: neither is the trial's fault.
   const auto after = engine.score(trial.release, trial.weights);
   if (!after) return fail(Errc::refused, after.error().detail, Reason::not_loadable);
-  if (!before || before->right.size() != after->right.size() || after->right.size() < rules.holdout_min)
-    return {};
+  if (before->right.size() != after->right.size() || after->right.size() < rules.holdout_min) return {};
   const Comparison pairs = compare_pairs(*before, *after);
   if (pairs.fall > rules.tolerance && sign_test(pairs.losses, pairs.wins) < rules.significance) {
     const bool classes = after->losses.empty();

@@ -165,9 +165,54 @@ TEST_CASE("two models are scored on the same holdout, whatever arrives between t
   CHECK(engine.score(release, constant_weights(release, 0, 3))->right.size() ==
         rig.samples->counts().holdout);
 
+  // Between comparisons nothing is kept: the next score sees what has come since.
+  engine.end_comparison();
+  rig.add(two_clusters(500));
+  CHECK(engine.score(release, constant_weights(release, 0, 3))->right.size() ==
+        rig.samples->counts().holdout);
+
   const auto answers = engine.answers(release, constant_weights(release, 1, 2), release.known_inputs);
   REQUIRE(answers);
   CHECK(answers->at(1) == Approx(std::exp(2.0) / (1 + std::exp(2.0))).epsilon(1e-6));
+}
+
+TEST_CASE("a comparison that is stopped takes no more scores", "[node][engine]") {
+  Rig rig(0.5);
+  rig.add(two_clusters(20));
+  Release release = softmax_release(2, 2);
+  const bool values = GENERATE(false, true);
+  if (values) {
+    release.task = TaskKind::anomaly;
+    release.classes = {};
+  }
+  const std::vector<float> weights(release.layout.size(), 0.0F);
+  TorchEngine engine(*rig.samples, rig.metrics);
+  std::atomic<bool> stop = false;
+  engine.begin_comparison(&stop);
+  REQUIRE(engine.score(release, weights));
+  stop = true;
+  const auto stopped = engine.score(release, weights);
+  REQUIRE_FALSE(stopped);
+  CHECK(stopped.error().code == Errc::cancelled);
+  engine.end_comparison();
+  CHECK(engine.score(release, weights));
+}
+
+TEST_CASE("statistics of its own are not worth a model: damaged samples leave it those of its version",
+          "[node][engine]") {
+  Rig rig(0.0);
+  rig.add(two_clusters(20));
+  const WriteBatch damage{Put{std::string(sample_families[0]), number_key(0), copy_of(bytes_of("rubbish"))}};
+  REQUIRE(rig.store->commit(damage, Durability::synced));
+  Release release = softmax_release(2, 2);
+  release.batch_norm = BatchNorm::local;
+  TorchEngine engine(*rig.samples, rig.metrics);
+  const std::vector<float> weights = constant_weights(release, 1, 3);
+  REQUIRE_FALSE(engine.train(release, weights, {}, std::atomic<bool>(false)));
+  const auto local = engine.localize(release, weights);
+  INFO((local ? "" : local.error().detail));
+  REQUIRE(local);
+  CHECK(*local == weights);
 }
 
 }  // namespace
