@@ -38,6 +38,7 @@ void on_message(Turn& turn, const Message& message) {
 
 void shut_down(Turn& turn) {
   stop_work(turn);
+  stop_serving(turn);
   leave(turn);
   turn.state.stopping = true;
 }

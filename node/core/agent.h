@@ -33,6 +33,11 @@ Transition step(State& state, const Event& event, Now now);
 /// When to send event::Tick, if nothing happens before.
 std::optional<MonotonicTime> next_deadline(const State& state);
 
+/// Whether what effect::Activate asked for is to serve: to be asked right before it is swapped in, with no
+/// event between that and ActivationDone. Not any more if a newer assignment takes a version back that is
+/// tried.
+bool wants_activation(const State& state, std::uint64_t manifest_version);
+
 /// Content that a record refers to, including deltas that await their receipt, and what is being fetched.
 std::set<ContentId> referenced_contents(const State& state);
 

@@ -57,7 +57,8 @@ struct Train {
   MonotonicTime deadline{};
 };
 /// Score the variant of both that this node serves on the local holdout, with Train's checks for each.
-/// Answered by EvaluationDone or TaskFailed. One at a time, perhaps beside a training.
+/// Answered by EvaluationDone or TaskFailed. One at a time, perhaps beside a training. StopTask comes at the
+/// deadline at the latest.
 struct Evaluate {
   TaskId task;
   RoundNumber round = 0;
@@ -82,14 +83,19 @@ struct SealReport {
 /// Serve `variant` of `manifest`, whose release, w_0 and snapshot are in the blob store; signatures are
 /// verified. The driver makes the variant of the snapshot by the release's recipe. The driver checks hash and
 /// distance as for Train, loads the variant, and asks it the known inputs. A trial is compared with the model
-/// in service on the local holdout too; a restoration (at start, or after the model in service failed) is
-/// not. Answered by ActivationDone or ActivationFailed. In order: a later one wins.
+/// in service on the local holdout too; a roll-back (to what this node tried, and served before the model in
+/// service) and a restoration (at start, or after the model in service failed) are not. Before it is swapped
+/// in, the driver asks wants_activation(); an activation that is not wanted any more is dropped, and what
+/// served before goes on. Answered by ActivationDone or ActivationFailed. In order: a later one wins.
 struct Activate {
-  enum class Kind : std::uint8_t { trial, restoration };
+  enum class Kind : std::uint8_t { trial, rollback, restoration };
   Kind kind = Kind::trial;
   VersionManifest manifest;
   std::string variant;
 };
+
+/// What serves is broken: nothing does, until the next ActivationDone.
+struct Unload {};
 
 /// Worth a line in the log, and an alarm if it is an error.
 struct Notice {
@@ -103,8 +109,9 @@ struct Notice {
 
 namespace rivulet::node {
 
-using Effect = std::variant<effect::Connect, effect::Disconnect, effect::Send, effect::Fetch,
-                            effect::DropContent, effect::Train, effect::Evaluate, effect::StopTask,
-                            effect::SealUpdate, effect::SealReport, effect::Activate, effect::Notice>;
+using Effect =
+    std::variant<effect::Connect, effect::Disconnect, effect::Send, effect::Fetch, effect::DropContent,
+                 effect::Train, effect::Evaluate, effect::StopTask, effect::SealUpdate, effect::SealReport,
+                 effect::Activate, effect::Unload, effect::Notice>;
 
 }  // namespace rivulet::node

@@ -94,7 +94,7 @@ struct ActivationDone {
   std::uint64_t manifest_version = 0;
 };
 /// It does not, and what served before goes on: known_answers_wrong, worse_on_holdout, not_loadable,
-/// bad_manifest.
+/// bad_manifest; none if wants_activation() denied it.
 struct ActivationFailed {
   std::uint64_t manifest_version = 0;
   Reason reason = Reason::not_loadable;

@@ -26,6 +26,11 @@ Erase erasure(std::string_view family, Bytes key) { return {std::string(family),
 
 std::int64_t milliseconds(UtcTime time) { return time.time_since_epoch().count(); }
 
+Json json_of(const Held& held) {
+  return {{"manifest", to_base64url(encode(held.manifest))}, {"variant", held.variant}};
+}
+std::uint32_t attempts_at(const Json& json) { return json.value("attempts", std::uint32_t{0}); }
+
 // Readers of what was written above. They throw on anything else; recover() catches it.
 
 Bytes bytes_at(const Json& json, const char* key) {
@@ -83,10 +88,11 @@ Held held_from(const Json& json) {
 void read_manifest(State& state, std::string_view key, const Json& json) {
   if (key == "active") {
     state.serving.active = held_from(json);
+    state.serving.attempts = attempts_at(json);
   } else if (key == "previous") {
     state.serving.previous = held_from(json);
   } else if (key == "pending") {
-    state.serving.pending = Pending{manifest_at(json), false, {}};
+    state.serving.pending = Pending{.manifest = manifest_at(json), .attempts = attempts_at(json)};
   } else if (key.starts_with(content_prefix)) {
     state.transfers.present.insert(id_from<ContentId>(std::string(key.substr(content_prefix.size()))));
   } else if (key.starts_with(release_prefix)) {
@@ -108,7 +114,7 @@ void read_manifest(State& state, std::string_view key, const Json& json) {
 void read_task(State& state, ByteSpan key, const Json& json) {
   Task task;
   task.sequence = json.at("sequence").get<std::uint64_t>();
-  task.attempts = json.value("attempts", std::uint32_t{0});
+  task.attempts = attempts_at(json);
   task.deadline_utc = time_at(json, "deadline_ms");
   const Message message = value_of(decode_message(bytes_at(json, "message")));
   const auto* received = std::get_if<message::Task>(&message);
@@ -211,12 +217,15 @@ Put meta_record(const State& state) {
   return put("meta", text_key("agent"), json);
 }
 
-Put held_record(std::string_view key, const Held& held) {
-  return put("manifests", text_key(key),
-             {{"manifest", to_base64url(encode(held.manifest))}, {"variant", held.variant}});
+Put active_record(const Serving& serving) {
+  Json json = json_of(*serving.active);
+  json["attempts"] = serving.attempts;
+  return put("manifests", text_key("active"), json);
 }
+Put previous_record(const Held& held) { return put("manifests", text_key("previous"), json_of(held)); }
 Put pending_record(const Pending& pending) {
-  return put("manifests", text_key("pending"), {{"manifest", to_base64url(encode(pending.manifest))}});
+  return put("manifests", text_key("pending"),
+             {{"manifest", to_base64url(encode(pending.manifest))}, {"attempts", pending.attempts}});
 }
 Put release_record(const ReleaseId& id, const KnownRelease& release) {
   return put("manifests", text_key(std::string(release_prefix) + id.hex()),

@@ -31,7 +31,8 @@ Result<State> recover(const Config& config, std::uint64_t seed, std::span<const 
 Put record_of(const TrustDocument& document);
 
 Put meta_record(const State& state);
-Put held_record(std::string_view key, const Held& held);
+Put active_record(const Serving& serving);
+Put previous_record(const Held& held);
 Put pending_record(const Pending& pending);
 Put release_record(const ReleaseId& id, const KnownRelease& release);
 Put content_record(const ContentId& content);

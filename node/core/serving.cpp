@@ -57,6 +57,12 @@ bool trying(const Serving& serving, const Pending& pending) {
   return serving.trial && serving.trial->manifest.manifest_version == pending.manifest.manifest_version;
 }
 
+/// Whether the newest assignment takes back what is tried: it names an older version.
+bool withdrawn(const Serving& serving) {
+  return serving.trial && serving.pending && !trying(serving, *serving.pending) &&
+         serving.pending->manifest.version < serving.trial->manifest.version;
+}
+
 bool same_model(const Held& a, const Held& b) {
   return a.manifest.weights_hash == b.manifest.weights_hash && a.manifest.release == b.manifest.release;
 }
@@ -73,9 +79,9 @@ void choose_previous(Serving& serving, const Held& next) {
 
 void write_held(Turn& turn) {
   const Serving& serving = turn.state.serving;
-  if (serving.active) turn.write(held_record("active", *serving.active));
+  if (serving.active) turn.write(active_record(serving));
   if (serving.previous) {
-    turn.write(held_record("previous", *serving.previous));
+    turn.write(previous_record(*serving.previous));
   } else {
     turn.write(manifest_erasure("previous"));
   }
@@ -96,6 +102,54 @@ void activate(Turn& turn, const Held& held, effect::Activate::Kind kind) {
   turn.emit(effect::Activate{kind, held.manifest, held.variant});
 }
 
+std::string without_end(std::uint32_t attempts) {
+  return fmt::format("it was begun {} times, and none came to an end: is there memory enough?", attempts);
+}
+
+/// Has `active` loaded. The attempt is durable before it begins.
+void restore(Turn& turn) {
+  Serving& serving = turn.state.serving;
+  serving.service = Service::loading;
+  ++serving.attempts;
+  turn.write(active_record(serving));
+  activate(turn, *serving.active, effect::Activate::Kind::restoration);
+}
+
+/// Loading `active` has come to an end, good or bad.
+void end_attempts(Turn& turn) {
+  turn.state.serving.attempts = 0;
+  turn.write(active_record(turn.state.serving));
+}
+
+/// Whether this node has tried and served the very weights before, and a newer assignment returns to them.
+bool returns_to(const Serving& serving, const VersionManifest& manifest) {
+  return serving.active && serving.previous && manifest.version < serving.active->manifest.version &&
+         manifest.version == serving.previous->manifest.version &&
+         manifest.weights_hash == serving.previous->manifest.weights_hash;
+}
+
+void try_pending(Turn& turn) {
+  Serving& serving = turn.state.serving;
+  Pending& pending = *serving.pending;
+  if (pending.attempts >= turn.state.config.attempts_max) {
+    const VersionManifest refused = pending.manifest;
+    return refuse_assignment(turn, refused, Reason::not_loadable, without_end(pending.attempts));
+  }
+  ++pending.attempts;
+  turn.write(pending_record(pending));
+  serving.trial = Held{pending.manifest, pending.variant};
+  const bool known = returns_to(serving, pending.manifest);
+  activate(turn, *serving.trial, known ? effect::Activate::Kind::rollback : effect::Activate::Kind::trial);
+}
+
+/// What was tried is not served, and nothing is said of how the trial ended.
+void end_withdrawn(Turn& turn) {
+  Serving& serving = turn.state.serving;
+  turn.notice(Level::info, "trial_withdrawn", fields_of(serving.trial->manifest));
+  serving.trial.reset();
+  turn.collect = true;
+}
+
 std::vector<Need> missing_of(const State& state, const Held& held) {
   std::vector<Need> needs;
   add_needs(state, held.manifest, needs);
@@ -107,8 +161,10 @@ void fall_back(Turn& turn, const std::string& detail) {
   Serving& serving = turn.state.serving;
   const VersionManifest failed = serving.active->manifest;
   set_outcome(turn, failed, Reason::not_loadable, detail);
+  turn.emit(effect::Unload{});
   if (!serving.previous) {
     serving.service = Service::failed;
+    end_attempts(turn);  // The next start may find what this one lacked.
     turn.notice(
         Level::error, "no_model_serves",
         with(with(fields_of(failed), "reason", std::string(name(Reason::not_loadable))), "detail", detail));
@@ -118,15 +174,15 @@ void fall_back(Turn& turn, const std::string& detail) {
   const auto& named = failed.fallback;
   const bool authorised = named && named->version == serving.previous->manifest.version;
   serving.active = std::exchange(serving.previous, std::nullopt);
-  serving.service = Service::loading;
+  serving.attempts = 0;
   turn.notice(Level::error, "fell_back",
               {{"from", fmt::to_string(failed.version)},
                {"to", fmt::to_string(serving.active->manifest.version)},
                {"named_by_manifest", authorised ? "yes" : "no"},
                {"reason", std::string(name(Reason::not_loadable))},
                {"detail", detail}});
+  restore(turn);
   write_held(turn);
-  activate(turn, *serving.active, effect::Activate::Kind::restoration);
   turn.collect = true;
 }
 
@@ -136,6 +192,13 @@ VersionNumber served_version(const State& state) {
   const Serving& serving = state.serving;
   const bool serves = serving.service != Service::failed && serving.service != Service::waiting;
   return serving.active && serves ? serving.active->manifest.version : 0;
+}
+
+bool wants_activation(const State& state, std::uint64_t manifest_version) {
+  const Serving& serving = state.serving;
+  if (serving.trial && serving.trial->manifest.manifest_version == manifest_version)
+    return !withdrawn(serving);
+  return serving.service == Service::loading && serving.active->manifest.manifest_version == manifest_version;
 }
 
 void on_assignment(Turn& turn, const message::Assignment& assignment) {
@@ -163,7 +226,7 @@ void on_assignment(Turn& turn, const message::Assignment& assignment) {
   }
   serving.highest_manifest = manifest->manifest_version;
   turn.notice(Level::info, "assigned", fields_of(*manifest));
-  serving.pending = Pending{std::move(*manifest), false, {}};
+  serving.pending = Pending{.manifest = std::move(*manifest)};
   if (!sound) {
     const VersionManifest refused = serving.pending->manifest;
     return refuse_assignment(turn, refused, Reason::too_large, sound.error().detail);
@@ -182,21 +245,20 @@ void on_activation_done(Turn& turn, const event::ActivationDone& event) {
     serving.active = next;
     serving.service = Service::loaded;
     serving.damages = 0;
+    serving.attempts = 0;
     set_outcome(turn, next.manifest, Reason::activated, {});
     end_trial(turn);
     write_held(turn);
     turn.notice(Level::info, "activated", with(fields_of(next.manifest), "variant", next.variant));
     // A restoration that was asked for during the trial comes after it and would win.
-    if (restoring) {
-      serving.service = Service::loading;
-      activate(turn, next, effect::Activate::Kind::restoration);
-    }
+    if (restoring) restore(turn);
     return;
   }
   if (serving.active && serving.active->manifest.manifest_version == event.manifest_version &&
       serving.service == Service::loading) {
     serving.service = Service::loaded;
     serving.damages = 0;
+    end_attempts(turn);
     turn.notice(Level::info, "restored", fields_of(serving.active->manifest));
   }
 }
@@ -206,9 +268,12 @@ void on_activation_failed(Turn& turn, const event::ActivationFailed& event) {
   const std::uint32_t attempts_max = turn.state.config.attempts_max;
   forget_damaged(turn, event.damaged);
   if (serving.trial && serving.trial->manifest.manifest_version == event.manifest_version) {
+    if (withdrawn(serving)) return end_withdrawn(turn);
     if (!event.damaged.empty() && serving.pending && trying(serving, *serving.pending) &&
         ++serving.pending->damages < attempts_max) {
       serving.trial.reset();  // It is tried again with whole content.
+      --serving.pending->attempts;
+      turn.write(pending_record(*serving.pending));
       return;
     }
     const VersionManifest failed = serving.trial->manifest;
@@ -225,6 +290,7 @@ void on_activation_failed(Turn& turn, const event::ActivationFailed& event) {
     const bool can_return = serving.previous && missing_of(turn.state, *serving.previous).empty();
     if (!event.damaged.empty() && !can_return && ++serving.damages < attempts_max) {
       serving.service = Service::waiting;
+      end_attempts(turn);
       return;
     }
     fall_back(turn, event.detail);
@@ -240,8 +306,20 @@ void on_active_model_failed(Turn& turn, const event::ActiveModelFailed& event) {
 void start_serving(Turn& turn) {
   Serving& serving = turn.state.serving;
   if (!serving.active) return;
-  serving.service = Service::loading;
-  activate(turn, *serving.active, effect::Activate::Kind::restoration);
+  if (serving.attempts < turn.state.config.attempts_max) return restore(turn);
+  fall_back(turn, without_end(serving.attempts));
+}
+
+void stop_serving(Turn& turn) {
+  Serving& serving = turn.state.serving;
+  if (serving.service == Service::loading && serving.attempts > 0) {
+    --serving.attempts;
+    turn.write(active_record(serving));
+  }
+  if (serving.pending && trying(serving, *serving.pending) && serving.pending->attempts > 0) {
+    --serving.pending->attempts;
+    turn.write(pending_record(*serving.pending));
+  }
 }
 
 void settle_serving(Turn& turn) {
@@ -266,10 +344,7 @@ void settle_serving(Turn& turn) {
   }
   if (serving.service == Service::waiting && missing_of(state, *serving.active).empty()) start_serving(turn);
   if (serving.pending && serving.pending->judged && !serving.trial && serving.service != Service::loading) {
-    if (missing_of(state, {serving.pending->manifest, serving.pending->variant}).empty()) {
-      serving.trial = Held{serving.pending->manifest, serving.pending->variant};
-      activate(turn, *serving.trial, effect::Activate::Kind::trial);
-    }
+    if (missing_of(state, {serving.pending->manifest, serving.pending->variant}).empty()) try_pending(turn);
   }
   auto* session = std::get_if<Online>(&state.link.phase);
   if (session != nullptr && serving.outcome && !session->outcome_told) {

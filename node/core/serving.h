@@ -14,8 +14,11 @@ void on_activation_done(Turn& turn, const event::ActivationDone& event);
 void on_activation_failed(Turn& turn, const event::ActivationFailed& event);
 void on_active_model_failed(Turn& turn, const event::ActiveModelFailed& event);
 
-/// Loads the model that was in service.
+/// Loads the model that was in service; falls back from one that has ended the process at each of the last
+/// starts.
 void start_serving(Turn& turn);
+/// What is being loaded or tried ends with the process, and is begun again at the next start.
+void stop_serving(Turn& turn);
 /// Judges the assignment once its release is known, and starts the trial once all content is there.
 void settle_serving(Turn& turn);
 

@@ -118,8 +118,11 @@ struct Held {
 struct Pending {
   VersionManifest manifest;
   bool judged = false;        ///< Its release is known and allows it. Not durable.
-  std::string variant;        ///< Chosen once it is judged.
+  std::string variant{};      ///< Chosen once it is judged. Not durable.
   std::uint32_t damages = 0;  ///< How often the disk had damaged its content. Not durable.
+  /// Trials begun that ended neither by their outcome nor by a clean stop: what kills the process is not
+  /// tried at each start for ever.
+  std::uint32_t attempts = 0;
 };
 /// Whether the driver answers inferences with Serving::active; `waiting` for content that the disk has
 /// damaged.
@@ -134,6 +137,7 @@ struct Serving {
   std::optional<message::Activation> outcome;  ///< Of the last assignment, until the coordinator was told.
   Service service = Service::none;             ///< Not durable.
   std::uint32_t damages = 0;                   ///< As in Pending, of `active`. Not durable.
+  std::uint32_t attempts = 0;                  ///< As in Pending, to load `active`.
 };
 
 struct Transfers {

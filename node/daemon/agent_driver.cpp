@@ -225,6 +225,7 @@ void AgentDriver::Impl::begin_stop() {
   if (on_stop) on_stop(broken.has_value());
   handle(event::ShuttingDown{});
   if (training) *training->stop = true;
+  for (const auto& [task, stop] : evaluations) *stop = true;
   loader.stop();
   trainer.stop();
   judge.stop();

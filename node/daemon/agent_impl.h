@@ -6,6 +6,9 @@
 #include <asio/signal_set.hpp>
 #include <asio/steady_timer.hpp>
 
+#include <map>
+#include <memory>
+
 #include "link/connection.h"
 #include "node/daemon/agent_driver.h"
 #include "node/daemon/model_loader.h"
@@ -30,9 +33,9 @@ struct AgentDriver::Impl final : private ConnectionUser {
   core::CreditPool credit;
   VerifiedParts parts;
   std::optional<TlsContext> tls;
-  TorchEngine training_engine;          // of the training thread
-  TorchEngine judging_engine;           // of the judging thread, as is what serves:
-  std::optional<Activation> activated;  // for the comparison with the next version
+  TorchEngine training_engine;            // of the training thread
+  TorchEngine judging_engine;             // of the judging thread, as is what serves:
+  std::shared_ptr<Activation> activated;  // for the comparison with the next version
   ModelLoader loader{steady_stopwatch()};
 
   asio::io_context io{1};
@@ -64,6 +67,8 @@ struct AgentDriver::Impl final : private ConnectionUser {
     bool too_long = false;
   };
   std::optional<Training> training;
+  // What stops each, shared with the judging thread.
+  std::map<TaskId, std::shared_ptr<std::atomic<bool>>> evaluations;
 
   // Last, so that the threads end before what they use.
   Worker storage{Worker::AtEnd::finish};
@@ -121,8 +126,20 @@ struct AgentDriver::Impl final : private ConnectionUser {
   void carry_out(effect::Evaluate& effect);
   void carry_out(effect::StopTask& effect);
   void carry_out(effect::Activate& effect);
+  void carry_out(effect::Unload& effect);
+  /// What is to serve.
+  struct Prepared {
+    std::shared_ptr<const ServedModel> model;
+    std::shared_ptr<Activation> activation;  // Handed on between the agent's and the judging thread.
+  };
   /// On the judging thread.
-  Status activate(const effect::Activate& effect);
+  Result<Prepared> prepare(const effect::Activate& effect);
+  OwnSamples own_samples(const Release& release, const VariantInfo& variant, std::vector<float>& calibration,
+                         std::vector<float>& check);
+  /// What the API takes and counts is up to the release that serves. On the judging thread.
+  void set_fit(const Release& release);
+  /// On the agent's thread, so that nothing comes between the question whether it is wanted and the swap.
+  void put_in_service(std::uint64_t manifest_version, Prepared prepared);
 };
 
 }  // namespace rivulet::node

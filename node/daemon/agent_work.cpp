@@ -1,4 +1,7 @@
+#include <algorithm>
+
 #include "link/log.h"
+#include "node/core/agent.h"
 #include "node/daemon/agent_impl.h"
 #include "storage/crash_point.h"
 
@@ -23,7 +26,11 @@ void AgentDriver::Impl::carry_out(effect::Train& effect) {
             {{"task", effect.task.hex()}, {"round", std::to_string(effect.round)}});
   trainer.post([this, task = effect, stop = training->stop] {
     const auto begin = std::chrono::steady_clock::now();
-    auto event = run_training(task, *folder.blobs, training_engine, *stop);
+    const auto run = caught([&]() -> Result<std::optional<Event>> {
+      return run_training(task, *folder.blobs, training_engine, *stop);
+    });
+    std::optional<Event> event =
+        run ? *run : event::TaskFailed{task.task, Reason::training_failed, run.error().detail};
     crash_point("node.update_trained");
     post([this, task = task.task, event = std::move(event), seconds = seconds_since(begin)]() mutable {
       trained(task, std::move(event), seconds);
@@ -61,41 +68,57 @@ void AgentDriver::Impl::trained(const TaskId& task, std::optional<Event> event, 
 }
 
 void AgentDriver::Impl::carry_out(effect::Evaluate& effect) {
-  judge.post([this, task = effect] {
-    judging_engine.begin_comparison();
-    Event event = run_evaluation(task, *folder.blobs, judging_engine);
+  const auto stop = std::make_shared<std::atomic<bool>>(false);
+  evaluations[effect.task] = stop;
+  judge.post([this, task = effect, stop] {
+    judging_engine.begin_comparison(stop.get());
+    const auto run = caught([&]() -> Result<std::optional<Event>> {
+      return run_evaluation(task, *folder.blobs, judging_engine, stop.get());
+    });
+    judging_engine.end_comparison();
     crash_point("node.candidate_judged");
-    const auto* done = std::get_if<event::EvaluationDone>(&event);
+    std::optional<Event> event =
+        run ? *run : event::TaskFailed{task.task, Reason::training_failed, run.error().detail};
+    const auto* done = event ? std::get_if<event::EvaluationDone>(&*event) : nullptr;
     if (done != nullptr &&
         done->both_right + done->parent_only + done->candidate_only + done->both_wrong == 0) {
       event =
           event::TaskFailed{task.task, Reason::too_few_samples, "the node has no labelled holdout sample"};
     }
-    post([this, event = std::move(event)]() mutable {
-      watch_disk(event);
-      const auto* failed = std::get_if<event::TaskFailed>(&event);
+    post([this, id = task.task, stop, event = std::move(event)]() mutable {
+      const auto mine = evaluations.find(id);
+      if (mine != evaluations.end() && mine->second == stop) evaluations.erase(mine);
+      if (!event) return metrics.evaluated("stopped");
+      watch_disk(*event);
+      const auto* failed = std::get_if<event::TaskFailed>(&*event);
       metrics.evaluated(failed != nullptr ? name(failed->reason) : "done");
-      handle(std::move(event));
+      handle(std::move(*event));
     });
   });
 }
 
 void AgentDriver::Impl::carry_out(effect::StopTask& effect) {
   if (training && training->task == effect.task) *training->stop = true;
+  const auto evaluation = evaluations.find(effect.task);
+  if (evaluation != evaluations.end()) *evaluation->second = true;
 }
 
 void AgentDriver::Impl::carry_out(effect::Activate& effect) {
   judge.post([this, effect] {
     const std::uint64_t manifest = effect.manifest.manifest_version;
-    const Status status = activate(effect);
-    if (status) {
-      post([this, manifest] { handle(event::ActivationDone{manifest}); });
+    const auto prepared = caught([&] { return prepare(effect); });
+    judging_engine.end_comparison();
+    if (prepared) {
+      post([this, manifest, prepared = *prepared] { put_in_service(manifest, prepared); });
       return;
     }
+    const Error& error = prepared.error();
     // The daemon ends: its next start tries again.
-    if (status.error().code == Errc::cancelled) return;
-    event::ActivationFailed failed{manifest, reason_of(status.error(), Reason::not_loadable),
-                                   status.error().detail, damaged_contents(*folder.blobs, effect.manifest)};
+    if (error.code == Errc::cancelled) return;
+    const auto damaged = caught(
+        [&]() -> Result<std::vector<ContentId>> { return damaged_contents(*folder.blobs, effect.manifest); });
+    event::ActivationFailed failed{manifest, reason_of(error, Reason::not_loadable), error.detail,
+                                   damaged.value_or(std::vector<ContentId>())};
     post([this, failed = std::move(failed)] {
       if (failed.reason == Reason::storage_failed) break_down({Errc::storage, failed.detail});
       handle(failed);
@@ -103,28 +126,54 @@ void AgentDriver::Impl::carry_out(effect::Activate& effect) {
   });
 }
 
-Status AgentDriver::Impl::activate(const effect::Activate& effect) {
+void AgentDriver::Impl::carry_out(effect::Unload&) { inference.swap(nullptr); }
+
+Result<AgentDriver::Impl::Prepared> AgentDriver::Impl::prepare(const effect::Activate& effect) {
   judging_engine.begin_comparison();
-  auto ready =
-      prepare_activation(effect, activated ? &*activated : nullptr, {}, *folder.blobs, judging_engine);
+  auto ready = prepare_activation(effect, activated.get(), {}, *folder.blobs, judging_engine);
   if (!ready) return std::unexpected(ready.error());
-  constexpr std::size_t samples_max = 200;
-  // The whole store is read for them: only where the manifest leaves ranges to the node.
-  const bool wanted = leaves_ranges(effect.manifest, effect.variant);
-  Result<std::vector<float>> training_samples, holdout;
-  if (wanted) training_samples = judging_engine.own_samples(ready->release, Split::training, samples_max);
-  if (!training_samples) return std::unexpected(training_samples.error());
-  if (wanted) holdout = judging_engine.own_samples(ready->release, Split::holdout, samples_max);
-  if (!holdout) return std::unexpected(holdout.error());
-  auto model = loader.load(*ready, effect.manifest, effect.variant, {*training_samples, *holdout});
+  const auto info = std::ranges::find(effect.manifest.variants, effect.variant, &VariantInfo::name);
+  std::vector<float> calibration, check;
+  OwnSamples own;
+  if (info != effect.manifest.variants.end()) own = own_samples(ready->release, *info, calibration, check);
+  auto model = loader.load(*ready, effect.manifest, effect.variant, own);
   if (!model) return std::unexpected(model.error());
-  if (const auto status = folder.samples->set_fit(fit_of(ready->release)); !status) {
-    return std::unexpected(status.error());
+  set_fit(ready->release);
+  return Prepared{std::move(*model), std::make_shared<Activation>(std::move(*ready))};
+}
+
+/// The whole store is read for them: only where int8 has to be calibrated or checked.
+OwnSamples AgentDriver::Impl::own_samples(const Release& release, const VariantInfo& variant,
+                                          std::vector<float>& calibration, std::vector<float>& check) {
+  constexpr std::size_t samples_max = 200;
+  // Without them int8 may be left out; no damage to samples takes a model out of service.
+  const auto read = [&](Split split, std::vector<float>& samples) {
+    auto drawn = judging_engine.own_samples(release, split, samples_max);
+    if (!drawn) log_event(LogLevel::error, "samples_unreadable", {{"detail", drawn.error().detail}});
+    samples = std::move(drawn).value_or(std::vector<float>());
+  };
+  if (variant.own_ranges) read(Split::training, calibration);
+  if (variant.own_ranges || variant.int8_kernels) read(Split::holdout, check);
+  return {calibration, check};
+}
+
+void AgentDriver::Impl::set_fit(const Release& release) {
+  const auto status = folder.samples->set_fit(fit_of(release));
+  if (!status) log_event(LogLevel::error, "samples_unreadable", {{"detail", status.error().detail}});
+}
+
+void AgentDriver::Impl::put_in_service(std::uint64_t manifest_version, Prepared prepared) {
+  if (!wants_activation(state, manifest_version)) {
+    judge.post([this] {
+      if (activated) set_fit(activated->release);
+    });
+    return handle(event::ActivationFailed{manifest_version, Reason::none, "a newer assignment took it back"});
   }
-  inference.swap(std::move(*model));
-  activated = std::move(*ready);
+  inference.swap(std::move(prepared.model));
+  // Before the next trial, which comes after ActivationDone.
+  judge.post([this, now = std::move(prepared.activation)] { activated = now; });
   crash_point("node.version_loaded");
-  return {};
+  handle(event::ActivationDone{manifest_version});
 }
 
 }  // namespace rivulet::node

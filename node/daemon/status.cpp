@@ -62,8 +62,11 @@ std::string status_text(const std::string& document) {
   text += fmt::format("daemon    {}\n", running ? "running" : "not running");
   if (running) text += fmt::format("link      {}\n", link_text(json.value("link", Json::object())));
   text += fmt::format("fleet     {}\n", text_of_value(json.value("trust", Json::object()), "fleet_name"));
+  const bool failed = text_of_value(json, "service") == "failed";
   const Json held = json.value("serves", Json());
-  text += fmt::format("serves    {}\n", served_text(held, json.value("serving", Json())));
+  const std::string version = served_text(held, json.value("serving", Json()));
+  text += failed ? fmt::format("serves    nothing: {} failed\n", version)
+                 : fmt::format("serves    {}\n", version);
   if (held.is_object()) text += fmt::format("audit     head {}\n", text_of_value(held, "audit_head"));
   text += fmt::format("samples   {} to train on, {} in the holdout, {} without a label ({} bytes)\n",
                       text_of_value(json, "samples"), text_of_value(json, "holdout_samples"),

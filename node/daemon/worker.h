@@ -2,11 +2,28 @@
 
 #include <condition_variable>
 #include <deque>
+#include <exception>
 #include <functional>
 #include <mutex>
 #include <thread>
+#include <type_traits>
+
+#include "protocol/result.h"
 
 namespace rivulet::node {
+
+/// What `job` returns, a Result or Status. What a library throws, for want of memory too, costs the job and
+/// not the daemon. @return internal then.
+template <typename Job>
+std::invoke_result_t<Job> caught(Job&& job) {
+  try {
+    return std::forward<Job>(job)();
+  } catch (const std::exception& exception) {
+    return fail(Errc::internal, exception.what());
+  } catch (...) {
+    return fail(Errc::internal, "an unknown exception");
+  }
+}
 
 /// A thread that does one job after the other, in the order in which they were posted.
 class Worker {

@@ -212,7 +212,9 @@ std::optional<Event> run_training(const effect::Train& task, BlobStore& blobs, E
                              .loss_last = result->loss_last};
 }
 
-Event run_evaluation(const effect::Evaluate& task, const BlobStore& blobs, Engine& engine) {
+namespace {
+
+Event judge_candidate(const effect::Evaluate& task, const BlobStore& blobs, Engine& engine) {
   const auto unreadable = [&](const Error& error) {
     auto event = failed(task.task, error, Reason::corrupt_content);
     event.damaged = damaged_contents(blobs, task.parent, &task.candidate);
@@ -252,6 +254,17 @@ Event run_evaluation(const effect::Evaluate& task, const BlobStore& blobs, Engin
   done.parent_loss_sum = before->loss_sum;
   done.candidate_loss_sum = after->loss_sum;
   return done;
+}
+
+}  // namespace
+
+std::optional<Event> run_evaluation(const effect::Evaluate& task, const BlobStore& blobs, Engine& engine,
+                                    const std::atomic<bool>* stop) {
+  const auto stopped = [stop] { return stop != nullptr && stop->load(std::memory_order_relaxed); };
+  if (stopped()) return std::nullopt;
+  Event event = judge_candidate(task, blobs, engine);
+  if (stopped()) return std::nullopt;  // Then scores were cut short, if any was taken.
+  return event;
 }
 
 Result<Activation> prepare_activation(const effect::Activate& effect, const Activation* active,

@@ -39,8 +39,10 @@ std::optional<Event> run_training(const effect::Train& task, BlobStore& blobs, E
                                   const std::atomic<bool>& stop);
 
 /// Scores parent and candidate on the same samples (effect::Evaluate). @return EvaluationDone or
-/// TaskFailed.
-Event run_evaluation(const effect::Evaluate& task, const BlobStore& blobs, Engine& engine);
+/// TaskFailed; nothing if it was stopped.
+/// @param stop may be null. An engine that looks at it too ends a score under way.
+std::optional<Event> run_evaluation(const effect::Evaluate& task, const BlobStore& blobs, Engine& engine,
+                                    const std::atomic<bool>* stop = nullptr);
 
 /// A version that is ready to serve, or why it is not.
 struct Activation {

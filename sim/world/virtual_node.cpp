@@ -390,11 +390,17 @@ void VirtualNode::carry_out(node::effect::Activate& effect) {
           return handle(node::event::ActivationFailed{manifest.manifest_version, error.reason, error.detail,
                                                       node::damaged_contents(*trial->blobs, manifest)});
         }
+        if (!node::wants_activation(*state_, manifest.manifest_version)) {
+          return handle(node::event::ActivationFailed{manifest.manifest_version, Reason::none,
+                                                      "a newer assignment took it back"});
+        }
         serving_ = **trial->ready;
         serving_version_ = manifest.version;
         if (faults_.crash_at(name_ + " after activation")) return crash_soon();
         handle(node::event::ActivationDone{manifest.manifest_version});
       }));
 }
+
+void VirtualNode::carry_out(node::effect::Unload&) { serving_.reset(); }
 
 }  // namespace rivulet::sim

@@ -73,6 +73,7 @@ class VirtualNode final : public Machine, private SessionOwner {
   void carry_out(node::effect::SealUpdate& effect);
   void carry_out(node::effect::SealReport& effect);
   void carry_out(node::effect::Activate& effect);
+  void carry_out(node::effect::Unload& effect);
   void carry_out(node::effect::Notice&) {}
 
   void write_frame(Bytes frame) override;

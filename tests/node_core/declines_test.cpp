@@ -104,3 +104,16 @@ TEST_CASE("whatever an exception says, a decline is text that a coordinator take
   CHECK(declined[0].detail.size() == 500);
   CHECK(decode_message(encode(Message(declined[0]))));
 }
+
+TEST_CASE("an evaluation whose time runs out is stopped and declined", "[node][work][declines]") {
+  Fleet fleet;
+  Worker rig(fleet);
+  rig.evaluates = false;
+  rig.hear(fleet.evaluation(2, rig.base));
+  REQUIRE(rig.done_of<effect::Evaluate>().size() == 1);
+  rig.advance(10min);
+  REQUIRE(rig.done_of<effect::StopTask>().size() == 1);
+  CHECK(rig.done_of<effect::StopTask>()[0].task == task_id(2));
+  REQUIRE(rig.sent_of<message::Declined>().size() == 1);
+  CHECK(rig.sent_of<message::Declined>()[0].reason == Reason::too_late);
+}

@@ -103,6 +103,7 @@ class Rig {
   void carry_out_on(const effect::SealUpdate& seal);
   void carry_out_on(const effect::SealReport& seal);
   void carry_out_on(const effect::Activate& activate);
+  void carry_out_on(const effect::Unload&) { in_service = 0; }
   void carry_out_on(const effect::Notice&) {}
   void require_whole(const VersionManifest& manifest) const;
 

@@ -8,12 +8,10 @@
 #include <set>
 #include <thread>
 
-#include "node/core/records.h"
 #include "node/daemon/api_client.h"
-#include "node/daemon/folder.h"
 #include "protocol/token.h"
-#include "storage/rocksdb_store.h"
 #include "tests/catch.h"
+#include "tests/node_daemon/joined_folder.h"
 #include "tests/node_daemon/program.h"
 #include "tests/temporary_folder.h"
 
@@ -21,33 +19,6 @@ namespace rivulet::node {
 namespace {
 
 using Json = nlohmann::json;
-
-/// A folder as a join leaves it, of a fleet whose coordinator is nowhere.
-void make_joined_folder(const std::filesystem::path& folder) {
-  const FolderPaths paths(folder);
-  const SecretKey root = SecretKey::generate(), coordinator = SecretKey::generate();
-  REQUIRE(SecretKey::generate().save(paths.key_file));
-  TrustDocument document;
-  document.name = "test";
-  document.fleet.bytes[0] = std::byte{7};
-  document.created = std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());
-  document.expires = document.created + std::chrono::hours(24);
-  document.root = root.public_key();
-  document.coordinator = coordinator.public_key();
-  document.release_keys = {root.public_key()};
-  std::filesystem::create_directory(paths.store);
-  {
-    const auto store = open_rocksdb_store(paths.store, store_families());
-    REQUIRE(store);
-    REQUIRE((*store)->commit({record_of(document)}, Durability::synced));
-  }
-  NodeConfig config;
-  config.coordinator = {"127.0.0.1", 1};  // Nobody listens there.
-  config.fleet = document.fleet;
-  config.root = document.root;
-  REQUIRE(write_file_durably(paths.token_file, bytes_of(std::string(64, 'a') + "\n")));
-  REQUIRE(write_file_durably(paths.config_file, bytes_of(to_toml(config))));
-}
 
 TEST_CASE("the daemon serves its API without a coordinator, holds its folder, and ends cleanly",
           "[node][program]") {
@@ -135,6 +106,48 @@ TEST_CASE("a daemon that was killed leaves a folder that starts again", "[node][
   CHECK_FALSE(daemon.read_line().empty());
   daemon.send(SIGINT);
   CHECK(daemon.wait().status == 0);
+}
+
+TEST_CASE("a model that ends the daemon while it loads is not loaded at every start for ever",
+          "[node][program]") {
+  const TemporaryFolder folder;
+  make_joined_folder(folder.path);
+  install_version(folder.path);
+  const std::string dir = folder.path.string();
+  REQUIRE(::setenv("RIVULET_CRASH_AT", "node.version_loaded", 1) == 0);
+  for (int start = 1; start <= 3; ++start) {
+    CAPTURE(start);
+    CHECK(run_node({"run", "--dir", dir}).status == 128 + SIGKILL);
+  }
+  Program daemon(NODE_PROGRAM, {"run", "--dir", dir});
+  REQUIRE(::unsetenv("RIVULET_CRASH_AT") == 0);
+  const Json ready = Json::parse(daemon.read_line(), nullptr, false);
+  REQUIRE(ready.is_object());
+  // It would have died by now, were the model loaded: this is answered after the agent's start.
+  const auto status = run_node({"status", "--dir", dir});
+  CHECK(status.status == 0);
+  CHECK(status.out.find("serves    nothing: version 1 (int8) failed\n") != std::string::npos);
+  httplib::Client client("http://" + ready["api"].get<std::string>());
+  const auto readiness = client.Get("/readyz");
+  REQUIRE(readiness);
+  CHECK(readiness->status == 503);
+  daemon.send(SIGTERM);
+  CHECK(daemon.wait().status == 0);
+
+  // The crash point gone, the next start serves it.
+  Program next(NODE_PROGRAM, {"run", "--dir", dir});
+  const Json again = Json::parse(next.read_line(), nullptr, false);
+  REQUIRE(again.is_object());
+  httplib::Client asking("http://" + again["api"].get<std::string>());
+  bool serves = false;
+  const auto patience_end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (!serves && std::chrono::steady_clock::now() < patience_end) {
+    const auto answer = asking.Get("/readyz");
+    serves = answer && answer->status == 200;
+  }
+  CHECK(serves);
+  next.send(SIGTERM);
+  CHECK(next.wait().status == 0);
 }
 
 /// The most memory that a process has had so far.

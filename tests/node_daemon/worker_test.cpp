@@ -1,6 +1,7 @@
 #include "node/daemon/worker.h"
 
 #include <future>
+#include <new>
 #include <vector>
 
 #include "tests/catch.h"
@@ -44,6 +45,18 @@ TEST_CASE("a worker that discards ends the job under way and drops those that wa
   }
   CHECK(first);
   CHECK_FALSE(second);
+}
+
+TEST_CASE("what a library throws costs the job and not the daemon", "[node][worker]") {
+  const auto bad = caught([]() -> Result<int> { throw std::bad_alloc(); });
+  REQUIRE_FALSE(bad);
+  CHECK(bad.error().code == Errc::internal);
+  CHECK(bad.error().detail == "std::bad_alloc");
+  const auto odd = caught([]() -> Status { throw 7; });
+  REQUIRE_FALSE(odd);
+  CHECK(odd.error().code == Errc::internal);
+  CHECK(caught([]() -> Result<int> { return 3; }) == 3);
+  CHECK(caught([]() -> Status { return fail(Errc::busy, "later"); }).error().code == Errc::busy);
 }
 
 }  // namespace

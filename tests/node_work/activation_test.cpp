@@ -277,6 +277,37 @@ TEST_CASE("a trial that is better, or that nothing can be compared with, is take
   }
 }
 
+TEST_CASE("a trial is not refused for samples that cannot be read", "[node][work]") {
+  class UnreadableSamples final : public Engine {
+   public:
+    Result<TrainingResult> train(const Release&, std::span<const float>, const message::TrainingPlan&,
+                                 const std::atomic<bool>&) override {
+      return fail(Errc::corrupt, "a stored sample does not have the form of one");
+    }
+    Result<HoldoutScore> score(const Release&, std::span<const float>) override {
+      return fail(Errc::corrupt, "a stored sample does not have the form of one", Reason::too_few_samples);
+    }
+    Result<Floats> answers(const Release&, std::span<const float>, std::span<const float>) override {
+      return Floats{0.25F, 0.75F};
+    }
+  };
+  Trial trial;
+  UnreadableSamples engine;
+  const Activation active{trial.release, constant};
+  const auto ready = prepare_activation(trial.effect, &active, trial.rules, *trial.blobs.store, engine);
+  INFO((ready ? "" : ready.error().detail));
+  CHECK(ready);
+}
+
+TEST_CASE("a roll-back to what this node has judged before is not held against what it leaves",
+          "[node][work]") {
+  Trial trial;
+  trial.data = holdout(40, 0);
+  REQUIRE_FALSE(trial.prepare_beside_constant());
+  trial.effect.kind = effect::Activate::Kind::rollback;
+  CHECK(trial.prepare_beside_constant());
+}
+
 TEST_CASE("the sign test's odds are those of the binomial table", "[node][work]") {
   // Sums of C(n, k) for k >= losses, over 2^n.
   CHECK(sign_test(0, 0) == Approx(1));

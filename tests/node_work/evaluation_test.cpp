@@ -38,7 +38,7 @@ struct Comparison {
     task.candidate.weights_hash = next.weights_hash;
   }
   void check_failure(Engine& engine, Reason reason) {
-    const Event answer = run_evaluation(task, *blobs.store, engine);
+    const Event answer = run_evaluation(task, *blobs.store, engine).value();
     const auto* failed = std::get_if<event::TaskFailed>(&answer);
     REQUIRE(failed != nullptr);
     CAPTURE(failed->detail);
@@ -66,7 +66,38 @@ class ShrinkingHoldout final : public Engine {
   std::size_t samples_ = 3;
 };
 
+/// Whoever stops the task does so while the first score is taken.
+class StoppedEngine final : public Engine {
+ public:
+  Result<TrainingResult> train(const Release&, std::span<const float>, const message::TrainingPlan&,
+                               const std::atomic<bool>&) override {
+    return TrainingResult{};
+  }
+  Result<HoldoutScore> score(const Release&, std::span<const float>) override {
+    ++scores;
+    stop = true;
+    return fail(Errc::cancelled, "the evaluation was stopped");
+  }
+  Result<Floats> answers(const Release&, std::span<const float>, std::span<const float>) override {
+    return Floats{};
+  }
+
+  std::atomic<bool> stop = false;
+  int scores = 0;
+};
+
 }  // namespace
+
+TEST_CASE("an evaluation that is stopped answers nothing, and one that was stopped before does nothing",
+          "[node][work]") {
+  Comparison comparison;
+  StoppedEngine engine;
+  CHECK_FALSE(run_evaluation(comparison.task, *comparison.blobs.store, engine, &engine.stop));
+  const int scores = engine.scores;
+  CHECK(scores > 0);
+  CHECK_FALSE(run_evaluation(comparison.task, *comparison.blobs.store, engine, &engine.stop));
+  CHECK(engine.scores == scores);
+}
 
 TEST_CASE("an evaluation counts each sample once, by who was right on it", "[node][work]") {
   Comparison comparison;
@@ -77,7 +108,7 @@ TEST_CASE("an evaluation counts each sample once, by who was right on it", "[nod
                                        0, 1,                     // the candidate alone
                                        0, 0, 0, 0, 1, 1, 0, 0},  // neither
                                       {1, 0, 1, 1, 0, 1, 1, 1, 0, 1}});
-  const Event answer = run_evaluation(comparison.task, *comparison.blobs.store, engine);
+  const Event answer = run_evaluation(comparison.task, *comparison.blobs.store, engine).value();
   const auto* done = std::get_if<event::EvaluationDone>(&answer);
   REQUIRE(done != nullptr);
   CHECK(done->task == comparison.task.task);
@@ -104,7 +135,7 @@ TEST_CASE("what is judged is the variant that would be served", "[node][work]") 
   for (const char* variant : {"fp32", "int8"}) {
     CAPTURE(variant);
     comparison.task.variant = variant;
-    const Event answer = run_evaluation(comparison.task, *comparison.blobs.store, engine);
+    const Event answer = run_evaluation(comparison.task, *comparison.blobs.store, engine).value();
     const auto* done = std::get_if<event::EvaluationDone>(&answer);
     REQUIRE(done != nullptr);
     const bool plain = comparison.task.variant == "fp32";

@@ -169,7 +169,7 @@ TEST_CASE("one bit of the release, the snapshot or w_0 is enough for a task to n
     effect::Evaluate evaluation;
     evaluation.parent = stored.manifest;
     evaluation.candidate = stored.candidate;
-    const Event judged = run_evaluation(evaluation, *stored.blobs.store, engine);
+    const Event judged = run_evaluation(evaluation, *stored.blobs.store, engine).value();
     REQUIRE(std::holds_alternative<event::TaskFailed>(judged));
     CHECK(std::get<event::TaskFailed>(judged).damaged == std::vector{content});
   }
