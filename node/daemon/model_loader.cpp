@@ -1,6 +1,7 @@
 #include "node/daemon/model_loader.h"
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 
 #include "link/log.h"
@@ -25,6 +26,12 @@ void keep(EngineQuestion& question, const std::function<bool(EngineKind)>& kinds
   std::erase_if(question.candidates, [&](const rivulet::Engine& engine) { return !kinds(engine.kind); });
 }
 
+/// Written so that a NaN on either side fails.
+bool all_within(std::span<const float> some, std::span<const float> others, float tolerance) {
+  const auto near = [tolerance](float a, float b) { return std::abs(a - b) <= tolerance; };
+  return std::ranges::equal(some, others, near);
+}
+
 /// Whether int8 gives the node's own samples the classes that float gives them. What answers values is held
 /// to the known answers alone.
 bool agrees(const EngineQuestion& question, const EngineSetup& setup, std::span<const float> samples) {
@@ -43,11 +50,6 @@ bool agrees(const EngineQuestion& question, const EngineSetup& setup, std::span<
 }
 
 }  // namespace
-
-bool leaves_ranges(const VersionManifest& manifest, const std::string& variant) {
-  const auto info = std::ranges::find(manifest.variants, variant, &VariantInfo::name);
-  return info != manifest.variants.end() && info->own_ranges;
-}
 
 Result<EngineSetup> ModelLoader::choose(const EngineQuestion& question, const Remembered& wanted,
                                         VersionNumber version) {
@@ -85,23 +87,19 @@ Result<std::shared_ptr<const ServedModel>> ModelLoader::load(const Activation& r
   EngineQuestion question{.spec = inference_spec(release), .weights = ready.weights};
   question.stop = &stop_;
   question.fp32 = {release.known_inputs, info->known_outputs, info->tolerance};
-  std::vector<float> own_answers;
+  const auto truth = reference_answers(question.spec, ready.weights, release.known_inputs);
+  if (!truth) return std::unexpected(truth.error());
   const bool own_statistics = release.batch_norm == BatchNorm::local;
-  if (own_statistics) {
-    // With statistics of its own the node's answers are nobody else's: engines are held to each other.
-    auto answers = reference_answers(question.spec, ready.weights, release.known_inputs);
-    if (!answers) return std::unexpected(answers.error());
-    own_answers = std::move(*answers);
-    question.fp32.outputs = own_answers;
-  }
-  question.int8 = question.fp32;
+  // With statistics of its own the node's answers are nobody else's: engines are held to each other.
+  if (own_statistics) question.fp32.outputs = *truth;
+  question.int8 = {release.known_inputs, *truth, int8_tolerance_of(release.task, *truth)};
   std::optional<ActivationRanges> ranges;  // Nothing: nobody has scored int8, or can.
   if (info->int8_kernels && !own_statistics) {
-    ranges = info->int8_kernels->ranges;
-    question.int8 = {release.known_inputs, info->int8_kernels->known_outputs, info->int8_kernels->tolerance};
+    question.int8.tolerance = std::min(question.int8.tolerance, info->int8_kernels->tolerance);
+    if (all_within(info->int8_kernels->known_outputs, *truth, question.int8.tolerance))
+      ranges = info->int8_kernels->ranges;
   } else if (info->own_ranges) {
     ranges = find_own_ranges(question, own);
-    question.int8.tolerance = int8_tolerance_of(release.task, question.fp32.outputs);
   }
   const auto in_float = [](EngineKind kind) { return !is_int8(kind); };
   if (!ranges) keep(question, in_float);
@@ -111,7 +109,8 @@ Result<std::shared_ptr<const ServedModel>> ModelLoader::load(const Activation& r
   if (ranges && !ranges->values.empty()) question.ranges = &*ranges;
   Remembered wanted{manifest.release, variant, ranges.has_value(), {}};
   auto setup = choose(question, wanted, manifest.version);
-  if (setup && info->own_ranges && is_int8(setup->engine.kind) && !agrees(question, *setup, own.check)) {
+  const bool checkable = own.check.size() >= check_min * question.spec.architecture.input_size();
+  if (setup && checkable && is_int8(setup->engine.kind) && !agrees(question, *setup, own.check)) {
     keep(question, in_float);
     wanted.has_int8 = false;
     setup = choose(question, wanted, manifest.version);

@@ -14,16 +14,18 @@ namespace rivulet::node {
 
 /// Samples of the node, raw, [n * input_size], for where the manifest leaves activation ranges to the nodes.
 struct OwnSamples {
-  std::span<const float> calibration;  ///< The ranges are found on these: training samples.
-  std::span<const float> check;  ///< int8 must give these the classes that float gives them: holdout samples.
+  std::span<const float> calibration{};  ///< The ranges are found on these: training samples.
+  /// int8 must give these the classes that float gives them, if they are enough: holdout samples.
+  std::span<const float> check{};
 };
-
-/// Whether nodes find the activation ranges of this variant on samples of their own.
-bool leaves_ranges(const VersionManifest& manifest, const std::string& variant);
 
 /// Loads what is to serve with the fastest engine that is right. The engines of this machine are timed on
 /// the first version of a release; later ones, which have the same network, take the same engine as long as
 /// its answers are right. One thread at a time uses it: that of judging, where nothing trains.
+///
+/// The online key's manifest names ranges, int8 answers and tolerance. What is believed of these is only what
+/// float confirms here: int8 has to answer the known inputs as this node does in float, within
+/// int8_tolerance_of() whatever the manifest allows, and so do the int8 answers that the manifest names.
 class ModelLoader {
  public:
   explicit ModelLoader(Stopwatch stopwatch) : stopwatch_(std::move(stopwatch)) {}

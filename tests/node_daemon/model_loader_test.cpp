@@ -141,6 +141,39 @@ TEST_CASE("where the manifest leaves it to the node, int8 is calibrated on the n
   CHECK(is_int8((*served)->model.engine().kind) == expected);
 }
 
+TEST_CASE("a manifest cannot allow int8 to answer otherwise than float", "[node][inference]") {
+  Version version;
+  VariantInfo& variant = version.manifest.variants[0];
+  Int8Kernels& int8 = *variant.int8_kernels;
+  auto& known = version.ready.release.known_inputs;
+  std::vector<float> own(8 * ModelLoader::check_min, 0.0F);
+  // One input that no class looks at is so large that a step of int8 swallows the others.
+  for (std::size_t c = 0; c < 3; ++c) version.ready.weights[8 * c] = 0;
+  Rng rng(5);
+  for (float& value : own) value = static_cast<float>(uniform_unit(rng));
+  for (std::size_t i = 0; i < own.size(); i += 8) own[i] = 1000;
+  int8.ranges = calibrate(inference_spec(version.ready.release), version.ready.weights, own).value();
+  int8.tolerance = 1e30F;
+  SECTION("whatever the manifest tolerates") { known.assign(own.begin(), own.begin() + 8); }
+  SECTION("by ranges of nothing") {
+    known.assign(own.begin(), own.begin() + 8);
+    for (auto& range : int8.ranges.values) range = {};
+  }
+  SECTION("on the node's own samples, where it is right on the known input alone") { known.assign(8, 0.0F); }
+  variant.known_outputs = int8.known_outputs = version.answers({}, known);
+  SECTION("known answers that only the manifest's tolerance excuses") {
+    own.clear();
+    known.assign(8, 0.0F);
+    variant.known_outputs = int8.known_outputs = version.answers({}, known);
+    int8.known_outputs[0] += 0.2F;
+  }
+  ModelLoader loader(slowing_stopwatch());
+  const auto served = loader.load(version.ready, version.manifest, "int8", {.check = own});
+  INFO((served ? "" : served.error().detail));
+  REQUIRE(served);
+  CHECK_FALSE(is_int8((*served)->model.engine().kind));
+}
+
 TEST_CASE("an engine that is wrong for a later version is given up", "[node][inference]") {
   ModelLoader loader(slowing_stopwatch());
   const Version first(1);
