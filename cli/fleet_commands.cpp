@@ -14,6 +14,7 @@ using nlohmann::json;
 
 constexpr std::size_t key_digits_min = 8;
 constexpr std::size_t key_digits_max = 2 * PublicKey::size;
+constexpr auto token_lifetime_max = std::chrono::days(366);
 
 /// @param what "key" or "id". @param list shows them.
 Status check_digits(const std::string& prefix, const char* what, const char* list) {
@@ -46,13 +47,6 @@ Status post_node(const ConnectionOptions& connection, const std::string& path, c
   return {};
 }
 
-std::string release_line(const json& release) {
-  if (!release.is_object()) return "none: import a model with 'rivulet model import'";
-  return fmt::format("{} {} (expires {})", release.at("name").get<std::string>(),
-                     release.at("id").get<std::string>().substr(0, short_digits),
-                     time_text(release.at("expires").get<std::string>()));
-}
-
 std::string round_line(const json& round) {
   if (!round.is_object()) return "none";
   return fmt::format("{} {}: {} invited, {} accepted", round.at("round").get<RoundNumber>(),
@@ -74,6 +68,8 @@ std::string schedule_line(const json& schedule) {
 Status create_token(const ConnectionOptions& connection, const std::string& expires, std::uint32_t uses) {
   const auto lifetime = parse_duration(expires);
   if (!lifetime) return fail_at("--expires", lifetime.error());
+  if (lifetime->count() < 1 || *lifetime > token_lifetime_max)
+    return fail(Errc::invalid, fmt::format("--expires is {}: it must be from 1s to 366d", expires));
   auto client = AdminClient::open(connection);
   if (!client) return std::unexpected(client.error());
   const auto token = client->post("/v1/tokens", {{"expires_s", lifetime->count()}, {"uses", uses}});
@@ -167,7 +163,7 @@ Status show_status(const ConnectionOptions& connection, bool as_json) {
                              status->at("fleet_id").get<std::string>())},
        {"nodes", fmt::format("{} active, {} connected, {} ready, {} quarantined, {} revoked", count("active"),
                              count("connected"), count("ready"), count("quarantined"), count("revoked"))},
-       {"release", release_line(status->at("release"))},
+       {"release", release_text(status->at("release"))},
        {"version", version == 0 ? "none" : std::to_string(version)},
        {"round", round_line(status->at("round"))},
        {"schedule", schedule_line(status->at("schedule"))},

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <functional>
 #include <limits>
+#include <span>
 #include <string>
 
 #include "cli/commands.h"
@@ -249,16 +250,22 @@ void add_audit_command(CLI::App& app, Arguments& a) {
       "With --verify: the hash that one of the entries must have, such as a node's anchored head");
 }
 
+std::string_view as_view(const char* word) { return word; }
+
 int report(std::string detail, int status) {
   std::ranges::replace(detail, '\n', ' ');
   fmt::print(stderr, "rivulet: {}\n", printable(detail));
   return status;
 }
 
-/// "rivulet model import", as far as the command line was understood.
-std::string command_of(const CLI::App& app) {
+/// "rivulet model import", as far as the command line was understood: up to the word that was not.
+std::string command_of(const CLI::App& app, std::span<char* const> words, const std::string& unknown) {
   const auto chosen = app.get_subcommands();
-  return app.get_name() + (chosen.empty() ? "" : " " + command_of(*chosen.front()));
+  if (chosen.empty()) return app.get_name();
+  const auto end = unknown.empty() ? words.end() : std::ranges::find(words, unknown, as_view);
+  const auto at = std::ranges::find(words.begin(), end, chosen.front()->get_name(), as_view);
+  if (at == end && !unknown.empty()) return app.get_name();
+  return app.get_name() + " " + command_of(*chosen.front(), words, unknown);
 }
 
 int run(const Arguments& arguments) {
@@ -304,7 +311,9 @@ int main(int argc, char** argv) {
     const auto unknown = app.remaining(true);
     const std::string what =
         unknown.empty() ? error.what() : fmt::format("'{}' is not known here", unknown.front());
-    return report(fmt::format("{}: see '{} --help'", what, command_of(app)), exit_wrong_usage);
+    const std::span<char* const> words(argv, static_cast<std::size_t>(argc));
+    const std::string command = command_of(app, words, unknown.empty() ? std::string() : unknown.front());
+    return report(fmt::format("{}: see '{} --help'", what, command), exit_wrong_usage);
   }
   arguments.connection.folder = arguments.dir;
   arguments.connection.token_file = arguments.token_file;

@@ -61,6 +61,14 @@ std::string time_text(const std::string& rfc3339) {
   return out;
 }
 
+std::string release_text(const nlohmann::json& release) {
+  if (!release.is_object()) return "none: import a model with 'rivulet model import'";
+  return fmt::format("{} {} ({} {})", release.at("name").get<std::string>(),
+                     release.at("id").get<std::string>().substr(0, short_digits),
+                     release.value("expired", false) ? "EXPIRED" : "expires",
+                     time_text(release.at("expires").get<std::string>()));
+}
+
 std::string json_line(const nlohmann::json& document) {
   return document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n';
 }

@@ -32,6 +32,10 @@ std::string fraction_text(const nlohmann::json& value);
 std::string time_text(const std::string& rfc3339);
 /// So many digits of a key or id tell it from others on a screen.
 inline constexpr std::size_t short_digits = 16;
+/// The active release of a coordinator's status: its name, its id and when it expires, or that it has
+/// expired.
+/// @param release null: there is none.
+std::string release_text(const nlohmann::json& release);
 /// One document on one line, as --json prints it.
 std::string json_line(const nlohmann::json& document);
 /// "NAME:  VALUE" a line, the values under each other.

@@ -179,7 +179,8 @@ json status_view(const State& state, Now now) {
   if (const ReleaseRecord* release = state.registry.active_release()) {
     out["release"] = {{"id", release->id.hex()},
                       {"name", release->release.name},
-                      {"expires", to_rfc3339(release->release.limits.expires)}};
+                      {"expires", to_rfc3339(release->release.limits.expires)},
+                      {"expired", release->release.limits.expires <= now.utc}};
   }
   if (const RoundSummary* summary = running(state)) out["round"] = round_json(*summary);
   return out;

@@ -25,6 +25,17 @@ TEST_CASE("what a stranger named cannot steer the terminal", "[cli][text]") {
   CHECK(fields_text({{"reason", "x\ry"}}) == "reason:  x?y\n");
 }
 
+TEST_CASE("a release that has expired says so", "[cli][text]") {
+  nlohmann::json release = {{"name", "digits"},
+                            {"id", "0123456789abcdef0123"},
+                            {"expires", "2026-11-22T10:00:00.000Z"},
+                            {"expired", false}};
+  CHECK(release_text(release) == "digits 0123456789abcdef (expires 2026-11-22 10:00:00)");
+  release["expired"] = true;
+  CHECK(release_text(release) == "digits 0123456789abcdef (EXPIRED 2026-11-22 10:00:00)");
+  CHECK(release_text(nullptr).starts_with("none"));
+}
+
 TEST_CASE("sizes, fractions and times are short", "[cli][text]") {
   CHECK(size_text(0) == "0 B");
   CHECK(size_text(999) == "999 B");

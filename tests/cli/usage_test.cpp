@@ -32,6 +32,9 @@ TEST_CASE("wrong usage has status 2 and one line that says where help is", "[cli
   check_refused(operate({"token", "create", "--uses", "0"}), "--uses");
   check_refused(operate({"token", "create", "--uses", "many"}), "--uses");
   check_refused(operate({"token", "create", "--expires", "soon", "--admin", nobody}), "--expires: ");
+  check_refused(operate({"token", "create", "--expires", "0s", "--admin", nobody}),
+                "--expires is 0s: it must be from 1s to 366d");
+  check_refused(operate({"token", "create", "--expires", "367d", "--admin", nobody}), "--expires is 367d");
   check_refused(operate({"node", "revoke"}), "KEY");
   check_refused(operate({"node", "revoke", "abc"}), "'abc' is no key");
   check_refused(operate({"node", "revoke", "0123456789abcdeg"}), "is no key");
@@ -57,7 +60,7 @@ TEST_CASE("wrong usage has status 2 and one line that says where help is", "[cli
   check_refused(operate({"model", "prune", "1", "--fraction", "0", "--release-key", "k"}), "--fraction is 0");
   check_refused(operate({"trust", "renew"}), "--root-key");
   // Not built yet, and so unknown.
-  check_refused(operate({"rollout", "status"}), "rollout");
+  check_refused(operate({"rollout", "status"}), "'rollout' is not known here: see 'rivulet --help'");
 }
 
 TEST_CASE("help is printed with status 0, for the program and its commands", "[cli]") {

@@ -67,6 +67,9 @@ TEST_CASE("after three refusals in a row the schedule stops and says so", "[coor
   bench.pass(1h);
   REQUIRE(bench.in<Idle>());
   REQUIRE(status_view(bench.state, bench.now)["schedule"]["stopped"] != "");
+  REQUIRE(status_view(bench.state, bench.now)["release"]["expired"] == false);
+  const Now later{bench.now.monotonic, bench.state.registry.active_release()->release.limits.expires};
+  REQUIRE(status_view(bench.state, later)["release"]["expired"] == true);
   // Model, master and assignment are those from before.
   REQUIRE(bench.state.registry.head == 1);
   REQUIRE(bench.state.registry.assigned == 1);
