@@ -68,6 +68,7 @@ void Driver::handle(Event event) {
     queue_.push(std::move(transition.writes), std::move(transition.effects));
   }
   auto transition = step(*state_, event, at);
+  expect_receipts(event, transition.effects);
   if (queue_.in_flight() && may_overtake(*state_, transition)) {
     for (Effect& effect : transition.effects) std::visit([this](auto& value) { carry_out(value); }, effect);
   } else {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -146,6 +147,9 @@ class Driver {
   [[nodiscard]] const Release* find_release(const ReleaseId& id) const;
 
   // effects.cpp
+  /// Remembers what the receipts among these effects answer, as they don't tell it themselves.
+  void expect_receipts(const Event& cause, const std::vector<Effect>& effects);
+  void count(const message::Receipt& receipt);
   void carry_out(effect::Send& effect);
   void carry_out(effect::SendWelcome& effect);
   void carry_out(effect::Close& effect);
@@ -168,6 +172,8 @@ class Driver {
   ChunkLists chunk_lists_;
   LogLimit log_limit_;
   CommitQueue<Effect> queue_;
+  enum class Answer : std::uint8_t { to_update, to_report, to_decline };
+  std::deque<Answer> receipts_;  // Of those in the queue, in their order.
   bool releasing_ = false;
   bool broken_ = false;
   std::shared_ptr<WriteBatch> waiting_for_room_;  // A commit that found the disk full.

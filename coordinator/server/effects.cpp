@@ -5,6 +5,7 @@
 #include "coordinator/server/driver.h"
 #include "coordinator/work/publication.h"
 #include "link/log.h"
+#include "protocol/assert.h"
 #include "protocol/documents.h"
 #include "storage/crash_point.h"
 
@@ -42,11 +43,29 @@ std::string_view field(const effect::Notice& notice, std::string_view key) {
 
 }  // namespace
 
-void Driver::carry_out(effect::Send& effect) {
-  if (const auto* receipt = std::get_if<message::Receipt>(&effect.message)) {
-    const bool has_reason = receipt->reason != Reason::none;
-    parts_.metrics.count_receipt(name(receipt->outcome), has_reason ? rivulet::name(receipt->reason) : "");
+void Driver::expect_receipts(const Event& cause, const std::vector<Effect>& effects) {
+  const Answer answer = std::holds_alternative<event::EvaluationReceived>(cause) ? Answer::to_report
+                        : std::holds_alternative<event::DeclinedReceived>(cause) ? Answer::to_decline
+                                                                                 : Answer::to_update;
+  for (const Effect& effect : effects) {
+    const auto* send = std::get_if<effect::Send>(&effect);
+    if (send != nullptr && std::holds_alternative<message::Receipt>(send->message))
+      receipts_.push_back(answer);
   }
+}
+
+void Driver::count(const message::Receipt& receipt) {
+  RIVULET_ASSERT(!receipts_.empty());  // No receipt overtakes another.
+  const Answer answer = receipts_.front();
+  receipts_.pop_front();
+  const bool has_reason = receipt.reason != Reason::none;
+  const std::string_view reason = has_reason ? rivulet::name(receipt.reason) : std::string_view();
+  if (answer == Answer::to_update) parts_.metrics.count_receipt(name(receipt.outcome), reason);
+  if (answer == Answer::to_report) parts_.metrics.count_report(name(receipt.outcome), reason);
+}
+
+void Driver::carry_out(effect::Send& effect) {
+  if (const auto* receipt = std::get_if<message::Receipt>(&effect.message)) count(*receipt);
   if (const auto* backoff = std::get_if<message::Backoff>(&effect.message)) {
     parts_.metrics.count_refusal(rivulet::name(backoff->reason));
   }

@@ -20,6 +20,8 @@ class ServerMetrics {
   void count_event(std::string_view event, std::string_view reason);
   /// One receipt for an update: "accepted", "duplicate" or "refused".
   void count_receipt(std::string_view receipt, std::string_view reason);
+  /// The same for an evaluation report.
+  void count_report(std::string_view receipt, std::string_view reason);
   /// A task that its node gave up.
   void count_declined(std::string_view type, std::string_view reason);
   /// A connection that was turned away or cut off by us.

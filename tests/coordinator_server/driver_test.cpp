@@ -205,6 +205,27 @@ TEST_CASE("a commit that takes its time keeps no node out, and lets nothing out 
   CHECK(std::holds_alternative<message::Verdicts>(slow.links.sent[2].second));
 }
 
+TEST_CASE("receipts for reports are counted apart from those for updates", "[coordinator][driver]") {
+  SlowCoordinator slow;
+  const auto count = [&](const std::string& series) {
+    const std::string text = slow.driver.metrics_text();
+    const auto at = text.find("\n" + series + "{reason=\"bad_signature\",receipt=\"refused\"} ");
+    REQUIRE(at != std::string::npos);
+    return std::stod(text.substr(text.find("} ", at) + 2));
+  };
+  slow.driver.handle(event::HelloReceived{3, slow.node, message::Hello{1, 1, slow.fleet, "test"}});
+  slow.driver.handle(event::ReadyReceived{3, {0, 0, 10, 0, {}, {}}});
+  slow.driver.handle(event::EvaluationReceived{3, {}});
+  slow.driver.handle(event::EvaluationReceived{3, {}});
+  slow.run_until([&] { return slow.driver.settled(); });
+  CHECK(count("rivulet_reports_total") == 2);
+  CHECK(count("rivulet_updates_total") == 0);
+  slow.driver.handle(event::OfferReceived{3, {}});
+  slow.run_until([&] { return slow.driver.settled(); });
+  CHECK(count("rivulet_reports_total") == 2);
+  CHECK(count("rivulet_updates_total") == 1);
+}
+
 TEST_CASE("an upload is inspected while a commit takes its time", "[coordinator][driver]") {
   SlowCoordinator slow;
   slow.begin_slow_commit();

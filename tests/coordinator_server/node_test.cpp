@@ -246,7 +246,10 @@ TEST_CASE("the operator's word about a node counts at once", "[coordinator][serv
   const std::string path = "/v1/nodes/" + node.key.public_key().hex().substr(0, 8);
   CHECK(server.post_json(path + "/tag", {{"tags", {"lab"}}}).at("tags") == json{"lab"});
   CHECK(server.post_json(path + "/quarantine", json::object()).at("state") == "quarantined");
+  CHECK(server.metric("rivulet_nodes{state=\"active\"}") == 0);
+  CHECK(server.metric("rivulet_sessions") == 0);  // Those of active nodes alone, so that the two compare.
   CHECK(server.post_json(path + "/release", json::object()).at("state") == "active");
+  CHECK(server.metric("rivulet_sessions") == 1);
   CHECK(server.post_json(path + "/revoke", json::object()).at("state") == "revoked");
   refused(io, node, Reason::revoked);
   node.hello(server.listen, fleet_of(server));
@@ -304,6 +307,10 @@ TEST_CASE("a round brings two updates into a version by their sample counts", "[
   CHECK(weights.body == text_of(std::as_bytes(std::span(wanted))));
   CHECK(server.metric("rivulet_rounds_total{result=\"published\"}") == 1);
   CHECK(server.metric("rivulet_updates_total{reason=\"\",receipt=\"accepted\"}") >= 2);
+  const auto expires = toy.release.limits.expires.time_since_epoch();
+  CHECK(server.metric("rivulet_release_expires_timestamp_seconds") ==
+        Approx(std::chrono::duration<double>(expires).count()).epsilon(1e-9));
+  CHECK(server.get_json("/v1/status").at("release").at("expired") == false);
 
   // All of it is durable: a server that starts on the folder knows the version, and who serves it.
   REQUIRE(server.stop().has_value());

@@ -313,7 +313,7 @@ TEST_CASE("reports that are not what they claim to be are refused, and do not co
   };
   for (const Case& one : cases) {
     CAPTURE(one.what);
-    Expected expected = expect_receipt(world, "refused", one.reason);
+    Expected expected = expect_receipt(world, "refused", one.reason, "rivulet_reports_total");
     EvaluationReport report = good;
     one.change(report);
     const auto receipt =
@@ -327,7 +327,8 @@ TEST_CASE("reports that are not what they claim to be are refused, and do not co
   CHECK(liar.ask<message::Receipt>(sealed(good, liar.key, Context::evaluation)).outcome ==
         message::ReceiptOutcome::accepted);
   {
-    Expected expected = expect_receipt(world, "duplicate", Reason::duplicate_content);
+    Expected expected =
+        expect_receipt(world, "duplicate", Reason::duplicate_content, "rivulet_reports_total");
     EvaluationReport second = good;
     second.both_right += 1;
     const auto receipt = liar.ask<message::Receipt>(sealed(second, liar.key, Context::evaluation));

@@ -161,10 +161,10 @@ Expected expect_cut_off(HostileWorld& world, Reason reason) {
   return {world, "rivulet_refusals_total", {"reason=\"" + word + "\""}, {" reason=" + word + " "}};
 }
 
-Expected expect_receipt(HostileWorld& world, const std::string& receipt, Reason reason) {
+Expected expect_receipt(HostileWorld& world, const std::string& receipt, Reason reason, const char* metric) {
   const std::string word(name(reason));
   return {world,
-          "rivulet_updates_total",
+          metric,
           {"receipt=\"" + receipt + "\"", "reason=\"" + word + "\""},
           {"_refused ", " reason=" + word + " "}};
 }

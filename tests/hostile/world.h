@@ -80,7 +80,8 @@ class Expected {
 /// One more connection that is refused for this reason.
 Expected expect_cut_off(HostileWorld& world, Reason reason);
 /// One more receipt, "refused" or "duplicate", with this reason.
-Expected expect_receipt(HostileWorld& world, const std::string& receipt, Reason reason);
+Expected expect_receipt(HostileWorld& world, const std::string& receipt, Reason reason,
+                        const char* metric = "rivulet_updates_total");
 
 JoinSecret new_secret(RunningServer& server, int uses);
 
