@@ -47,6 +47,12 @@ target_link_libraries(rivulet_asio INTERFACE Threads::Threads)
 target_compile_options(rivulet_asio INTERFACE -Wno-mismatched-new-delete)
 add_library(rivulet::asio ALIAS rivulet_asio)
 
+# Header-only. It brings an Asio of its own, which no file mixes with the one above.
+find_package(Boost 1.74 REQUIRED)
+add_library(rivulet_beast INTERFACE)
+target_link_libraries(rivulet_beast INTERFACE Boost::headers Threads::Threads)
+add_library(rivulet::beast ALIAS rivulet_beast)
+
 # In a function, so that the dozens of variables which Torch's package sets end with it.
 function(rivulet_find_torch)
   find_package(Torch REQUIRED)

@@ -9,7 +9,7 @@ packages=(
   libtorch-dev
   libopenblas0-pthread  # libtorch-dev alone brings the reference BLAS, which is 15 times slower
   librocksdb-dev libcapnp-dev capnproto libsodium-dev libssl-dev
-  libasio-dev libcpp-httplib-dev libbrotli-dev zlib1g-dev libzstd-dev
+  libasio-dev libboost-dev libcpp-httplib-dev libbrotli-dev zlib1g-dev libzstd-dev
   nlohmann-json3-dev libcli11-dev libtomlplusplus-dev libspdlog-dev prometheus-cpp-dev libhwy-dev
   catch2 python3 python3-numpy
   python3-torch  # for tests alone: what users write models with, and read exports with

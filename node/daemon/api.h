@@ -40,7 +40,7 @@ struct ApiOptions {
 /// Errors are {"error","detail"}. Web pages must not get here through a browser on this machine: a request
 /// whose Host is not this machine (DNS rebinding), or whose Origin is not this API, is refused (403), and so
 /// is a body that calls itself neither JSON nor octets (415). What curl -d and its like call a form is read
-/// as JSON. Connections are kept, unless others wait for one of the `threads`.
+/// as JSON. Connections are kept; what else the server puts up with is in http::Limits.
 class Api {
  public:
   /// Listens and answers when it returns. @return busy if the port is taken.

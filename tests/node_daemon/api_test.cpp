@@ -257,6 +257,81 @@ TEST_CASE("metrics count what was answered and stored, and name no secret", "[no
   CHECK(rig.client().Get("/healthz")->status == 200);
 }
 
+TEST_CASE("while versions are swapped a hundred times, HTTP drops no request and mixes no two models",
+          "[node][api]") {
+  constexpr std::size_t classes = 5;
+  Rig rig;
+  const Release release = softmax_release(3, classes);
+  rig.inference.swap(constant_model(release, 1, 1));
+  const std::vector<float> numbers(4 * 3, 0.5F);
+  const std::string raw(reinterpret_cast<const char*>(numbers.data()), sizeof(float) * numbers.size());
+  const std::string json = R"({"inputs":[[1,2,3],[4,5,6],[7,8,9],[0,0,0]]})";
+
+  std::atomic<bool> stop = false;
+  std::atomic<std::uint64_t> answered = 0, dropped = 0, mixed = 0;
+  // Version v answers class v % 5 to each of the four samples.
+  const auto is_whole = [&](std::uint64_t version, std::span<const std::string> named) {
+    return named.size() == 4 && std::ranges::all_of(named, [version](const std::string& one) {
+             return one == std::to_string(version % classes);
+           });
+  };
+  const auto ask_json = [&](httplib::Client& client) -> std::optional<std::uint64_t> {
+    const auto result = client.Post("/v1/infer", json, "application/json");
+    if (!result || result->status != 200) return {};
+    const Json document = Json::parse(result->body);
+    const std::uint64_t version = document["results"][0]["version"];
+    std::vector<std::string> named;
+    for (const Json& one : document["results"]) named.push_back(one["class"]);
+    for (const Json& one : document["results"]) mixed += one["version"] == version ? 0 : 1;
+    mixed += is_whole(version, named) ? 0 : 1;
+    return version;
+  };
+  const auto ask_raw = [&](httplib::Client& client) -> std::optional<std::uint64_t> {
+    const auto result =
+        client.Post("/v1/infer", {{"Accept", "application/octet-stream"}}, raw, "application/octet-stream");
+    if (!result || result->status != 200) return {};
+    const std::uint64_t version = std::stoull(result->get_header_value("X-Rivulet-Version"));
+    std::vector<float> values(result->body.size() / sizeof(float));
+    std::memcpy(values.data(), result->body.data(), values.size() * sizeof(float));
+    std::vector<std::string> named;
+    for (std::size_t at = 0; at + classes <= values.size(); at += classes) {
+      const auto row = std::span(values).subspan(at, classes);
+      named.push_back(std::to_string(std::ranges::max_element(row) - row.begin()));
+    }
+    mixed += is_whole(version, named) ? 0 : 1;
+    return version;
+  };
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 4; ++i) {
+    clients.emplace_back([&, i] {
+      auto client = rig.client();
+      client.set_keep_alive(true);
+      std::uint64_t newest = 0;
+      while (!stop) {
+        const auto version = i % 2 == 0 ? ask_json(client) : ask_raw(client);
+        if (!version) {
+          ++dropped;
+          continue;
+        }
+        mixed += *version < newest ? 1 : 0;
+        newest = *version;
+        ++answered;
+      }
+    });
+  }
+  for (VersionNumber version = 2; version <= 101; ++version) {
+    const std::uint64_t before = answered + dropped;
+    rig.inference.swap(constant_model(release, version, version % classes));
+    while (answered + dropped < before + 4) std::this_thread::yield();  // Each version has answered somebody.
+  }
+  stop = true;
+  for (auto& client : clients) client.join();
+  CHECK(dropped == 0);
+  CHECK(mixed == 0);
+  CHECK(answered >= 400);
+  CHECK(rig.client().Get("/readyz")->body.find("101") != std::string::npos);
+}
+
 TEST_CASE("one connection serves a thousand requests", "[node][api]") {
   const Rig rig;
   auto client = rig.client();

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "http/request.h"
+#include "protocol/endpoint.h"
+#include "protocol/result.h"
+
+namespace rivulet::http {
+
+/// What a server puts up with. Whoever is slower, larger or more than this is cut off or refused, and holds
+/// nobody else up: only a request that has arrived whole takes a thread.
+struct Limits {
+  std::size_t threads = 8;                 ///< So many requests are handled at a time; at least 1.
+  std::size_t connections_max = 256;       ///< Further ones are closed at once.
+  std::uint64_t body_bytes_max = 1 << 20;  ///< Of any request, however it says its length.
+  std::chrono::milliseconds idle_max{
+      10'000};  ///< From an answer, or the connection's begin, to a request's head.
+  std::chrono::milliseconds body_time_max{30'000};    ///< From the head to the last byte.
+  std::chrono::milliseconds answer_time_max{30'000};  ///< Until the client has taken an answer.
+};
+
+/// What to do with requests. Called from several threads at once; an exception is answered with status 500.
+struct Service {
+  /// Looks at a head before the body is read. An answer refuses: it is sent, the body is not kept, and the
+  /// connection ends.
+  std::function<std::optional<Response>(const Request& head)> refuse;
+  std::function<Response(const Request&)> answer;
+  /// The body of an answer that the server itself gives: to what is too large (413), malformed (400), too
+  /// slow (408), or ended in an exception (500).
+  std::function<Response(int status, const std::string& detail)> explain;
+};
+
+/// HTTP/1.1 (RFC 9112) in clear text, with kept connections. @see Beast, which parses and writes.
+class Server {
+ public:
+  /// Listens and answers when it returns. @return busy if the port is taken, invalid if `listen` is no
+  /// address of this machine.
+  static Result<std::unique_ptr<Server>> start(const Endpoint& listen, const Limits& limits, Service service);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  [[nodiscard]] Endpoint local_endpoint() const;
+  /// Takes no more requests, lets those under way be answered for at most three seconds, and ends all
+  /// threads.
+  void stop();
+
+ private:
+  struct Impl;
+  explicit Server(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace rivulet::http
