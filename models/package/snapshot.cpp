@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
+#include <limits>
 
 #include "models/package/sparse.h"
 #include "protocol/assert.h"
@@ -14,6 +16,9 @@ namespace rivulet {
 namespace {
 
 constexpr float steps = 127.0F;
+
+/// The scale of a channel as it travels: the upper half of a float32.
+using ScaleBits = std::uint16_t;
 
 bool is_quantized(SnapshotForm form, const TensorSpec& tensor) {
   return dense_form(form) == SnapshotForm::int8 && tensor.is_weight();
@@ -25,7 +30,7 @@ std::size_t channels_of(const TensorSpec& tensor) { return static_cast<std::size
 std::size_t encoded_size(SnapshotForm form, const TensorSpec& tensor) {
   const std::size_t coding = is_sparse(form) ? 1 : 0;
   if (!is_quantized(form, tensor)) return coding + tensor.size() * sizeof(float);
-  return coding + channels_of(tensor) * sizeof(float) + tensor.size();
+  return coding + channels_of(tensor) * sizeof(ScaleBits) + tensor.size();
 }
 
 template <typename Entry>
@@ -48,18 +53,24 @@ Status take_entries(SnapshotForm form, const TensorSpec& tensor, ByteSpan& sourc
   return {};
 }
 
+float value_of(ScaleBits bits) { return std::bit_cast<float>(std::uint32_t{bits} << 16U); }
+
 float scale_of(std::span<const float> channel) {
   float largest = 0.0F;
   for (const float value : channel) largest = std::max(largest, std::fabs(value));
-  const float scale = largest / steps;
-  // Rounded up at the end of float32's range, the largest entry would decode to infinity.
-  return std::isfinite(scale * steps) ? scale : std::nextafter(scale, 0.0F);
+  const float exact = largest / steps;
+  // Subnormal scales are too coarse for the largest entry to be 127.
+  if (exact < std::numeric_limits<float>::min()) return 0.0F;
+  const auto bits = std::bit_cast<std::uint32_t>(exact);
+  const auto nearest = static_cast<ScaleBits>((bits + 0x7fffU + (bits >> 16U & 1U)) >> 16U);
+  const float scale = value_of(nearest);
+  return std::isfinite(scale * steps) ? scale : value_of(static_cast<ScaleBits>(nearest - 1));
 }
 
 /// @param entries [values.size()], written.
 void encode_channel(std::span<const float> values, float scale, std::span<std::int8_t> entries) {
   for (std::size_t i = 0; i < values.size(); ++i) {
-    // The quotient may exceed 127 where the scale is subnormal, and so coarse.
+    // The quotient may exceed 127, for the scale was rounded.
     const float entry = scale == 0.0F ? 0.0F : std::clamp(std::nearbyint(values[i] / scale), -steps, steps);
     entries[i] = static_cast<std::int8_t>(entry);
   }
@@ -67,15 +78,10 @@ void encode_channel(std::span<const float> values, float scale, std::span<std::i
 
 void encode_quantized(SnapshotForm form, const TensorSpec& tensor, std::span<const float> values,
                       Bytes& out) {
-  const std::size_t width = values.size() / channels_of(tensor);
-  std::vector<std::int8_t> entries(values.size());
-  for (std::size_t at = 0; at < values.size(); at += width) {
-    const auto channel = values.subspan(at, width);
-    const float scale = scale_of(channel);
-    append_le(out, scale);
-    encode_channel(channel, scale, std::span(entries).subspan(at, width));
-  }
-  append_entries(form, std::span<const std::int8_t>(entries), out);
+  const QuantizedTensor quantized = quantize(values, channels_of(tensor));
+  for (const float scale : quantized.scales)
+    append_le(out, static_cast<ScaleBits>(std::bit_cast<std::uint32_t>(scale) >> 16U));
+  append_entries(form, std::span<const std::int8_t>(quantized.entries), out);
 }
 
 Status take_plain(SnapshotForm form, const TensorSpec& tensor, ByteSpan& source, std::span<float> out) {
@@ -91,15 +97,15 @@ Status take_plain(SnapshotForm form, const TensorSpec& tensor, ByteSpan& source,
 Status take_quantized(SnapshotForm form, const TensorSpec& tensor, ByteSpan& source, std::span<float> out) {
   const std::size_t channels = channels_of(tensor);
   const std::size_t width = out.size() / channels;
-  if (source.size() < channels * sizeof(float)) {
+  if (source.size() < channels * sizeof(ScaleBits)) {
     return fail(Errc::corrupt, fmt::format("the scales of tensor '{}' are cut short", tensor.name));
   }
-  const ByteSpan scales = source.first(channels * sizeof(float));
+  const ByteSpan scales = source.first(channels * sizeof(ScaleBits));
   source = source.subspan(scales.size());
   std::vector<std::int8_t> entries(out.size());
   if (Status taken = take_entries(form, tensor, source, std::span(entries)); !taken) return taken;
   for (std::size_t channel = 0; channel < channels; ++channel) {
-    const auto scale = load_le<float>(scales, channel * sizeof(float));
+    const float scale = value_of(load_le<ScaleBits>(scales, channel * sizeof(ScaleBits)));
     if (std::signbit(scale) || !std::isfinite(scale * steps)) {
       return fail(Errc::corrupt,
                   fmt::format("the scale of channel {} of tensor '{}' is {}", channel, tensor.name, scale));
@@ -139,6 +145,19 @@ SnapshotForm sparse_form(SnapshotForm form) {
 SnapshotForm variant_form(std::string_view recipe, SnapshotForm version) {
   const SnapshotForm form = recipe == "int8" ? SnapshotForm::int8 : SnapshotForm::fp32;
   return is_sparse(version) ? sparse_form(form) : form;
+}
+
+QuantizedTensor quantize(std::span<const float> values, std::size_t channels) {
+  RIVULET_ASSERT(channels > 0 && values.size() % channels == 0);
+  const std::size_t width = values.size() / channels;
+  QuantizedTensor quantized{std::vector<float>(channels), std::vector<std::int8_t>(values.size())};
+  for (std::size_t channel = 0; channel < channels; ++channel) {
+    const auto row = values.subspan(channel * width, width);
+    quantized.scales[channel] = scale_of(row);
+    encode_channel(row, quantized.scales[channel],
+                   std::span(quantized.entries).subspan(channel * width, width));
+  }
+  return quantized;
 }
 
 Result<Bytes> encode_snapshot(SnapshotForm form, const ParameterLayout& layout,

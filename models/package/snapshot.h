@@ -33,11 +33,14 @@ SnapshotForm variant_form(std::string_view recipe, SnapshotForm version);
 ///   tensor   := plain | quantized                 quantized in the int8 forms, if it is a parameter of at
 ///                                                 least two dimensions
 ///   plain    := entries: float32 LE
-///   quantized := scale: float32 LE[C], entries: int8    C = the first dimension: channels
+///   quantized := scale: bfloat16 LE[C], entries: int8   C = the first dimension: channels
 ///   entries  := entry[size]                       in a sparse form: as models/package/sparse.h has it
-/// A channel's scale is max|x| / 127 in float32, 0 if all its entries are; an entry is x / scale rounded
-/// to the nearest, halves to even, and never -128; it decodes to float(entry) * scale: one rounding.
-/// Source: Jacob et al. 2018, arXiv:1712.05877, symmetric form, per channel.
+/// A channel's scale is max|x| / 127, rounded to the nearest bfloat16 (the upper half of a float32), halves
+/// to even; the one below it if 127 times it is infinite; 0 if it is less than 2^-126. An entry is x / scale
+/// in float32 rounded to the nearest, halves to even, at most 127 from 0, and 0 beside a scale of 0. It
+/// decodes to float(entry) * scale, which is exact. The largest entry is always 127 from 0, so what was
+/// decoded encodes to the same bytes. Source: Jacob et al. 2018, arXiv:1712.05877, symmetric form, per
+/// channel.
 ///
 /// @param weights [layout.size()]. @return invalid if one is not finite.
 Result<Bytes> encode_snapshot(SnapshotForm form, const ParameterLayout& layout,
@@ -49,6 +52,14 @@ Result<Bytes> encode_snapshot(SnapshotForm form, const ParameterLayout& layout,
 /// shortest sparse coding.
 Result<std::vector<float>> decode_snapshot(SnapshotForm form, const ParameterLayout& layout,
                                            ByteSpan snapshot);
+
+/// A weight tensor as the int8 forms have it.
+struct QuantizedTensor {
+  std::vector<float> scales;         ///< [channels], each the value of a bfloat16.
+  std::vector<std::int8_t> entries;  ///< As many as values.
+};
+/// @param values [channels * n], finite. @param channels at least 1.
+QuantizedTensor quantize(std::span<const float> values, std::size_t channels);
 
 /// The length in bytes of every snapshot of this layout in a dense form; the most that one in a sparse form
 /// has.

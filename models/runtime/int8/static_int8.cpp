@@ -134,14 +134,14 @@ QuantizedWeight quantize_weight(const at::Tensor& weight) {
   if (weight.dim() < 2 || weight.scalar_type() != at::kFloat)
     throw std::runtime_error("a weight for int8 needs two dimensions of float32");
   const at::Tensor dense = weight.detach().contiguous();
-  const ParameterLayout layout{{{"weight", dense.sizes().vec(), TensorKind::parameter}}};
+  // Weights into which a norm was folded may have overflowed.
+  if (!at::isfinite(dense).all().item<bool>()) throw std::runtime_error("a weight for int8 is not finite");
   const auto count = static_cast<std::size_t>(dense.numel());
-  const Result<Bytes> encoded = encode_snapshot(SnapshotForm::int8, layout, {dense.data_ptr<float>(), count});
-  if (!encoded) throw std::runtime_error(encoded.error().detail);
+  const QuantizedTensor encoded =
+      quantize({dense.data_ptr<float>(), count}, static_cast<std::size_t>(dense.size(0)));
   QuantizedWeight quantized{at::empty(dense.sizes(), at::kChar), at::empty({dense.size(0)}, at::kFloat)};
-  const std::size_t scale_bytes = static_cast<std::size_t>(dense.size(0)) * sizeof(float);
-  std::memcpy(quantized.scales.data_ptr(), encoded->data(), scale_bytes);
-  std::memcpy(quantized.entries.data_ptr(), encoded->data() + scale_bytes, count);
+  std::ranges::copy(encoded.scales, quantized.scales.data_ptr<float>());
+  std::ranges::copy(encoded.entries, quantized.entries.data_ptr<std::int8_t>());
   quantized.scales.masked_fill_(quantized.scales == 0, 1);
   return quantized;
 }
