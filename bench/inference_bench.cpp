@@ -5,13 +5,11 @@
 #include <spdlog/fmt/fmt.h>
 #include <torch/script.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <functional>
 #include <sstream>
 #include <vector>
 
+#include "bench/contenders.h"
 #include "models/runtime/architectures.h"
 #include "models/runtime/calibration.h"
 #include "models/runtime/engine_choice.h"
@@ -27,32 +25,6 @@ namespace {
 constexpr int rounds = 30;
 constexpr int burst = 20;
 constexpr std::size_t calibration_samples = 256;
-
-struct Contender {
-  std::string name;
-  std::function<void()> run;
-  std::vector<double> times = {};
-};
-
-double median(std::vector<double> values) {
-  std::ranges::nth_element(values, values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2));
-  return values[values.size() / 2];
-}
-
-/// Each round runs all in turn, so that a disturbance meets all; each for a burst of calls, so that it finds
-/// its own weights in the cache and not those of the others.
-void measure(std::vector<Contender>& contenders) {
-  const auto now = [] { return std::chrono::steady_clock::now(); };
-  for (int round = 0; round < rounds; ++round)
-    for (Contender& contender : contenders) {
-      contender.run();
-      for (int call = 0; call < burst; ++call) {
-        const auto begin = now();
-        contender.run();
-        contender.times.push_back(std::chrono::duration<double, std::micro>(now() - begin).count());
-      }
-    }
-}
 
 void compare(const Architecture& architecture) {
   Model model = Model::build(architecture).value();
@@ -95,7 +67,7 @@ void compare(const Architecture& architecture) {
     contenders.push_back(
         {name(engine), [&served = models.back(), &sample] { served.infer(sample).value(); }});
   }
-  measure(contenders);
+  take_turns(contenders, rounds, burst);
   const double to_script = median(contenders[0].times);
   const double to_optimized = median(contenders[1].times);
   for (const Contender& contender : contenders) {

@@ -4,12 +4,12 @@
 #include <spdlog/fmt/fmt.h>
 #include <torch/torch.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <functional>
 #include <vector>
 
+#include "bench/contenders.h"
 #include "models/runtime/architectures.h"
 #include "models/runtime/inference.h"
 #include "models/runtime/runtime.h"
@@ -33,11 +33,6 @@ double seconds(const std::function<void()>& work) {
   const auto begin = std::chrono::steady_clock::now();
   work();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-double median(std::vector<double> values) {
-  std::ranges::nth_element(values, values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2));
-  return values[values.size() / 2];
 }
 
 /// Median times of `ours` and `theirs`, run in turns so that a disturbance meets both.

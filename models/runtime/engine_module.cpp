@@ -3,8 +3,10 @@
 #include <torch/csrc/jit/passes/dead_code_elimination.h>
 
 #include "models/runtime/architectures.h"
+#include "models/runtime/extraction.h"
 #include "models/runtime/frozen_activations.h"
 #include "models/runtime/int8/module_int8.h"
+#include "models/runtime/int8/packing.h"
 #include "models/runtime/model_impl.h"
 #include "models/runtime/torchscript/user_model.h"
 #include "protocol/assert.h"
@@ -38,25 +40,64 @@ torch::jit::Module optimize_frozen(torch::jit::Module frozen) {
   return optimized;
 }
 
-Result<torch::jit::Module> make_engine_module(const InferenceSpec& spec, std::span<const float> weights,
-                                              const EngineSetup& setup) {
+namespace {
+
+/// Beside more packed weights than this there is no second copy for batches: with so much to compute for each
+/// sample, one after the other takes hardly longer.
+constexpr std::size_t second_copy_bytes_max = 8'000'000;
+
+Result<torch::jit::Module> alone(Result<torch::jit::Module> module) {
+  if (!module) return module;
+  auto extracted = extract(*module);
+  return extracted ? std::move(*extracted) : std::move(*module);
+}
+
+Result<torch::jit::Module> make_module(const InferenceSpec& spec, std::span<const float> weights,
+                                       const EngineSetup& setup) {
+  const Engine& engine = setup.engine;
+  const auto make = [&] { return make_float_module(spec, weights); };
+  switch (engine.kind) {
+    case EngineKind::fp32_script: return make();
+    case EngineKind::fp32_optimized: {
+      const at::NoGradGuard no_grad;
+      return alone(optimize_frozen(torch::jit::freeze(make())));
+    }
+    case EngineKind::int8_static:
+      return alone(int8::build_static(make, setup.ranges, engine.backend, engine.bits));
+    case EngineKind::int8_dynamic: return alone(int8::build_dynamic(make, engine.backend, engine.bits));
+  }
+  return fail(Errc::invalid, "the engine is of no known kind");
+}
+
+}  // namespace
+
+Result<EngineModules> make_engine_modules(const InferenceSpec& spec, std::span<const float> weights,
+                                          const EngineSetup& setup) {
   const Engine& engine = setup.engine;
   if (is_int8(engine.kind) != (engine.backend != Int8Backend::none))
     return fail(Errc::invalid, fmt::format("the engine {} needs {} int8 backend", name(engine),
                                            is_int8(engine.kind) ? "an" : "no"));
-  const auto make = [&] { return make_float_module(spec, weights); };
-  switch (engine.kind) {
-    case EngineKind::fp32_script:
-      return catch_torch("building the network", [&]() -> Result<torch::jit::Module> { return make(); });
-    case EngineKind::fp32_optimized:
-      return catch_torch("optimizing the network", [&]() -> Result<torch::jit::Module> {
-        const at::NoGradGuard no_grad;
-        return optimize_frozen(torch::jit::freeze(make()));
-      });
-    case EngineKind::int8_static: return int8::build_static(make, setup.ranges, engine.backend, engine.bits);
-    case EngineKind::int8_dynamic: return int8::build_dynamic(make, engine.backend, engine.bits);
-  }
-  return fail(Errc::invalid, "the engine is of no known kind");
+  return catch_torch("building the network", [&]() -> Result<EngineModules> {
+    Result<torch::jit::Module> single = make_module(spec, weights, setup);
+    if (!single) return std::unexpected(single.error());
+    EngineModules modules{std::move(*single)};
+    if (!is_int8(engine.kind)) return modules;
+    const std::size_t packed = int8::packed_bytes(modules.single);
+    if (packed == 0) return modules;  // Our own kernels take any shape.
+    const auto again = [&]() -> std::optional<torch::jit::Module> {
+      auto anew = int8::pack_again(modules.single, engine.backend);
+      if (!anew) return std::nullopt;
+      if (engine.backend == Int8Backend::onednn) {
+        modules.unpacked.insert(modules.unpacked.end(), anew->unpacked.begin(), anew->unpacked.end());
+      }
+      return std::move(anew->module);
+    };
+    if (packed <= second_copy_bytes_max) modules.batch = again();
+    if (!modules.batch) modules.batch_max = 1;
+    // The first packing holds weights that nobody else can free.
+    if (auto repacked = again()) modules.single = std::move(*repacked);
+    return modules;
+  });
 }
 
 }  // namespace rivulet

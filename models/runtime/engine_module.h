@@ -3,6 +3,8 @@
 // Includes torch: only for the .cpp files of this folder.
 #include <torch/script.h>
 
+#include <cstddef>
+#include <optional>
 #include <span>
 
 #include "models/runtime/inference.h"
@@ -17,9 +19,16 @@ torch::jit::Module make_float_module(const InferenceSpec& spec, std::span<const 
 /// Lets LibTorch fuse a frozen module's layers and lay its weights out for this CPU. May throw.
 torch::jit::Module optimize_frozen(torch::jit::Module frozen);
 
-/// The module that an engine runs: from [n, input_size] preprocessed inputs to [n, outputs].
+/// What an engine runs: from [n, input_size] preprocessed inputs to [n, outputs].
+struct EngineModules {
+  torch::jit::Module single;                     ///< For one sample,
+  std::optional<torch::jit::Module> batch = {};  ///< and for more, where that needs one of its own.
+  std::vector<at::Tensor> unpacked = {};         ///< What int8::free_storage() may take once both have run.
+  std::size_t batch_max = inference_batch;       ///< How many samples a call may have.
+};
+
 /// @return invalid for ranges of another network, unsupported where the engine can't run the model.
-Result<torch::jit::Module> make_engine_module(const InferenceSpec& spec, std::span<const float> weights,
-                                              const EngineSetup& setup);
+Result<EngineModules> make_engine_modules(const InferenceSpec& spec, std::span<const float> weights,
+                                          const EngineSetup& setup);
 
 }  // namespace rivulet

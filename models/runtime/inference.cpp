@@ -11,6 +11,7 @@
 #include "models/runtime/architectures.h"
 #include "models/runtime/engine_module.h"
 #include "models/runtime/evaluation.h"
+#include "models/runtime/int8/packing.h"
 #include "models/runtime/model_impl.h"
 #include "models/runtime/preprocessing.h"
 
@@ -50,7 +51,8 @@ Status check(const InferenceSpec& spec, std::span<const float> weights) {
     const Result<Network> network = network_of(spec.architecture);
     if (!network) return std::unexpected(network.error());
     if (network->layout() != spec.layout)
-      return fail(Errc::invalid, "the layout is not that of the architecture: the release contradicts itself");
+      return fail(Errc::invalid,
+                  "the layout is not that of the architecture: the release contradicts itself");
   }
   if (weights.size() != spec.layout.size())
     return fail(Errc::invalid, fmt::format("the model has {} weights, but {} were given", spec.layout.size(),
@@ -70,11 +72,9 @@ struct InferenceModel::Impl {
   InferenceSpec spec;
   Preprocessor preprocessor;
   Engine engine;
-  // Running a module is thread-safe, though LibTorch has not marked it const.
-  mutable torch::jit::Module single;                ///< For one sample,
-  mutable std::optional<torch::jit::Module> batch;  ///< and for more, where that needs one of its own.
+  mutable EngineModules modules;  // Running one is thread-safe, though LibTorch has not marked it const.
 
-  /// @param raw [n * input_size], checked; n at least 1 and at most inference_batch.
+  /// @param raw [n * input_size], checked; n at least 1 and at most modules.batch_max.
   Status predict(std::span<const float> raw, std::vector<Prediction>& predictions) const {
     std::vector<float> inputs(raw.begin(), raw.end());
     preprocessor.apply(inputs);
@@ -87,7 +87,7 @@ struct InferenceModel::Impl {
       const at::Tensor x = at::from_blob(
           inputs.data(), {static_cast<std::int64_t>(samples), static_cast<std::int64_t>(input_size)},
           at::kFloat);
-      torch::jit::Module& module = samples > 1 && batch ? *batch : single;
+      torch::jit::Module& module = samples > 1 && modules.batch ? *modules.batch : modules.single;
       const at::Tensor y = module.forward({x}).toTensor().contiguous();
       if (y.numel() != static_cast<std::int64_t>(samples * outputs))
         return fail(Errc::invalid, fmt::format("the network answers {} numbers to {} samples of {} outputs",
@@ -121,20 +121,15 @@ Result<InferenceModel> InferenceModel::load(const InferenceSpec& spec, std::span
   if (Status status = rivulet::check(spec, weights); !status) return std::unexpected(status.error());
   Result<Preprocessor> preprocessor = Preprocessor::make(spec.preprocessing, spec.architecture.input_shape);
   if (!preprocessor) return std::unexpected(preprocessor.error());
-  Result<torch::jit::Module> single = make_engine_module(spec, weights, setup);
-  if (!single) return std::unexpected(single.error());
-  std::optional<torch::jit::Module> batch;
-  if (is_int8(setup.engine.kind)) {
-    Result<torch::jit::Module> built = make_engine_module(spec, weights, setup);
-    if (!built) return std::unexpected(built.error());
-    batch = std::move(*built);
-  }
-  auto impl = std::make_unique<const Impl>(
-      Impl{spec, std::move(*preprocessor), setup.engine, std::move(*single), std::move(batch)});
+  Result<EngineModules> modules = make_engine_modules(spec, weights, setup);
+  if (!modules) return std::unexpected(modules.error());
+  auto impl =
+      std::make_unique<const Impl>(Impl{spec, std::move(*preprocessor), setup.engine, std::move(*modules)});
   // Requests before any caller's: they compile what is compiled lazily, settle for which shape each copy is
   // prepared, and show a model that overflows.
   std::vector<Prediction> first;
-  const std::vector<float> zeros(impl->preprocessor.input_size() * (impl->batch ? inference_batch : 1));
+  const std::vector<float> zeros(impl->preprocessor.input_size() *
+                                 (impl->modules.batch ? inference_batch : 1));
   for (const std::size_t numbers : {impl->preprocessor.input_size(), zeros.size()})
     if (Status status = impl->predict(std::span(zeros).first(numbers), first); !status) {
       // What the passes of LibTorch made may fail only when it runs.
@@ -142,6 +137,8 @@ Result<InferenceModel> InferenceModel::load(const InferenceSpec& spec, std::span
         status.error().code = Errc::unsupported;
       return std::unexpected(status.error());
     }
+  int8::free_storage(impl->modules.unpacked);
+  impl->modules.unpacked.clear();
 #if defined(__GLIBC__)
   ::malloc_trim(0);  // Building takes several times the memory of what is built.
 #endif
@@ -178,8 +175,9 @@ Result<std::vector<Prediction>> InferenceModel::infer_batch(std::span<const floa
       return fail_at(fmt::format("sample {}", i), status.error());
   std::vector<Prediction> predictions;
   predictions.reserve(samples);
-  for (std::size_t begin = 0; begin < samples; begin += inference_batch) {
-    const std::size_t batch = std::min(inference_batch, samples - begin);
+  const std::size_t batch_max = impl_->modules.batch_max;
+  for (std::size_t begin = 0; begin < samples; begin += batch_max) {
+    const std::size_t batch = std::min(batch_max, samples - begin);
     if (Status status = impl_->predict(raw_samples.subspan(begin * size, batch * size), predictions); !status)
       return std::unexpected(status.error());
   }

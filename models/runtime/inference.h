@@ -51,8 +51,8 @@ struct Prediction {
 };
 
 /// A loaded model that answers requests. Immutable, and thread-safe: share one among all callers. In int8
-/// it holds its weights packed twice, for single samples and for batches, since an int8 convolution is
-/// fastest at the shape that it meets first; both are warm when load() returns.
+/// it may hold weights packed twice, for single samples and for batches, since LibTorch's int8 layers are
+/// fastest at the shape that they meet first; both are warm when load() returns.
 class InferenceModel {
  public:
   struct Impl;

@@ -1,6 +1,7 @@
 #pragma once
 
 // Includes torch: only for the .cpp files of this folder.
+#include <ATen/Parallel.h>
 #include <spdlog/fmt/fmt.h>
 #include <torch/script.h>
 
@@ -53,6 +54,8 @@ class PlainExecution {
  public:
   PlainExecution() : before_(torch::jit::getGraphExecutorOptimize()) {
     torch::jit::setGraphExecutorOptimize(false);
+    // OpenMP's number of threads is each thread's own: what use_one_thread() set holds for this one too.
+    [[maybe_unused]] static thread_local const bool governed = (at::init_num_threads(), true);
   }
   PlainExecution(const PlainExecution&) = delete;
   PlainExecution& operator=(const PlainExecution&) = delete;

@@ -1,5 +1,7 @@
 #include "models/runtime/inference.h"
 
+#include <dlfcn.h>
+
 #include <cmath>
 #include <limits>
 #include <thread>
@@ -104,6 +106,27 @@ TEST_CASE("many threads share one served model and each gets its own answers", "
       });
   }
   CHECK(wrong == std::vector<std::size_t>(4, 0));
+}
+
+TEST_CASE("a thread that answers keeps to one thread, as the process was told", "[runtime][inference]") {
+  use_one_thread();
+  const Architecture architecture{"mcmahan_cnn", {}, {1, 28, 28}, 10};
+  const InferenceSpec spec = spec_of(architecture);
+  const InferenceModel model =
+      InferenceModel::load(spec, Model::build(architecture).value().initial_weights(1)).value();
+  // OpenMP keeps the number for each thread, and a new one begins with that of all cores.
+  using Count = int (*)();
+  const auto count = reinterpret_cast<Count>(::dlsym(RTLD_DEFAULT, "omp_get_max_threads"));
+  if (count == nullptr) {
+    WARN("skipped: this LibTorch computes without OpenMP");
+    return;
+  }
+  int after = 0;
+  std::thread([&] {
+    model.infer(std::vector<float>(28 * 28, 0.5F)).value();
+    after = count();
+  }).join();
+  CHECK(after == 1);
 }
 
 TEST_CASE("samples that don't fit are refused with what was expected and given", "[runtime][inference]") {
