@@ -36,7 +36,7 @@ struct Fleet {
   FleetId id;
 
   static constexpr std::uint64_t fp32_bytes = 60;
-  static constexpr std::uint64_t int8_bytes = 36;
+  static constexpr std::uint64_t int8_bytes = 30;
 
   Fleet();
   [[nodiscard]] TrustDocument document(std::uint64_t version = 1) const;

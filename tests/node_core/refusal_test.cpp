@@ -95,14 +95,14 @@ std::vector<Attack> attacks() {
          manifest.snapshot_bytes = Fleet::int8_bytes + 1;
          return rig.fleet.sealed(manifest);
        }},
-      {"with a sparse snapshot that is longer than any of its layout", "at most 38 by its release", true,
+      {"with a sparse snapshot that is longer than any of its layout", "at most 32 by its release", true,
        [](Settled& rig) {
          VersionManifest manifest = second_of(rig);
          manifest.form = SnapshotForm::sparse_int8;
          manifest.snapshot_bytes = Fleet::int8_bytes + 3;  // Two tensors, a byte more each.
          return rig.fleet.sealed(manifest);
        }},
-      {"with a sparse variant that is longer than any of its layout", "at most 38 by its release", true,
+      {"with a sparse variant that is longer than any of its layout", "at most 32 by its release", true,
        [](Settled& rig) {
          VersionManifest manifest = second_of(rig);
          manifest.form = SnapshotForm::sparse_int8;

@@ -101,7 +101,8 @@ TEST_CASE("a node derives the variants of a pruned version in their sparse forms
   trial.offer(deviating, recipe);
   const auto ready = trial.prepare();
   REQUIRE(ready);
-  CHECK(ready->weights[2] == Approx(2 * ln3).epsilon(1e-6));
+  // In int8 the scale is rounded to the 8 significant bits of a bfloat16.
+  CHECK(ready->weights[2] == Approx(2 * ln3).epsilon(recipe == "int8" ? 1.0 / 256 : 1e-6));
   CHECK(std::ranges::count(ready->weights, 0.0F) == 4);
 
   const Bytes dense = encode_snapshot(dense_form(variant_form(recipe, trial.release.snapshot)),

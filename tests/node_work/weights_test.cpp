@@ -49,7 +49,7 @@ TEST_CASE("weights are those of the snapshot if they have the hash that was sign
   };
   const Digest right = weights_hash_of(weights);
   check_corrupt(SnapshotForm::fp32, snapshot, weights_hash_of(Floats{1, 2, 3, 4, 5, 7}), "hash");
-  check_corrupt(SnapshotForm::int8, snapshot, right, "24 bytes; the layout asks for 20");
+  check_corrupt(SnapshotForm::int8, snapshot, right, "24 bytes; the layout asks for 16");
   check_corrupt(SnapshotForm::fp32, blobs.put_floats({1, 2, 3}), right, "12 bytes; the layout asks for 24");
   const Floats infinite = {1, 2, 3, 4, 5, INFINITY};
   check_corrupt(SnapshotForm::fp32, blobs.put_floats(infinite), weights_hash_of(infinite), "not finite");
@@ -61,15 +61,15 @@ TEST_CASE("weights are those of the snapshot if they have the hash that was sign
 TEST_CASE("an int8 snapshot is bound by the hash of what it decodes to", "[node][work]") {
   Blobs blobs;
   const Release release = small_release(blobs);
-  // The scales 0.5 and 2, the steps 2, -4 and 3, 0, then the bias 1, -1.
+  // The scales 0.125 and 0.5 in bfloat16, the steps 127, -4 and 3, 127, then the bias 1, -1.
   const auto snapshot = blobs.put_hex(
-      "0000003f"
-      "00000040"
-      "02fc"
-      "0300"
+      "003e"
+      "003f"
+      "7ffc"
+      "037f"
       "0000803f"
       "000080bf");
-  const Floats decoded = {1, -2, 6, 0, 1, -1};
+  const Floats decoded = {15.875F, -0.5F, 1.5F, 63.5F, 1, -1};
   CHECK(load_weights(*blobs.store, release, SnapshotForm::int8, snapshot, weights_hash_of(decoded)).value() ==
         decoded);
 }

@@ -76,8 +76,8 @@ TEST_CASE("pruned versions travel in fewer bytes, and the curve says how many", 
   const std::vector<double> expected = {0.7875, 0.9, 0.9, 0.9};  // 0.9 (1 - 0.5^3), and all of it
   for (std::size_t k = 0; k < 4; ++k)
     CHECK(one.rounds[k].at("sparsity") == Approx(expected[k]).epsilon(1e-12));
-  // 64 * 16 + 16 * 10 weights, 26 channels and 26 biases.
-  CHECK(dense.summary.snapshot_bytes == 1184 + 26 * 4 + 26 * 4);
+  // 64 * 16 + 16 * 10 weights, 26 scales of channels and 26 biases.
+  CHECK(dense.summary.snapshot_bytes == 1184 + 26 * 2 + 26 * 4);
   CHECK(one.rounds[3].at("snapshot_bytes") == one.summary.snapshot_bytes);
   CHECK(one.summary.snapshot_bytes < dense.summary.snapshot_bytes / 2);
   CHECK(one.summary.download_bytes < dense.summary.download_bytes);
