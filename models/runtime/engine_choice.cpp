@@ -6,6 +6,8 @@
 #include <cmath>
 #include <utility>
 
+#include "protocol/assert.h"
+
 namespace rivulet {
 namespace {
 
@@ -74,16 +76,24 @@ class Timing {
   std::size_t calls_ = 0;
 };
 
+struct Candidate {
+  InferenceModel model;
+  double microseconds = 0;
+};
+
 /// @param best microseconds of the fastest right engine so far.
-Result<double> judge(const EngineQuestion& question, const EngineSetup& setup, std::optional<double> best,
-                     const Stopwatch& now) {
+Result<Candidate> judge(const EngineQuestion& question, const EngineSetup& setup, std::optional<double> best,
+                        const Stopwatch& now) {
   if (setup.engine.kind == EngineKind::int8_static && question.ranges == nullptr)
     return fail(Errc::unsupported, "the version brings no activation ranges");
-  const Result<InferenceModel> model = InferenceModel::load(question.spec, question.weights, setup);
+  Result<InferenceModel> model = InferenceModel::load(question.spec, question.weights, setup);
   if (!model) return std::unexpected(model.error());
   const KnownAnswers& known = is_int8(setup.engine.kind) ? question.int8 : question.fp32;
   if (Status status = check_answers(*model, known); !status) return std::unexpected(status.error());
-  return measure_latency(*model, known.inputs.first(model->input_size()), question.latency, now, best);
+  const Result<double> microseconds =
+      measure_latency(*model, known.inputs.first(model->input_size()), question.latency, now, best);
+  if (!microseconds) return std::unexpected(microseconds.error());
+  return Candidate{std::move(*model), *microseconds};
 }
 
 EngineSetup setup_of(const EngineQuestion& question, const Engine& engine) {
@@ -160,14 +170,20 @@ Result<EngineChoice> choose_engine(const EngineQuestion& question, const Stopwat
   for (const Engine& engine : question.candidates) {
     if (question.stop != nullptr && question.stop->load(std::memory_order_relaxed))
       return fail(Errc::cancelled, "the choice of an engine was stopped");
-    const Result<double> microseconds = judge(question, setup_of(question, engine), best, now);
-    if (microseconds) best = std::min(best.value_or(*microseconds), *microseconds);
-    choice.trials.push_back(
-        {engine, microseconds.value_or(0), microseconds ? std::string() : microseconds.error().detail});
+    Result<Candidate> candidate = judge(question, setup_of(question, engine), best, now);
+    if (!candidate) {
+      choice.trials.push_back({engine, 0, candidate.error().detail});
+      continue;
+    }
+    best = std::min(best.value_or(candidate->microseconds), candidate->microseconds);
+    choice.trials.push_back({engine, candidate->microseconds, {}});
+    // Whichever is taken in the end is also the one to take of those up to itself.
+    if (choose(choice.trials) == choice.trials.size() - 1) choice.model = std::move(candidate->model);
   }
   const std::optional<std::size_t> taken = choose(choice.trials);
   if (!taken) return fail(Errc::unsupported, "no engine is right: " + describe(choice));
   choice.setup = setup_of(question, question.candidates[*taken]);
+  RIVULET_ASSERT(choice.model && choice.model->engine() == choice.setup.engine);
   return choice;
 }
 

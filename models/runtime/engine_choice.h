@@ -73,13 +73,14 @@ struct EngineQuestion {
 };
 
 struct EngineChoice {
-  EngineSetup setup;                ///< For InferenceModel::load.
-  std::vector<EngineTrial> trials;  ///< Of every candidate, in their order: for the log.
+  EngineSetup setup;                         ///< For InferenceModel::load.
+  std::vector<EngineTrial> trials;           ///< Of every candidate, in their order: for the log.
+  std::optional<InferenceModel> model = {};  ///< Loaded with `setup`; choose_engine() always sets it.
 };
 
 /// Loads every candidate in turn, holds it against the known answers one sample at a time and in a batch,
 /// times it, and takes the fastest right one (see choose()). One that is clearly slower than a right one
-/// before it is given up after a few calls. Candidates are loaded one at a time.
+/// before it is given up after a few calls. Beside the candidate on trial only the best one so far is loaded.
 /// Call it on a thread that use_one_thread() governs, with nothing else running, or the times mislead.
 /// @return cancelled if it was stopped; invalid when question and answers don't fit each other; unsupported,
 /// with all the reasons, when no candidate is right.

@@ -13,6 +13,13 @@ Error no_model() { return {Errc::busy, "no model serves yet: the node awaits its
 
 }  // namespace
 
+std::shared_ptr<const ServedModel> make_served_model(InferenceModel model, const Release& release,
+                                                     const VersionManifest& manifest,
+                                                     const std::string& variant) {
+  return std::make_shared<const ServedModel>(ServedModel{
+      std::move(model), manifest.version, manifest.manifest_version, variant, release.known_inputs});
+}
+
 Result<std::shared_ptr<const ServedModel>> load_served_model(const Release& release,
                                                              std::span<const float> weights,
                                                              const VersionManifest& manifest,
@@ -20,8 +27,7 @@ Result<std::shared_ptr<const ServedModel>> load_served_model(const Release& rele
                                                              const EngineSetup& setup) {
   auto model = InferenceModel::load(inference_spec(release), weights, setup);
   if (!model) return std::unexpected(model.error());
-  return std::make_shared<const ServedModel>(ServedModel{
-      std::move(*model), manifest.version, manifest.manifest_version, variant, release.known_inputs});
+  return make_served_model(std::move(*model), release, manifest, variant);
 }
 
 void Inference::swap(std::shared_ptr<const ServedModel> model) {

@@ -26,6 +26,10 @@ struct ServedModel {
   std::vector<float> known_inputs;
 };
 
+std::shared_ptr<const ServedModel> make_served_model(InferenceModel model, const Release& release,
+                                                     const VersionManifest& manifest,
+                                                     const std::string& variant);
+
 /// @param weights of the variant, [layout.size()]. @return the errors of InferenceModel::load.
 Result<std::shared_ptr<const ServedModel>> load_served_model(const Release& release,
                                                              std::span<const float> weights,

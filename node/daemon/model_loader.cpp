@@ -34,12 +34,11 @@ bool all_within(std::span<const float> some, std::span<const float> others, floa
 
 /// Whether int8 gives the node's own samples the classes that float gives them. What answers values is held
 /// to the known answers alone.
-bool agrees(const EngineQuestion& question, const EngineSetup& setup, std::span<const float> samples) {
+bool agrees(const EngineQuestion& question, const InferenceModel& in_int8, std::span<const float> samples) {
   if (question.spec.task != TaskKind::classification) return true;
-  const auto in_int8 = InferenceModel::load(question.spec, question.weights, setup);
   const auto in_float = InferenceModel::load(question.spec, question.weights);
-  if (!in_int8 || !in_float) return false;
-  const auto some = in_int8->infer_batch(samples);
+  if (!in_float) return false;
+  const auto some = in_int8.infer_batch(samples);
   const auto others = in_float->infer_batch(samples);
   if (!some || !others) return false;
   std::size_t differ = 0;
@@ -51,14 +50,14 @@ bool agrees(const EngineQuestion& question, const EngineSetup& setup, std::span<
 
 }  // namespace
 
-Result<EngineSetup> ModelLoader::choose(const EngineQuestion& question, const Remembered& wanted,
-                                        VersionNumber version) {
+Result<InferenceModel> ModelLoader::choose(const EngineQuestion& question, const Remembered& wanted,
+                                           VersionNumber version) {
   if (remembered_ && remembered_->release == wanted.release && remembered_->variant == wanted.variant &&
       remembered_->has_int8 == wanted.has_int8) {
     EngineQuestion again = question;
     again.candidates = {remembered_->engine};
     again.latency = {.warm_up = 0, .calls_min = 1, .calls_max = 1};  // What counts is that it is right.
-    if (auto choice = choose_engine(again, stopwatch_)) return std::move(choice->setup);
+    if (auto choice = choose_engine(again, stopwatch_)) return std::move(*choice->model);
   }
   auto choice = choose_engine(question, stopwatch_);
   if (!choice && choice.error().code == Errc::cancelled) return std::unexpected(choice.error());
@@ -72,7 +71,7 @@ Result<EngineSetup> ModelLoader::choose(const EngineQuestion& question, const Re
       {{"version", std::to_string(version)}, {"variant", wanted.variant}, {"detail", describe(*choice)}});
   remembered_ = wanted;
   remembered_->engine = choice->setup.engine;
-  return std::move(choice->setup);
+  return std::move(*choice->model);
 }
 
 Result<std::shared_ptr<const ServedModel>> ModelLoader::load(const Activation& ready,
@@ -108,15 +107,15 @@ Result<std::shared_ptr<const ServedModel>> ModelLoader::load(const Activation& r
   }
   if (ranges && !ranges->values.empty()) question.ranges = &*ranges;
   Remembered wanted{manifest.release, variant, ranges.has_value(), {}};
-  auto setup = choose(question, wanted, manifest.version);
+  auto model = choose(question, wanted, manifest.version);
   const bool checkable = own.check.size() >= check_min * question.spec.architecture.input_size();
-  if (setup && checkable && is_int8(setup->engine.kind) && !agrees(question, *setup, own.check)) {
+  if (model && checkable && is_int8(model->engine().kind) && !agrees(question, *model, own.check)) {
     keep(question, in_float);
     wanted.has_int8 = false;
-    setup = choose(question, wanted, manifest.version);
+    model = choose(question, wanted, manifest.version);
   }
-  if (!setup) return std::unexpected(setup.error());
-  return load_served_model(release, ready.weights, manifest, variant, *setup);
+  if (!model) return std::unexpected(model.error());
+  return make_served_model(std::move(*model), release, manifest, variant);
 }
 
 }  // namespace rivulet::node

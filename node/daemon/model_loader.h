@@ -51,7 +51,8 @@ class ModelLoader {
     rivulet::Engine engine;
   };
 
-  Result<EngineSetup> choose(const EngineQuestion& question, const Remembered& wanted, VersionNumber version);
+  Result<InferenceModel> choose(const EngineQuestion& question, const Remembered& wanted,
+                                VersionNumber version);
 
   Stopwatch stopwatch_;
   std::atomic<bool> stop_ = false;

@@ -136,9 +136,12 @@ TEST_CASE("every candidate is tried, and the one taken is right and the fastest"
   REQUIRE(taken);
   CHECK(choice.setup.engine == choice.trials[*taken].engine);
   CHECK(choice.trials[*taken].microseconds <= choice.trials[1].microseconds);
-  // The setup is complete: the model loads, and answers as it should.
+  REQUIRE(choice.model);
+  CHECK(choice.model->engine() == choice.setup.engine);
+  // The setup is complete: the model loads anew, and answers as the one that was tried.
   const InferenceModel model = InferenceModel::load(asked.spec, asked.weights, choice.setup).value();
   const auto answers = answers_of(asked.spec.task, model.infer_batch(asked.inputs).value());
+  CHECK(answers == answers_of(asked.spec.task, choice.model->infer_batch(asked.inputs).value()));
   for (std::size_t i = 0; i < answers.size(); ++i)
     CHECK(answers[i] == Approx(asked.outputs[i]).margin(is_int8(choice.setup.engine.kind) ? 0.02 : 1e-4));
 }
