@@ -391,8 +391,9 @@ TEST_CASE("each kind is served as it was trained, and keeps its weights in one f
     const auto one = served.infer(std::span(inputs).subspan(i * served.input_size(), served.input_size()));
     REQUIRE(one);
     for (std::size_t j = 0; j < outputs; ++j) {
-      CHECK(predictions[i].value[j] == Approx(answers[i * outputs + j]).margin(1e-5));
-      CHECK(one->value[j] == Approx(answers[i * outputs + j]).margin(1e-5));
+      // Engines fold norms into weights, which rounds: fifty times in one of these.
+      CHECK(predictions[i].value[j] == Approx(answers[i * outputs + j]).epsilon(1e-4).margin(1e-5));
+      CHECK(one->value[j] == Approx(answers[i * outputs + j]).epsilon(1e-4).margin(1e-5));
     }
   }
 }
