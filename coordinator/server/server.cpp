@@ -46,7 +46,7 @@ Result<std::string> load_token(const fs::path& file) {
   const auto bytes = read_file(file, token_file_bytes_max);
   if (!bytes && bytes.error().code == Errc::not_found) {
     return fail(
-        Errc::invalid,
+        Errc::not_found,
         fmt::format("there is no {0}: restore it from your copy, or make a new one: (umask 077; head -c "
                     "32 /dev/urandom | base64 > {0})",
                     file.string()));
@@ -62,7 +62,7 @@ Result<std::string> load_token(const fs::path& file) {
 Result<SecretKey> load_coordinator_key(const fs::path& file) {
   auto key = SecretKey::load(file);
   if (key || key.error().code != Errc::not_found) return key;
-  return fail(Errc::invalid,
+  return fail(Errc::not_found,
               "there is no " + file.string() +
                   ": restore it from your copy; nodes know its public key, so no other will do");
 }

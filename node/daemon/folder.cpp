@@ -98,8 +98,8 @@ Result<std::unique_ptr<NodeFolder>> open_node_folder(const std::filesystem::path
   std::filesystem::remove(paths.run_file, ignored);
   auto key = SecretKey::load(paths.key_file);
   if (!key && key.error().code == Errc::not_found) {
-    return fail(Errc::invalid, "there is no " + paths.key_file.string() +
-                                   ": revoke the node, and join again in a new folder");
+    return fail(Errc::not_found, "there is no " + paths.key_file.string() +
+                                     ": revoke the node, and join again in a new folder");
   }
   if (!key) return std::unexpected(key.error());
   for (const auto& sub : {paths.store, paths.blobs}) {
@@ -160,7 +160,7 @@ Result<std::string> read_token(const FolderPaths& paths) {
   }
   const auto bytes = read_file(paths.token_file, 1024);
   if (!bytes && bytes.error().code == Errc::not_found) {
-    return fail(Errc::invalid,
+    return fail(Errc::not_found,
                 fmt::format("there is no {0}: make a new one: (umask 077; head -c 32 /dev/urandom | "
                             "base64 > {0})",
                             paths.token_file.string()));

@@ -88,7 +88,7 @@ TEST_CASE("a secret that is missing is named, with what to do", "[coordinator][s
   fs::remove(fleet.folder / file);
   const auto server = open_on(fleet, fleet.config());
   REQUIRE_FALSE(server.has_value());
-  CHECK(server.error().code == Errc::invalid);
+  CHECK(server.error().code == Errc::not_found);
   CHECK(server.error().detail.find((fleet.folder / file).string() + ": restore it from your copy") !=
         std::string::npos);
 }
