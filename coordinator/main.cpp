@@ -87,9 +87,6 @@ int run(const RunArguments& arguments) {
   ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
   use_one_thread();
   const std::uint64_t files = coordinator::raise_open_files();
-  log_event(LogLevel::info, "open_files",
-            {{"limit", std::to_string(files)},
-             {"connections_max", std::to_string(coordinator::connections_allowed(files))}});
   if (const Status status = check_blas(); !status)
     log_event(LogLevel::warning, "slow_blas", {{"detail", status.error().detail}});
 
@@ -98,6 +95,9 @@ int run(const RunArguments& arguments) {
                                            .runner = coordinator::make_torch_runner(),
                                            .handle_signals = true});
   if (!server) return complain(server.error(), exit_status(server.error().code));
+  log_event(LogLevel::info, "open_files",
+            {{"limit", std::to_string(files)},
+             {"connections_max", std::to_string(coordinator::connections_allowed(files))}});
   int told = exit_done;
   const Status status = (*server)->run([&](const std::string& line) {
     std::printf("%s\n", line.c_str());
