@@ -8,11 +8,16 @@
 #include <iterator>
 #include <string>
 
+#include "models/runtime/model.h"
 #include "protocol/bytes.h"
 #include "tests/catch.h"
 #include "tests/temporary_folder.h"
 
 namespace rivulet::tests {
+
+/// Of each of those networks.
+inline const Architecture image_architecture{
+    .kind = "torchscript", .hidden = {}, .input_shape = {1, 12, 12}, .outputs = 5};
 
 /// The folder that tests/models_runtime/write_torchscript.py filled, once for a process; empty without
 /// PyTorch for Python. With it, the script's failure is the test's.

@@ -1,0 +1,187 @@
+"""Networks that can take part."""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+IMAGE = (1, 12, 12)
+CLASSES = 5
+
+
+class Linear(nn.Module):
+    """The least of all; the base of those that are refused."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(144, CLASSES)
+
+    def forward(self, x):
+        return self.fc(torch.flatten(x, 1))
+
+
+class Block(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(x + self.bn2(self.conv2(y)))
+
+
+class Residual(nn.Module):
+    """An ordinary small CNN: batch norm, dropout, a residual connection."""
+
+    def __init__(self, dropout=0.3):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 6, 3, padding=1)
+        self.bn = nn.BatchNorm2d(6)
+        self.block = Block(6)
+        self.drop = nn.Dropout(dropout)
+        self.fc = nn.Linear(6 * 3 * 3, CLASSES)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.bn(self.stem(x))), 2)
+        x = F.max_pool2d(self.block(x), 2)
+        return self.fc(self.drop(torch.flatten(x, 1)))
+
+
+class Sequence(nn.Module):
+    """A loop over time, and one layer used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(12, 12)
+        self.head = nn.Linear(12, CLASSES)
+
+    def forward(self, x):
+        x = x.reshape(x.size(0), 12, 12)
+        h = torch.zeros(x.size(0), 12)
+        for t in range(x.size(1)):
+            h = self.cell(x[:, t], h)
+        return self.head(h)
+
+
+class Recurrent(nn.Module):
+    """Its layer computes with a list that holds the parameters a second time."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.LSTM(12, 8, num_layers=2, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(16, CLASSES)
+
+    def forward(self, x):
+        y, _ = self.layer(x.squeeze(1))
+        return self.head(y.mean(1))
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(12, 2, 16, batch_first=True), 1)
+        self.register_buffer("places", torch.rand(12, 12))
+        self.head = nn.Linear(12, CLASSES)
+
+    def forward(self, x):
+        return self.head(self.encoder(x.squeeze(1) + self.places).mean(1))
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(144, 144)
+        self.again = self.first
+        self.head = nn.Linear(144, CLASSES)
+        self.head.bias.requires_grad_(False)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.again(torch.tanh(self.first(torch.flatten(x, 1))))))
+
+
+class Listing(nn.Module):
+    """Loops over lists that nothing changes, and over numbers that follow from sizes."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = [1, 3]
+        self.head = nn.Linear(12, CLASSES)
+
+    def forward(self, x):
+        x = x.squeeze(1)
+        kept = []
+        for part in x.unbind(1):
+            kept.append(part)
+        total = torch.zeros(x.size(0), 12)
+        for part in kept:
+            total = total + part
+        for shifted in [torch.roll(part, 1, [1]) for part in kept][1:]:
+            total = total + shifted
+        for row in self.rows:
+            for i in range(row):
+                total = total + x[:, i]
+        for i in range((x.size(1) // 2 + 10) % 5):
+            total = total + x[:, i]
+        sizes = [x.size(1), x.size(2)]
+        for size in sizes + [2]:
+            total = total * (1.0 / size)
+        return self.head(total)
+
+
+class Sizes(nn.Module):
+    """Loops over the sizes of tensors that layers, other loops and sizes made."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(12, 12, 3, stride=2, padding=1)
+        self.cell = nn.GRUCell(12, 12)
+        self.head = nn.Linear(12, CLASSES)
+
+    def forward(self, x):
+        x = x.reshape(x.size(0), -1, 12)
+        x = self.conv(x.transpose(1, 2)).transpose(1, 2)
+        h = torch.zeros(x.size(0), 12)
+        seen = []
+        for t in range(x.size(1)):
+            h = self.cell(x[:, t], h)
+            seen.append(h)
+        y = torch.stack(seen, 1)
+        total = torch.zeros_like(h)
+        for t in range(y.size(1)):
+            total = total + y[:, t]
+        for part in seen:
+            for i in range(part.size(1)):
+                total = total + part[:, i:i + 1]
+        for i in range(torch.cat([h, total], 1).size(1) // 2):
+            total = total + h[:, i:i + 1]
+        return self.head(total / 100)
+
+
+class Narrow(nn.Module):
+    """Takes four samples at most while it trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.bn = nn.BatchNorm1d(144)
+        self.fc = nn.Linear(144, CLASSES)
+
+    def forward(self, x):
+        assert x.size(0) <= 4 or not self.bn.training
+        return self.fc(self.bn(torch.flatten(x, 1)))
+
+
+class Tokens(nn.Module):
+    """Dense layers on the last of three and of four dimensions, as many as of the second."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(12, 12)
+        self.mix = nn.Linear(12, 12)
+        self.head = nn.Linear(12, CLASSES)
+
+    def forward(self, x):
+        x = x.squeeze(1)
+        x = F.relu(self.embed(x))
+        x = x.unsqueeze(2).expand(-1, -1, 2, -1)
+        return self.head(F.relu(self.mix(x)).mean(2).mean(1))

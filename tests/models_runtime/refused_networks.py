@@ -1,0 +1,224 @@
+"""Networks that an import refuses, each for one reason that is no loop."""
+from typing import List, Optional, Tuple
+
+import torch
+from torch import nn
+
+from good_networks import Linear
+
+
+class Weightless(nn.Module):
+    def forward(self, x):
+        return torch.flatten(x, 1)[:, :5]
+
+
+class Integers(Linear):
+    def __init__(self):
+        super().__init__()
+        self.counts = nn.Parameter(torch.ones(5, dtype=torch.int64), requires_grad=False)
+
+    def forward(self, x):
+        return self.fc(torch.flatten(x, 1)) * self.counts
+
+
+class Pair(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        return y, y
+
+
+class TwoInputs(Linear):
+    def forward(self, x, y):
+        return self.fc(torch.flatten(x + y, 1))
+
+
+class Flat(Linear):
+    def forward(self, x):
+        return self.fc(torch.flatten(x, 1)).sum(1)
+
+
+class Classes(Linear):
+    def forward(self, x):
+        return self.fc(torch.flatten(x, 1)).argmax(1, keepdim=True).expand(-1, 5)
+
+
+class FixedBatch(Linear):
+    def forward(self, x):
+        return self.fc(x.reshape(4, 144))
+
+
+class Detached(Linear):
+    def forward(self, x):
+        return self.fc(torch.flatten(x, 1)).detach()
+
+
+class Random(Linear):
+    def forward(self, x):
+        return self.fc(torch.flatten(x, 1)) + torch.rand(5)
+
+
+class Counting(Linear):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1, dtype=torch.int64))
+
+    def forward(self, x):
+        self.calls.add_(1)
+        return self.fc(torch.flatten(x, 1))
+
+
+class Infinite(Linear):
+    def __init__(self):
+        super().__init__()
+        with torch.no_grad():
+            self.fc.bias[2] = float("inf")
+
+
+class Writes(Linear):
+    def forward(self, x):
+        torch.save(x, "WRITTEN")
+        return self.fc(torch.flatten(x, 1))
+
+
+class WritesUnreached(Linear):
+    @torch.jit.export
+    def other(self, x):
+        torch.save(x, "WRITTEN")
+        return x
+
+
+class Reads(Linear):
+    def forward(self, x):
+        secret = torch.from_file("/etc/hostname", False, 1)
+        return self.fc(torch.flatten(x, 1)) + secret
+
+
+class Prints(Linear):
+    def forward(self, x):
+        print(x)
+        return self.fc(torch.flatten(x, 1))
+
+
+class Memory(Linear):
+    def forward(self, x):
+        return self.fc(torch.flatten(x, 1)) + torch.empty(5)
+
+
+class Forks(Linear):
+    def forward(self, x):
+        future = torch.jit.fork(self.fc, torch.flatten(x, 1))
+        return torch.jit.wait(future)
+
+
+class AtLoad(Linear):
+    @torch.jit.export
+    def __getstate__(self):
+        return self.fc.weight
+
+    @torch.jit.export
+    def __setstate__(self, state: torch.Tensor):
+        torch.save(state, "WRITTEN")
+        self.training = False
+
+
+class Overwrites(nn.Module):
+    """While it is loaded it maps a file and fills it with zeros."""
+
+    def __init__(self, victim):
+        super().__init__()
+        self.victim = victim
+        self.mapped = torch.zeros(16)
+
+    def forward(self, x):
+        return x
+
+    @torch.jit.export
+    def __getstate__(self):
+        return (self.mapped, self.victim, self.training)
+
+    @torch.jit.export
+    def __setstate__(self, state: Tuple[torch.Tensor, str, bool]):
+        self.training = state[2]
+        self.victim = state[1]
+        self.mapped = torch.from_file(state[1], True, 16)
+        self.mapped.fill_(0.0)
+
+
+class Overwriting(Linear):
+    def __init__(self, victim):
+        super().__init__()
+        self.inner = Overwrites(victim)
+
+    def forward(self, x):
+        return self.fc(torch.flatten(self.inner(x), 1))
+
+
+class LongNamed(Overwrites):
+    """The part of the file with its code has a name of over 600 bytes."""
+
+
+LongNamed.__module__ = "a" * 600
+
+
+class OverwritingLong(Linear):
+    def __init__(self, victim):
+        super().__init__()
+        self.inner = LongNamed(victim)
+
+    def forward(self, x):
+        return self.fc(torch.flatten(self.inner(x), 1))
+
+
+@torch.jit.script
+class Thing:
+    def __init__(self):
+        self.w = torch.zeros(16)
+
+
+@torch.jit.script
+class Reader:
+    """Its code is reached by no module's."""
+
+    def __init__(self):
+        self.w = torch.zeros(16)
+
+    def read(self):
+        return torch.from_file("/etc/hostname", False, 1)
+
+
+class InList(Linear):
+    things: List[Thing]
+
+    def __init__(self):
+        super().__init__()
+        self.things = [Thing()]
+
+
+class InTuple(Linear):
+    things: Tuple[int, Optional[Thing]]
+
+    def __init__(self):
+        super().__init__()
+        self.things = (1, None)
+
+
+class Unreached(Linear):
+    readers: List[Reader]
+
+    def __init__(self):
+        super().__init__()
+        self.readers = [Reader()]
+
+
+class Local(Linear):
+    def forward(self, x):
+        things: List[Thing] = []
+        y = self.fc(torch.flatten(x, 1))
+        for thing in things:
+            y = y + thing.w[0]
+        return y
+
+
+REFUSED = (Weightless, Integers, Pair, TwoInputs, Flat, Classes, FixedBatch, Detached, Random, Counting,
+           Infinite, Writes, WritesUnreached, Reads, Prints, Memory, Forks, AtLoad, InList, InTuple,
+           Unreached, Local)
