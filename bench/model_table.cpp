@@ -107,9 +107,13 @@ Data take(const Dataset& source, const Scaling& scaling, std::size_t begin, std:
 }
 
 std::vector<float> fit(Model& model, const std::vector<float>& base, const Data& data, std::uint32_t epochs,
-                       double rate, std::optional<SoftTargets> teacher = {}) {
-  const TrainingParameters parameters{
-      .epochs = epochs, .batch_size = 32, .learning_rate = rate, .seed = 1, .optimizer = OptimizerKind::adam};
+                       double rate, std::optional<SoftTargets> teacher = {}, bool pruned = false) {
+  const TrainingParameters parameters{.epochs = epochs,
+                                      .batch_size = 32,
+                                      .learning_rate = rate,
+                                      .seed = 1,
+                                      .optimizer = OptimizerKind::adam,
+                                      .pruned = pruned};
   const auto outcome =
       train(model, base, {.inputs = data.inputs, .labels = data.labels, .teacher = teacher}, parameters)
           .value();
@@ -155,9 +159,8 @@ Row weigh(const std::string& label, SnapshotForm form, const Model& model, const
   if (!ranges) std::erase_if(question.candidates, [](const Engine& engine) { return is_int8(engine.kind); });
   const EngineChoice choice = choose_engine(question, steady_stopwatch()).value();
   if (times != nullptr) *times = choice.trials;
-  const auto taken = InferenceModel::load(spec, served, choice.setup).value();
   // What is reported of int8 is what its kernels answer, also where they are not taken.
-  double accuracy = accuracy_of(taken, task.test);
+  double accuracy = accuracy_of(*choice.model, task.test);
   if (ranges && !is_int8(choice.setup.engine.kind)) {
     const EngineSetup int8{{EngineKind::int8_static, int8_backends().at(0), activation_bits_of_cpu()},
                            *ranges};
@@ -173,7 +176,7 @@ std::vector<float> prune_in_steps(Model& model, std::vector<float> master, const
   std::vector<float> pruned = master;
   for (std::uint32_t step = 1; step <= pruning_steps + 4; ++step) {
     const std::vector<float> base = pruned;
-    const std::vector<float> trained = fit(model, base, data, 1, 3e-4);
+    const std::vector<float> trained = fit(model, base, data, 1, 3e-4, {}, true);
     for (std::size_t i = 0; i < master.size(); ++i) master[i] += trained[i] - base[i];
     pruned = master;
     prune(pruned, model.layout(), sparsity_at(plan, step));
@@ -275,7 +278,7 @@ Task mnist() {
   task.student.pool = 2;
   task.to_script = 1.0 / 3;
   task.to_optimized = 1 / 2.3;
-  fill_with_images(task, "mnist", 8000, 2000);
+  fill_with_images(task, "mnist", 8000, 10000);
   return task;
 }
 
@@ -292,7 +295,7 @@ Task fashion() {
   task.teacher.resolution = task.student.resolution = 64;
   task.to_script = 1.0 / 3;
   task.to_optimized = 1 / 2.3;
-  fill_with_images(task, "fashion_mnist", 4000, 2000);
+  fill_with_images(task, "fashion_mnist", 4000, 10000);
   return task;
 }
 

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <string>
+#include <string_view>
+#include <utility>
 
 #include "models/runtime/model_impl.h"
 #include "models/runtime/soft_loss.h"
@@ -120,16 +123,53 @@ class HeldEntries {
   std::vector<float> saved_;
 };
 
-TrainingOutcome& diverge(TrainingOutcome& outcome, std::string what, double learning_rate) {
+/// The weights that a pruned base has as 0: hidden from the forward pass, they collect plain gradient steps.
+class PrunedEntries {
+ public:
+  PrunedEntries(const ParameterLayout& layout, std::span<const float> base,
+                const TrainingParameters& parameters)
+      : rate_(static_cast<float>(parameters.learning_rate)) {
+    std::size_t begin = 0;
+    for (const TensorSpec& tensor : layout.tensors) {
+      const std::size_t end = begin + tensor.size();
+      for (std::size_t i = begin; parameters.pruned && tensor.is_weight() && i < end; ++i)
+        if (base[i] == 0.0F) places_.push_back(i);
+      begin = end;
+    }
+    steps_.resize(places_.size());
+  }
+
+  /// Before the optimizer's step, which hide() takes back.
+  void collect(std::span<const float> gradient) {
+    for (std::size_t k = 0; k < places_.size(); ++k) steps_[k] -= rate_ * gradient[places_[k]];
+  }
+  void hide(std::span<float> weights) const {
+    for (const std::size_t place : places_) weights[place] = 0.0F;
+  }
+  void reveal(std::span<float> weights) const {
+    for (std::size_t k = 0; k < places_.size(); ++k) weights[places_[k]] = steps_[k];
+  }
+
+ private:
+  float rate_;
+  std::vector<std::size_t> places_;
+  std::vector<float> steps_;
+};
+
+TrainingOutcome& diverge(TrainingOutcome& outcome, std::string_view what, std::string_view advice) {
   outcome.end = TrainingEnd::diverged;
-  outcome.detail = fmt::format("training diverged: {} after {} steps; lower training.learning_rate ({})",
-                               std::move(what), outcome.steps, learning_rate);
+  outcome.detail = fmt::format("training diverged: {} after {} steps; {}", what, outcome.steps, advice);
   return outcome;
+}
+
+std::string slower(const TrainingParameters& parameters) {
+  return fmt::format("lower training.learning_rate ({})", parameters.learning_rate);
 }
 
 /// @return false when the loss was not finite; no step is taken then.
 bool take_step(Model::Impl& model, BatchTensors& batch, std::span<const std::size_t> rows,
-               Optimizer& optimizer, HeldEntries& held, std::span<const float> base, Tally& tally) {
+               Optimizer& optimizer, HeldEntries& held, PrunedEntries& pruned, std::span<const float> base,
+               Tally& tally) {
   batch.gather(rows);
   const at::Tensor outputs = model.module.forward({batch.inputs()}).toTensor();
   const at::Tensor loss = batch.loss(outputs);
@@ -140,8 +180,10 @@ bool take_step(Model::Impl& model, BatchTensors& batch, std::span<const std::siz
   tally.samples += rows.size();
   loss.backward();
   held.save(model.weights_span());
+  pruned.collect(model.gradient_span());
   optimizer.step(model.weights_span(), base, model.gradient_span());
   held.restore(model.weights_span());
+  pruned.hide(model.weights_span());
   return true;
 }
 
@@ -158,11 +200,17 @@ void finish(TrainingOutcome& outcome, std::span<const float> trained, std::span<
   }
   outcome.delta_norm = std::sqrt(squares);
   // A single entry that is not finite makes the sum so; statistics are not in it.
-  const bool finite = std::isfinite(outcome.delta_norm) &&
-                      std::ranges::all_of(outcome.delta, [](float entry) { return std::isfinite(entry); });
-  if (!finite) {
+  if (!std::isfinite(outcome.delta_norm)) {
     outcome.delta.clear();
-    diverge(outcome, "a weight is not finite", parameters.learning_rate);
+    diverge(outcome, "a weight is not finite", slower(parameters));
+  } else if (!std::ranges::all_of(outcome.delta, [](float entry) { return std::isfinite(entry); })) {
+    const bool alone = parameters.batch_size == 1 || outcome.samples == 1;
+    outcome.delta.clear();
+    diverge(outcome, "a running statistic is not finite",
+            alone ? "batch norm has no variance of one value: train with a training.batch_size of at least 2 "
+                    "and at "
+                    "least 2 samples"
+                  : slower(parameters));
   } else if (parameters.clip_norm > 0 && outcome.delta_norm > parameters.clip_norm) {
     const double factor = parameters.clip_norm / outcome.delta_norm;
     for (const auto [begin, end] : normed) {
@@ -181,6 +229,7 @@ TrainingOutcome run_epochs(Model::Impl& model, std::span<const float> base, cons
                        parameters.weight_decay, parameters.proximal_mu},
                       base.size());
   HeldEntries held(model.held);
+  PrunedEntries pruned(model.layout, base, parameters);
   // Batch norm has no variance of one sample: the odd one at an epoch's end waits for the next order.
   const bool needs_two = batch_size > 1 && !ranges_of(model.layout, TensorKind::statistic).empty();
   TrainingOutcome outcome;
@@ -199,14 +248,15 @@ TrainingOutcome run_epochs(Model::Impl& model, std::span<const float> base, cons
       const auto rows =
           std::span<const std::size_t>(order).subspan(begin, std::min(batch_size, samples - begin));
       if (needs_two && rows.size() == 1) break;
-      if (!take_step(model, batch, rows, optimizer, held, base, tally))
-        return diverge(outcome, "the loss is not finite", parameters.learning_rate);
+      if (!take_step(model, batch, rows, optimizer, held, pruned, base, tally))
+        return diverge(outcome, "the loss is not finite", slower(parameters));
       if (outcome.steps++ == 0) outcome.loss_first = tally.loss_sum / static_cast<double>(tally.samples);
     }
     if (tally.samples == 0) break;  // Stopped before the epoch's first step: the one before is the last.
     outcome.loss_last = tally.loss_sum / static_cast<double>(tally.samples);
     outcome.accuracy = static_cast<double>(tally.correct) / static_cast<double>(tally.samples);
   }
+  pruned.reveal(model.weights_span());
   finish(outcome, model.weights_span(), base, model.layout, parameters);
   return outcome;
 }

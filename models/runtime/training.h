@@ -25,6 +25,11 @@ struct TrainingParameters {
   double clip_norm = 0;    ///< Greatest L2 norm of the delta; a longer one is scaled down to it. 0 is none.
   std::uint64_t seed = 0;  ///< Of the order of the samples.
   OptimizerKind optimizer = OptimizerKind::sgd;
+  /// Weights that are 0 in the base are 0 in every forward pass; the plain gradient steps that they would
+  /// have taken are in the delta all the same. For a base that was pruned: so its statistics and its other
+  /// weights learn to do without (Lin et al. 2020, arXiv:2006.07253). Plain, since Adam would bring them all
+  /// back, however small their gradients.
+  bool pruned = false;
 };
 
 /// What a model learns from; borrowed for the length of a call.

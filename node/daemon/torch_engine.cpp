@@ -102,7 +102,8 @@ Result<TrainingResult> TorchEngine::train(const Release& release, std::span<cons
                                       .proximal_mu = plan.proximal_mu,
                                       .clip_norm = plan.norm_bound,
                                       .seed = plan.seed,
-                                      .optimizer = *optimizer};
+                                      .optimizer = *optimizer,
+                                      .pruned = release.pruning.sparsity > 0};
   auto outcome = rivulet::train(
       **model, base,
       {.inputs = data->inputs, .labels = data->labels, .targets = data->targets, .task = release.task},

@@ -49,7 +49,8 @@ Result<node::TrainingResult> SharedEngine::train(const Release& release, std::sp
                                       .proximal_mu = plan.proximal_mu,
                                       .clip_norm = plan.norm_bound,
                                       .seed = plan.seed,
-                                      .optimizer = static_cast<OptimizerKind>(plan.optimizer)};
+                                      .optimizer = static_cast<OptimizerKind>(plan.optimizer),
+                                      .pruned = release.pruning.sparsity > 0};
   auto outcome = rivulet::train(
       **model, base,
       {.inputs = samples_.inputs, .labels = samples_.labels, .targets = {}, .task = release.task}, parameters,

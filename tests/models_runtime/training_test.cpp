@@ -285,6 +285,63 @@ TEST_CASE("divergence is an outcome with a reason and without a delta", "[runtim
   }
 }
 
+TEST_CASE("batch norm over single values is told apart from a learning rate too large",
+          "[runtime][training]") {
+  // At 32x32 its last layers see one value a channel: of one sample that has no variance.
+  Model model =
+      Model::build({.kind = "mobilenet_v2", .input_shape = {1, 32, 32}, .outputs = 2, .width = 0.25}).value();
+  const std::vector<float> base = model.initial_weights(1);
+  const std::vector<float> inputs = reference::uniform(2 * 32 * 32, 0, 1, 5);
+  const std::vector<std::int64_t> labels = {0, 1};
+  const auto trained = [&](std::size_t samples, std::uint32_t batch_size) {
+    return train(model, base, {std::span(inputs).first(samples * 32 * 32), std::span(labels).first(samples)},
+                 {.batch_size = batch_size, .learning_rate = 1e-3})
+        .value();
+  };
+  for (const auto& [samples, batch_size] : {std::pair{2, 1}, {1, 10}}) {
+    CAPTURE(samples, batch_size);
+    const TrainingOutcome outcome =
+        trained(static_cast<std::size_t>(samples), static_cast<std::uint32_t>(batch_size));
+    CHECK(outcome.end == TrainingEnd::diverged);
+    CHECK(outcome.delta.empty());
+    CHECK(outcome.detail.find("a training.batch_size of at least 2") != std::string::npos);
+  }
+  CHECK(trained(2, 2).end == TrainingEnd::finished);
+}
+
+TEST_CASE("weights that a base was pruned of stay 0 in training and are in the delta",
+          "[runtime][training]") {
+  // y = softmax(W x + b) on one sample x = (1, 2), class 0, from zero weights but W[0][0] = 1 and no bias:
+  // the logits are (1, 0), so p = (e / (1 + e), 1 / (1 + e)) and the gradient is (p - (1, 0)) x^T.
+  Model model = mlp({}, 2, 2);
+  const std::vector<float> base = {1, 0, 0, 0, 0, 0};
+  const std::vector<float> inputs = {1, 2};
+  const std::vector<std::int64_t> labels = {0};
+  TrainingParameters parameters = full_batch(0.5);
+  parameters.pruned = true;
+  const double rest = 1 / (1 + std::exp(1.0));
+  SECTION("one step is that of the dense network") {
+    const TrainingOutcome outcome = train(model, base, {inputs, labels}, parameters).value();
+    const std::vector<double> step = {rest, 2 * rest, -rest, -2 * rest, rest, -rest};
+    for (std::size_t i = 0; i < step.size(); ++i)
+      CHECK(outcome.delta[i] == Approx(0.5 * step[i]).epsilon(1e-5));
+    CHECK(model.weights()[1] == outcome.delta[1]);
+  }
+  SECTION("the second starts from the kept weight and the biases alone") {
+    parameters.epochs = 2;
+    const TrainingOutcome outcome = train(model, base, {inputs, labels}, parameters).value();
+    const double logit =
+        1 + 0.5 * rest + 0.5 * rest + 0.5 * rest;  // Weight and bias of class 0, bias of class 1.
+    const double second = 1 / (1 + std::exp(logit));
+    const std::vector<double> step = {1, 2, -1, -2, 1, -1};
+    for (std::size_t i = 0; i < step.size(); ++i)
+      CHECK(outcome.delta[i] == Approx(0.5 * step[i] * (rest + second)).epsilon(1e-5));
+    parameters.pruned = false;
+    const TrainingOutcome dense = train(model, base, {inputs, labels}, parameters).value();
+    CHECK(std::abs(dense.delta[1] - outcome.delta[1]) > 0.01);
+  }
+}
+
 TEST_CASE("a training that is asked to stop takes no further step", "[runtime][training]") {
   Model model = mlp({}, 2, 3);
   std::vector<float> inputs;
