@@ -33,6 +33,7 @@ namespace {
 
 constexpr double pruned_fraction = 0.6;
 constexpr std::uint32_t pruning_steps = 6;
+constexpr std::uint32_t fine_tuning_epochs = 8;  // Behind the last step.
 constexpr std::size_t calibration_samples = 500;
 
 struct Data {
@@ -174,7 +175,7 @@ Row weigh(const std::string& label, SnapshotForm form, const Model& model, const
 std::vector<float> prune_in_steps(Model& model, std::vector<float> master, const Data& data) {
   const PruningPlan plan{pruned_fraction, 0, pruning_steps};
   std::vector<float> pruned = master;
-  for (std::uint32_t step = 1; step <= pruning_steps + 4; ++step) {
+  for (std::uint32_t step = 1; step <= pruning_steps + fine_tuning_epochs; ++step) {
     const std::vector<float> base = pruned;
     const std::vector<float> trained = fit(model, base, data, 1, 3e-4, {}, true);
     for (std::size_t i = 0; i < master.size(); ++i) master[i] += trained[i] - base[i];
