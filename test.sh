@@ -31,4 +31,4 @@ export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS
 scripts/setup.sh --tests
 cmake --preset "$preset" --log-level=WARNING
 cmake --build --preset "$preset" --target "$target" --parallel "$jobs"
-ctest --test-dir "build/$preset" "${only[@]}" --no-tests=error --output-on-failure -j 1
+ctest --test-dir "build/$preset" "${only[@]}" --no-tests=error --output-on-failure -j "$jobs"

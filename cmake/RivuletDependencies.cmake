@@ -80,6 +80,9 @@ function(rivulet_torch_pch target)
   endif()
   target_precompile_headers(${target} REUSE_FROM rivulet_torch_header)
   target_compile_options(${target} PRIVATE -fpch-preprocess)
+  if(NOT RIVULET_SANITIZE)  # Tests are compiled at another level, for which the header would have to be anew.
+    target_compile_options(${target} PRIVATE $<$<CONFIG:RelWithDebInfo>:-O2>)
+  endif()
 endfunction()
 
 # libtorch-dev brings the reference BLAS, whose matrix products take 15 times as long as OpenBLAS's.

@@ -52,14 +52,15 @@ function(rivulet_test name)
 endfunction()
 
 # rivulet_python_test(NAME ARGUMENTS… [LABELS …] [TIMEOUT seconds]): a script and its arguments, run by ctest
-# from the repository's root under the system's Python, which is the one that has python3-numpy.
+# from the repository's root under the system's Python, which is the one that has python3-numpy. Alone, since many
+# of them start a whole fleet.
 function(rivulet_python_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "LABELS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
   endif()
   add_test(NAME ${name} COMMAND /usr/bin/python3 ${ARG_UNPARSED_ARGUMENTS} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}" RUN_SERIAL ON)
 endfunction()
 
 # rivulet_capnp(NAME FILE): the code that Cap'n Proto makes of FILE, included by FILE's path and ".h",
