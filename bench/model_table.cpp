@@ -177,7 +177,8 @@ std::vector<float> prune_in_steps(Model& model, std::vector<float> master, const
   std::vector<float> pruned = master;
   for (std::uint32_t step = 1; step <= pruning_steps + fine_tuning_epochs; ++step) {
     const std::vector<float> base = pruned;
-    const std::vector<float> trained = fit(model, base, data, 1, 3e-4, {}, true);
+    const std::vector<float> trained =
+        fit(model, base, data, 1, 3e-4, {}, hides_pruned_weights(plan, model.layout()));
     for (std::size_t i = 0; i < master.size(); ++i) master[i] += trained[i] - base[i];
     pruned = master;
     prune(pruned, model.layout(), sparsity_at(plan, step));

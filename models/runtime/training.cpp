@@ -263,6 +263,10 @@ TrainingOutcome run_epochs(Model::Impl& model, std::span<const float> base, cons
 
 }  // namespace
 
+bool hides_pruned_weights(const PruningPlan& plan, const ParameterLayout& layout) {
+  return plan.sparsity > 0 && !ranges_of(layout, TensorKind::statistic).empty();
+}
+
 Result<TrainingOutcome> train(Model& model, std::span<const float> base_weights, const TrainingData& data,
                               const TrainingParameters& parameters, const std::atomic<bool>* stop) {
   const Result<std::size_t> samples = check_training(model, base_weights, data, parameters);

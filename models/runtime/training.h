@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "models/package/architecture.h"
+#include "models/package/pruning.h"
 #include "models/runtime/distillation.h"
 #include "models/runtime/model.h"
 #include "models/runtime/optimizer.h"
@@ -63,6 +64,11 @@ struct TrainingOutcome {
   std::size_t samples = 0;  ///< In the data.
   std::size_t steps = 0;    ///< Taken.
 };
+
+/// What TrainingParameters::pruned is for versions that are pruned by such a plan: only where running
+/// statistics would settle on weights that the next version cuts off again. Other networks learn faster by
+/// dense steps between their versions (docs/models.md has figures).
+bool hides_pruned_weights(const PruningPlan& plan, const ParameterLayout& layout);
 
 /// Trains `model` from `base_weights`, whatever weights it had, and leaves it with the trained ones. The
 /// same arguments give the same bits on one machine with one thread (use_one_thread).

@@ -103,7 +103,7 @@ Result<TrainingResult> TorchEngine::train(const Release& release, std::span<cons
                                       .clip_norm = plan.norm_bound,
                                       .seed = plan.seed,
                                       .optimizer = *optimizer,
-                                      .pruned = release.pruning.sparsity > 0};
+                                      .pruned = hides_pruned_weights(release.pruning, release.layout)};
   auto outcome = rivulet::train(
       **model, base,
       {.inputs = data->inputs, .labels = data->labels, .targets = data->targets, .task = release.task},

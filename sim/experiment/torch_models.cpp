@@ -50,7 +50,7 @@ Result<node::TrainingResult> SharedEngine::train(const Release& release, std::sp
                                       .clip_norm = plan.norm_bound,
                                       .seed = plan.seed,
                                       .optimizer = static_cast<OptimizerKind>(plan.optimizer),
-                                      .pruned = release.pruning.sparsity > 0};
+                                      .pruned = hides_pruned_weights(release.pruning, release.layout)};
   auto outcome = rivulet::train(
       **model, base,
       {.inputs = samples_.inputs, .labels = samples_.labels, .targets = {}, .task = release.task}, parameters,

@@ -342,6 +342,14 @@ TEST_CASE("weights that a base was pruned of stay 0 in training and are in the d
   }
 }
 
+TEST_CASE("pruned weights are hidden where a network has running statistics", "[runtime][training]") {
+  const ParameterLayout plain{{{"w", {2, 2}, TensorKind::parameter}}};
+  const ParameterLayout normed{{{"w", {2, 2}, TensorKind::parameter}, {"mean", {2}, TensorKind::statistic}}};
+  CHECK(hides_pruned_weights({.sparsity = 0.5}, normed));
+  CHECK_FALSE(hides_pruned_weights({.sparsity = 0}, normed));
+  CHECK_FALSE(hides_pruned_weights({.sparsity = 0.5}, plain));
+}
+
 TEST_CASE("a training that is asked to stop takes no further step", "[runtime][training]") {
   Model model = mlp({}, 2, 3);
   std::vector<float> inputs;
