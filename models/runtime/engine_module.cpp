@@ -82,20 +82,27 @@ Result<EngineModules> make_engine_modules(const InferenceSpec& spec, std::span<c
     if (!single) return std::unexpected(single.error());
     EngineModules modules{std::move(*single)};
     if (!is_int8(engine.kind)) return modules;
-    const std::size_t packed = int8::packed_bytes(modules.single);
-    if (packed == 0) return modules;  // Our own kernels take any shape.
-    const auto again = [&]() -> std::optional<torch::jit::Module> {
-      auto anew = int8::pack_again(modules.single, engine.backend);
-      if (!anew) return std::nullopt;
-      if (engine.backend == Int8Backend::onednn) {
-        modules.unpacked.insert(modules.unpacked.end(), anew->unpacked.begin(), anew->unpacked.end());
-      }
-      return std::move(anew->module);
+    auto packed = int8::pack_again(modules.single, engine.backend);
+    if (!packed) {
+      modules.batch_max = 1;
+      return modules;
+    }
+    if (packed->unpacked.empty()) return modules;  // Our own kernels take any shape.
+    std::size_t bytes = 0;
+    for (const at::Tensor& weight : packed->unpacked) bytes += weight.nbytes();
+    const auto keep = [&](int8::Repacked repacked) {
+      // Other backends may still read what they were given.
+      if (engine.backend == Int8Backend::onednn)
+        std::ranges::move(repacked.unpacked, std::back_inserter(modules.unpacked));
+      return std::move(repacked.module);
     };
-    if (packed <= second_copy_bytes_max) modules.batch = again();
-    if (!modules.batch) modules.batch_max = 1;
-    // The first packing holds weights that nobody else can free.
-    if (auto repacked = again()) modules.single = std::move(*repacked);
+    if (bytes <= second_copy_bytes_max) {
+      modules.batch = keep(int8::pack_again(modules.single, engine.backend).value());
+    } else {
+      modules.batch_max = 1;
+    }
+    modules.single =
+        keep(std::move(*packed));  // What it was packed in holds weights that nobody else can free.
     return modules;
   });
 }

@@ -64,8 +64,9 @@ struct Metrics::Impl {
 
   /// Prometheus sees no increase in a series that begins with its first count.
   Impl() {
-    for (auto* outcomes : {&trainings, &evaluations}) outcomes->Add({{"outcome", "done"}});
-    trainings.Add({{"outcome", "stopped"}});
+    for (auto* outcomes : {&trainings, &evaluations}) {
+      for (const char* end : {"done", "stopped"}) outcomes->Add({{"outcome", end}});
+    }
     for (const Reason reason :
          {Reason::too_large, Reason::corrupt_content, Reason::storage_full, Reason::storage_failed,
           Reason::not_loadable, Reason::bad_manifest, Reason::training_diverged, Reason::training_failed,

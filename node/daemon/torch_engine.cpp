@@ -12,7 +12,7 @@
 #include "models/runtime/local_statistics.h"
 #include "models/runtime/preprocessing.h"
 #include "models/runtime/release_model.h"
-#include "models/runtime/training.h"
+#include "models/runtime/training_plan.h"
 #include "protocol/rng.h"
 
 namespace rivulet::node {
@@ -21,13 +21,6 @@ namespace {
 Error with_reason(Error error, Reason reason) {
   if (error.reason == Reason::none) error.reason = reason;
   return error;
-}
-
-Result<OptimizerKind> optimizer_of(std::uint16_t number) {
-  if (number == static_cast<std::uint16_t>(OptimizerKind::sgd)) return OptimizerKind::sgd;
-  if (number == static_cast<std::uint16_t>(OptimizerKind::adam)) return OptimizerKind::adam;
-  return fail(Errc::unsupported, fmt::format("the optimizer {} is not known here: update the node", number),
-              Reason::training_failed);
 }
 
 }  // namespace
@@ -82,8 +75,8 @@ Result<Model*> TorchEngine::model_of(const Release& release) {
 
 Result<TrainingResult> TorchEngine::train(const Release& release, std::span<const float> base,
                                           const message::TrainingPlan& plan, const std::atomic<bool>& stop) {
-  const auto optimizer = optimizer_of(plan.optimizer);
-  if (!optimizer) return std::unexpected(optimizer.error());
+  const auto parameters = training_parameters(plan, release);
+  if (!parameters) return std::unexpected(parameters.error());
   const auto data = load(release, Split::training);
   if (!data) return std::unexpected(with_reason(data.error(), Reason::training_failed));
   if (data->count == 0) {
@@ -94,20 +87,10 @@ Result<TrainingResult> TorchEngine::train(const Release& release, std::span<cons
   }
   const auto model = model_of(release);
   if (!model) return std::unexpected(with_reason(model.error(), Reason::training_failed));
-  const TrainingParameters parameters{.epochs = plan.epochs,
-                                      .batch_size = plan.batch_size,
-                                      .learning_rate = plan.learning_rate,
-                                      .momentum = plan.momentum,
-                                      .weight_decay = plan.weight_decay,
-                                      .proximal_mu = plan.proximal_mu,
-                                      .clip_norm = plan.norm_bound,
-                                      .seed = plan.seed,
-                                      .optimizer = *optimizer,
-                                      .pruned = hides_pruned_weights(release.pruning, release.layout)};
   auto outcome = rivulet::train(
       **model, base,
       {.inputs = data->inputs, .labels = data->labels, .targets = data->targets, .task = release.task},
-      parameters, &stop);
+      *parameters, &stop);
   if (!outcome) return std::unexpected(with_reason(outcome.error(), Reason::training_failed));
   if (outcome->end == TrainingEnd::stopped) return fail(Errc::cancelled, "the training was stopped");
   if (outcome->end == TrainingEnd::diverged) {

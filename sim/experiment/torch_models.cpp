@@ -4,7 +4,7 @@
 #include "models/runtime/evaluation.h"
 #include "models/runtime/preprocessing.h"
 #include "models/runtime/release_model.h"
-#include "models/runtime/training.h"
+#include "models/runtime/training_plan.h"
 
 namespace rivulet::sim {
 namespace {
@@ -41,20 +41,12 @@ Result<node::TrainingResult> SharedEngine::train(const Release& release, std::sp
                                                  const std::atomic<bool>& stop) {
   const auto model = shelf_.take(release);
   if (!model) return std::unexpected(model.error());
-  const TrainingParameters parameters{.epochs = plan.epochs,
-                                      .batch_size = plan.batch_size,
-                                      .learning_rate = plan.learning_rate,
-                                      .momentum = plan.momentum,
-                                      .weight_decay = plan.weight_decay,
-                                      .proximal_mu = plan.proximal_mu,
-                                      .clip_norm = plan.norm_bound,
-                                      .seed = plan.seed,
-                                      .optimizer = static_cast<OptimizerKind>(plan.optimizer),
-                                      .pruned = hides_pruned_weights(release.pruning, release.layout)};
+  const auto parameters = training_parameters(plan, release);
+  if (!parameters) return std::unexpected(parameters.error());
   auto outcome = rivulet::train(
       **model, base,
-      {.inputs = samples_.inputs, .labels = samples_.labels, .targets = {}, .task = release.task}, parameters,
-      &stop);
+      {.inputs = samples_.inputs, .labels = samples_.labels, .targets = {}, .task = release.task},
+      *parameters, &stop);
   if (!outcome) return std::unexpected(outcome.error());
   if (outcome->end == TrainingEnd::stopped) return fail(Errc::cancelled, "the training was stopped");
   if (outcome->end == TrainingEnd::diverged)

@@ -89,6 +89,16 @@ TrustDocument founding_trust() {
   return trust;
 }
 
+/// An update of session 3.
+effect::FetchUpdate update_of(ByteSpan bytes) {
+  effect::FetchUpdate update;
+  update.task.bytes[0] = std::byte{1};
+  update.session = 3;
+  update.content = content_id_of(bytes);
+  update.bytes = bytes.size();
+  return update;
+}
+
 /// A driver whose thread is the test's.
 struct SlowCoordinator {
   SlowCoordinator() {
@@ -229,12 +239,8 @@ TEST_CASE("receipts for reports are counted apart from those for updates", "[coo
 TEST_CASE("an upload is inspected while a commit takes its time", "[coordinator][driver]") {
   SlowCoordinator slow;
   slow.begin_slow_commit();
-  effect::FetchUpdate update;
-  update.task.bytes[0] = std::byte{1};
-  update.session = 3;
   const Bytes bytes(100, std::byte{1});
-  update.content = content_id_of(bytes);
-  update.bytes = bytes.size();
+  effect::FetchUpdate update = update_of(bytes);
   REQUIRE(slow.blobs->append_part(update.content, 0, bytes));
   slow.driver.uploads().want(slow.links, update);
   slow.driver.uploads().arrived(3, update.content);
@@ -250,12 +256,8 @@ TEST_CASE("an upload is inspected while a commit takes its time", "[coordinator]
 TEST_CASE("an upload that the disk damaged is asked for once more, and not held against the node",
           "[coordinator][driver]") {
   SlowCoordinator slow;
-  effect::FetchUpdate update;
-  update.task.bytes[0] = std::byte{1};
-  update.session = 3;
   Bytes bytes(100, std::byte{1});
-  update.content = content_id_of(bytes);
-  update.bytes = bytes.size();
+  const effect::FetchUpdate update = update_of(bytes);
   bytes[50] = std::byte{2};
   REQUIRE(slow.blobs->append_part(update.content, 0, bytes));
   slow.driver.uploads().want(slow.links, update);
@@ -271,12 +273,8 @@ TEST_CASE("an upload that the disk damaged is asked for once more, and not held 
 TEST_CASE("a disk that damages what comes time after time is broken, and no node is asked for ever",
           "[coordinator][driver]") {
   SlowCoordinator slow;
-  effect::FetchUpdate update;
-  update.task.bytes[0] = std::byte{1};
-  update.session = 3;
   Bytes bytes(100, std::byte{1});
-  update.content = content_id_of(bytes);
-  update.bytes = bytes.size();
+  const effect::FetchUpdate update = update_of(bytes);
   bytes[50] = std::byte{2};
   REQUIRE(slow.blobs->append_part(update.content, 0, bytes));
   slow.driver.uploads().want(slow.links, update);
@@ -295,12 +293,8 @@ TEST_CASE("a disk that damages what comes time after time is broken, and no node
 TEST_CASE("a content that is wanted under another length meanwhile is inspected under that one",
           "[coordinator][driver]") {
   SlowCoordinator slow;
-  effect::FetchUpdate update;
-  update.task.bytes[0] = std::byte{1};
-  update.session = 3;
   const Bytes bytes(100, std::byte{1});
-  update.content = content_id_of(bytes);
-  update.bytes = bytes.size();
+  effect::FetchUpdate update = update_of(bytes);
   REQUIRE(slow.blobs->append_part(update.content, 0, bytes));
   slow.driver.uploads().want(slow.links, update);
   slow.driver.uploads().arrived(3, update.content);

@@ -49,15 +49,6 @@ c10::IValue pack(const c10::IValue& value, std::vector<at::Tensor>& unpacked) {
 
 }  // namespace
 
-std::size_t packed_bytes(const Module& module) {
-  std::size_t bytes = 0;
-  for (const auto& attribute : module.named_attributes(/*recurse=*/false)) {
-    const Layer layer = layer_of(attribute.value);
-    if (layer != Layer::other) bytes += unpack(attribute.value, layer).at(0).toTensor().nbytes();
-  }
-  return bytes;
-}
-
 std::optional<Repacked> pack_again(const Module& module, Int8Backend backend) {
   const BackendGuard guard(backend);
   Repacked repacked;

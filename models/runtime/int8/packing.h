@@ -3,7 +3,6 @@
 // Includes torch: only for the .cpp files of models/runtime.
 #include <torch/script.h>
 
-#include <cstddef>
 #include <optional>
 #include <span>
 #include <vector>
@@ -12,11 +11,7 @@
 
 namespace rivulet::int8 {
 
-/// The bytes of the convolutions' and dense layers' weights that LibTorch packed in an extracted module
-/// (extraction.h). May throw.
-std::size_t packed_bytes(const torch::jit::Module& module);
-
-/// A module whose layers were packed anew.
+/// An extracted module (extraction.h) whose convolutions and dense layers LibTorch packed anew.
 struct Repacked {
   torch::jit::Module module;
   /// The weights as they were given to LibTorch, which keeps them beside the packed ones only to write them
