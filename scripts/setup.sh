@@ -12,11 +12,10 @@ packages=(
   libasio-dev libboost-dev libcpp-httplib-dev libbrotli-dev zlib1g-dev libzstd-dev
   nlohmann-json3-dev libcli11-dev libtomlplusplus-dev libspdlog-dev prometheus-cpp-dev libhwy-dev
   catch2 python3 python3-numpy
-  python3-torch  # for tests alone: what users write models with, and read exports with
 )
 case "${1-}" in
   "") ;;
-  --tests) packages+=(python3-torch) ;;
+  --tests) packages+=(python3-torch) ;;  # what users write models with, and read exports with
   *) echo "setup: unknown option '$1'; it takes --tests" >&2; exit 2 ;;
 esac
 
