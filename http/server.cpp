@@ -11,7 +11,9 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <list>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace rivulet::http {
@@ -26,7 +28,8 @@ using Clock = std::chrono::steady_clock;
 constexpr std::uint32_t head_bytes_max = 8 << 10;
 /// Most requests come in one piece, and are then read by one call.
 constexpr std::size_t buffer_bytes = 16 << 10;
-constexpr std::chrono::seconds end_time_max{3};
+/// Of these there is always room: one for each connection is little.
+constexpr std::uint64_t small_body_bytes = 64 << 10;
 /// What a refused client may still send, so that it reads the answer before its connection breaks.
 constexpr std::size_t drain_bytes_max = 4 << 20;
 constexpr std::chrono::seconds drain_time_max{2};
@@ -58,17 +61,39 @@ BeastResponse response_of(Response&& from, unsigned version, bool keep_alive) {
   return response;
 }
 
+/// The room that all bodies under way share. Thread-safe.
+class BodyRoom {
+ public:
+  explicit BodyRoom(std::uint64_t bytes) : left_(bytes) {}
+  /// @return false if there is no such room just now.
+  bool take(std::uint64_t bytes) {
+    std::uint64_t left = left_.load();
+    while (left >= bytes) {
+      if (left_.compare_exchange_weak(left, left - bytes)) return true;
+    }
+    return false;
+  }
+  void give_back(std::uint64_t bytes) { left_ += bytes; }
+
+ private:
+  std::atomic<std::uint64_t> left_;
+};
+
 class Session;
 
 /// One thread and the connections that it serves. Nothing of them is shared with other threads, so that a
 /// request wakes one thread and no more; deadlines are looked at now and then in place of a timer for each.
 class Lane {
  public:
-  Lane(const Limits& limits, const Service& service) : limits_(limits), service_(service) {
+  Lane(const Limits& limits, const Service& service, BodyRoom& room)
+      : limits_(limits), service_(service), room_(room) {
     watch();
-    thread_ = std::thread([this] { io_.run(); });
+    thread_ = std::thread([this] { run(); });
   }
-  ~Lane() { thread_.join(); }  // After stop().
+  ~Lane() {
+    stop();
+    thread_.join();
+  }
   Lane(const Lane&) = delete;
   Lane& operator=(const Lane&) = delete;
 
@@ -84,6 +109,7 @@ class Lane {
   std::list<Session*>::iterator enter(Session* session) { return sessions_.insert(sessions_.end(), session); }
   void leave(std::list<Session*>::iterator place);
   [[nodiscard]] const Limits& limits() const { return limits_; }
+  BodyRoom& room() { return room_; }
   [[nodiscard]] bool is_stopping() const { return stopping_; }
   std::optional<Response> refuse(const Request& head) {
     return guarded<std::optional<Response>>([&] { return service_.refuse(head); });
@@ -106,11 +132,24 @@ class Lane {
     }
   }
 
+  /// What throws, for want of memory for example, costs the connection that it was for.
+  void run() {
+    while (true) {
+      try {
+        io_.run();
+        return;
+      } catch (...) {
+        busy_ = false;
+      }
+    }
+  }
+  void admit(const tcp& protocol, tcp::socket::native_handle_type handle);
   void watch();
   void end_if_empty();
 
   const Limits limits_;
   const Service& service_;
+  BodyRoom& room_;
   asio::io_context io_{1};
   asio::executor_work_guard<asio::io_context::executor_type> work_{io_.get_executor()};
   asio::steady_timer watch_{io_};
@@ -124,13 +163,16 @@ class Lane {
 /// One connection; on its lane's thread. It lives as long as one of its operations is under way.
 class Session : public std::enable_shared_from_this<Session> {
  public:
-  Session(tcp::socket socket, Lane& lane)
-      : socket_(std::move(socket)), lane_(lane), place_(lane.enter(this)) {
+  Session(tcp::socket socket, Lane& lane) : socket_(std::move(socket)), lane_(lane) {
     beast::error_code ignored;
     socket_.set_option(tcp::no_delay(true), ignored);
     in_.reserve(buffer_bytes);
+    place_ = lane.enter(this);  // Last: a constructor that throws has no destructor.
   }
-  ~Session() { lane_.leave(place_); }
+  ~Session() {
+    lane_.room().give_back(room_);
+    lane_.leave(place_);
+  }
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
@@ -165,9 +207,26 @@ class Session : public std::enable_shared_from_this<Session> {
     request_ = request_of(parser_->get());
     if (auto refusal = lane_.refuse(request_)) return send(std::move(*refusal), false);
     if (parser_->is_done()) return answer();
+    // Of a body in chunks nobody knows the length before its end.
+    if (!take_room(parser_->content_length().value_or(lane_.limits().body_bytes_max))) {
+      return send(lane_.explain(503, "too many large requests are under way: try again in a moment"), false);
+    }
     allow(lane_.limits().body_time_max);
     if (same_letters(request_.header("Expect"), "100-continue")) return send_continue();
     read_body();
+  }
+
+  bool take_room(std::uint64_t bytes) {
+    if (bytes <= small_body_bytes) return true;
+    if (!lane_.room().take(bytes)) return false;
+    room_ = bytes;
+    return true;
+  }
+  /// Nothing is kept of a request once its answer is known.
+  void forget_request() {
+    request_ = {};
+    parser_->get().body() = {};
+    lane_.room().give_back(std::exchange(room_, 0));
   }
 
   void send_continue() {
@@ -209,6 +268,7 @@ class Session : public std::enable_shared_from_this<Session> {
   }
 
   void send(Response&& response, bool keep_alive) {
+    forget_request();
     const auto& request = parser_->get();
     out_.emplace(response_of(std::move(response), request.version() == 10 ? 10 : 11, keep_alive));
     if (request.method() == beast::http::verb::head) out_->body().clear();
@@ -252,6 +312,7 @@ class Session : public std::enable_shared_from_this<Session> {
   beast::flat_buffer in_;
   std::optional<beast::http::request_parser<beast::http::string_body>> parser_;
   Request request_;
+  std::uint64_t room_ = 0;  // of the lane's BodyRoom
   std::optional<BeastResponse> out_;
   std::vector<char> drained_;
   bool idle_ = false;
@@ -260,9 +321,18 @@ class Session : public std::enable_shared_from_this<Session> {
 void Lane::take(tcp::socket&& socket, const tcp& protocol) {
   ++count_;
   // It waits on this lane's reactor from now on.
-  asio::post(io_, [this, protocol, handle = socket.release()] {
-    std::make_shared<Session>(tcp::socket(io_, protocol, handle), *this)->read_head();
-  });
+  asio::post(io_, [this, protocol, handle = socket.release()] { admit(protocol, handle); });
+}
+
+void Lane::admit(const tcp& protocol, tcp::socket::native_handle_type handle) {
+  std::shared_ptr<Session> session;
+  try {
+    session = std::make_shared<Session>(tcp::socket(io_, protocol, handle), *this);
+  } catch (...) {
+    --count_;
+    throw;
+  }
+  session->read_head();
 }
 
 void Lane::leave(std::list<Session*>::iterator place) {
@@ -274,7 +344,7 @@ void Lane::leave(std::list<Session*>::iterator place) {
 void Lane::stop() {
   asio::post(io_, [this] {
     stopping_ = true;
-    const auto end = Clock::now() + end_time_max;
+    const auto end = Clock::now() + limits_.end_time_max;
     for (Session* session : sessions_) session->end_soon(end);
     end_if_empty();
   });
@@ -307,8 +377,25 @@ struct Server::Impl {
   tcp::acceptor acceptor{io};
   asio::steady_timer retry{io};
   tcp::endpoint local;
+  std::optional<BodyRoom> room;
   std::vector<std::unique_ptr<Lane>> lanes;
   std::thread thread;
+
+  /// On the thread. What throws costs one connection.
+  void run() {
+    for (bool broken = false;;) {
+      try {
+        if (std::exchange(broken, false)) {
+          io.restart();
+          if (acceptor.is_open()) accept();
+        }
+        io.run();
+        return;
+      } catch (...) {
+        broken = true;
+      }
+    }
+  }
 
   void accept() {
     acceptor.async_accept([this](beast::error_code error, tcp::socket socket) {
@@ -358,10 +445,15 @@ Result<std::unique_ptr<Server>> Server::start(const Endpoint& listen, const Limi
   if (!error) impl->acceptor.listen(asio::socket_base::max_listen_connections, error);
   if (error) return fail(Errc::busy, "cannot listen on " + to_string(listen) + ": " + error.message());
   impl->local = impl->acceptor.local_endpoint();
-  for (std::size_t i = 0; i < limits.threads; ++i)
-    impl->lanes.push_back(std::make_unique<Lane>(impl->limits, impl->service));
-  impl->accept();
-  impl->thread = std::thread([io = &impl->io] { io->run(); });
+  impl->room.emplace(std::max(limits.bodies_bytes_max, limits.body_bytes_max));
+  try {
+    for (std::size_t i = 0; i < limits.threads; ++i)
+      impl->lanes.push_back(std::make_unique<Lane>(impl->limits, impl->service, *impl->room));
+    impl->accept();
+    impl->thread = std::thread([running = impl.get()] { running->run(); });
+  } catch (const std::system_error& failed) {
+    return fail(Errc::internal, "cannot start the threads of " + to_string(listen) + ": " + failed.what());
+  }
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }
 

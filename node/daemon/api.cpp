@@ -297,7 +297,10 @@ Result<std::unique_ptr<Api>> Api::start(ApiParts parts, const ApiOptions& option
                               if (status == 413)
                                 return error_answer(413, "too_large",
                                                     detail + ": see api.payload_bytes_max in node.toml");
-                              return error_answer(status, status == 500 ? "internal" : "invalid", detail);
+                              const char* error = status == 500   ? "internal"
+                                                  : status == 503 ? "busy"
+                                                                  : "invalid";
+                              return error_answer(status, error, detail);
                             }};
   auto server = http::Server::start(options.listen, limits, std::move(service));
   if (!server) {

@@ -154,6 +154,49 @@ TEST_CASE("a body over the limit is refused, whether its length is named or not"
   CHECK(chunked.is_ended());
 }
 
+TEST_CASE("large bodies share their room: whoever finds none is told at the head, and small ones pass",
+          "[http]") {
+  http::Limits limits;
+  limits.body_bytes_max = 1'000'000;
+  limits.bodies_bytes_max = 1'500'000;
+  const auto server = start(limits);
+  const std::string large = "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n";
+  Client first(*server);
+  first.send(large + "Expect: 100-continue\r\n\r\n");
+  REQUIRE(first.receive() == "HTTP/1.1 100 Continue\r\n\r\n");
+
+  Client second(*server), chunked(*server), small(*server);
+  CHECK_THAT(second.ask(large + "\r\n"), StartsWith("HTTP/1.1 503"));
+  CHECK_THAT(second.body(), Contains("try again"));
+  CHECK(second.is_ended());
+  CHECK_THAT(chunked.ask("POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"),
+             StartsWith("HTTP/1.1 503"));
+  CHECK_THAT(small.ask(post("/x", std::string(60'000, 'a'))), StartsWith("HTTP/1.1 200"));
+
+  CHECK_THAT(first.ask(std::string(1'000'000, 'a')), StartsWith("HTTP/1.1 200"));
+  Client third(*server);  // While the first connection is kept.
+  CHECK_THAT(third.ask(post("/x", std::string(1'000'000, 'a'))), StartsWith("HTTP/1.1 200"));
+
+  SECTION("who goes away in the middle leaves the room to others") {
+    first.send(large + "\r\nab");
+    first.end();
+    const auto is_served = [&] {
+      return Client(*server).ask(post("/x", std::string(1'000'000, 'a'))).starts_with("HTTP/1.1 200");
+    };
+    while (!is_served()) std::this_thread::yield();
+  }
+}
+
+TEST_CASE("one body of the largest always has room", "[http]") {
+  http::Limits limits;
+  limits.body_bytes_max = 1'000'000;
+  limits.bodies_bytes_max = 0;
+  const auto server = start(limits);
+  Client client(*server);
+  for (int i = 0; i < 3; ++i)
+    CHECK_THAT(client.ask(post("/x", std::string(1'000'000, 'a'))), StartsWith("HTTP/1.1 200"));
+}
+
 TEST_CASE("who is refused at the head reads why, though the body was on its way", "[http]") {
   const auto server = start();
   Client client(*server);
@@ -233,6 +276,50 @@ TEST_CASE("a stop lets what is under way be answered and ends idle connections",
   CHECK(busy.body() == "done");
   busy.end();
   stopper.join();
+}
+
+/// Answers with more than any socket's buffers take.
+http::Service generous() {
+  http::Service service = echo();
+  service.answer = [](const http::Request& request) {
+    return http::Response{200, "text/plain", std::string(request.path == "/much" ? 64 << 20 : 1, 'a')};
+  };
+  return service;
+}
+const std::string much = "GET /much HTTP/1.1\r\nHost: x\r\n\r\n";
+
+TEST_CASE("who does not take an answer is cut off", "[http]") {
+  http::Limits limits;
+  limits.connections_max = 1;
+  limits.answer_time_max = std::chrono::milliseconds(200);
+  const auto server = start(limits, generous());
+  Client lazy(*server);
+  lazy.send(much);
+  const auto is_served = [&] {
+    Client other(*server);
+    try {
+      return other.ask(get).starts_with("HTTP/1.1 200");
+    } catch (const std::exception&) {
+      return false;
+    }
+  };
+  while (!is_served()) std::this_thread::yield();
+  CHECK_THAT(lazy.receive(), StartsWith("HTTP/1.1 200"));
+  CHECK(lazy.body().size() < 64 << 20);
+}
+
+TEST_CASE("a stop waits no longer than it may for a client that does not take its answer", "[http]") {
+  http::Limits limits;
+  limits.idle_max = std::chrono::milliseconds(500);
+  limits.end_time_max = std::chrono::milliseconds(200);
+  limits.answer_time_max = std::chrono::minutes(10);
+  const auto server = start(limits, generous());
+  Client lazy(*server);
+  lazy.send(much);
+  CHECK_THAT(lazy.receive(false), StartsWith("HTTP/1.1 200"));
+  const auto begin = std::chrono::steady_clock::now();
+  server->stop();
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::minutes(5));
 }
 
 TEST_CASE("a port that is taken, and an address that is none, are told", "[http]") {
