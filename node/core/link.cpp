@@ -187,7 +187,17 @@ bool on_welcome(Turn& turn, const message::Welcome& welcome) {
   return true;
 }
 
+/// Whoever is met at the coordinator's address could keep a node away for an hour by such a word.
+bool refused_unproven(Turn& turn, Reason reason) {
+  const LinkPhase& phase = turn.state.link.phase;
+  if (std::holds_alternative<AwaitingWelcome>(phase) || std::holds_alternative<Online>(phase)) return false;
+  hang_up(turn, Reason::untrusted,
+          fmt::format("the peer refused ({}) before it had proved to be the coordinator", name(reason)));
+  return true;
+}
+
 void on_refused(Turn& turn, const message::Refused& refused) {
+  if (refused_unproven(turn, refused.reason)) return;
   const bool lasting = final_refusal(refused.reason);
   turn.emit(
       effect::Disconnect{turn.state.link.connection, Reason::none, "the coordinator refused the session"});
@@ -212,6 +222,7 @@ void on_sample_counts(Turn& turn, const event::SampleCounts& counts) {
 }
 
 void on_backoff(Turn& turn, const message::Backoff& backoff) {
+  if (refused_unproven(turn, backoff.reason)) return;
   const Config& config = turn.state.config;
   const auto asked = std::chrono::milliseconds(backoff.retry_after_ms);
   turn.emit(effect::Disconnect{turn.state.link.connection, Reason::none, "the coordinator sheds load"});

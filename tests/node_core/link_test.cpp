@@ -111,6 +111,27 @@ TEST_CASE("what an old connection still says is not heard", "[node][link]") {
   CHECK(rig.online());
 }
 
+TEST_CASE("what a peer says before it has proved to be the coordinator keeps no node away", "[node][link]") {
+  const Message words[] = {message::Refused{Reason::revoked, ""},
+                           message::Refused{Reason::unsupported_protocol, ""},
+                           message::Backoff{Reason::overloaded, 0xffff'ffff}};
+  for (const Message& word : words) {
+    Fleet fleet;
+    Rig rig(fleet);
+    rig.answers_connect = false;
+    rig.boot();
+    rig.run();
+    rig.step(event::Connected{rig.state.link.connection, key_of(9).public_key()});
+    rig.hear(word);
+    REQUIRE(std::holds_alternative<Offline>(rig.state.link.phase));
+    CHECK(within(retry_in(rig), 500ms, 1s));
+    REQUIRE(rig.done_of<effect::Disconnect>().size() == 1);
+    CHECK(rig.done_of<effect::Disconnect>()[0].reason == Reason::untrusted);
+    CHECK(rig.noticed("coordinator_given_up"));
+    CHECK_FALSE(rig.noticed("session_refused"));
+  }
+}
+
 TEST_CASE("refusals and requests to back off set the wait", "[node][link]") {
   struct Case {
     Message message;
