@@ -175,6 +175,7 @@ void fall_back(Turn& turn, const std::string& detail) {
   const bool authorised = named && named->version == serving.previous->manifest.version;
   serving.active = std::exchange(serving.previous, std::nullopt);
   serving.attempts = 0;
+  serving.damages = 0;
   turn.notice(Level::error, "fell_back",
               {{"from", fmt::to_string(failed.version)},
                {"to", fmt::to_string(serving.active->manifest.version)},
