@@ -104,6 +104,7 @@ Status SampleStore::rewrite_first_format() {
     std::map<Digest, std::uint64_t> seen;  // in this batch
     std::vector<float> inputs;
     SampleView view;
+    Bytes damaged;
     done = true;
     const auto rewrite = [&](ByteSpan key, ByteSpan value) {
       if (batch.bytes >= batch_bytes_max) {
@@ -112,7 +113,10 @@ Status SampleStore::rewrite_first_format() {
         return false;
       }
       sound = decode(value, inputs, view);
-      if (!sound) return false;
+      if (!sound) {
+        damaged = copy_of(key);
+        return false;
+      }
       const Digest id = view.id;
       if (id == first_format_id(view)) view.id = sample_id({}, view.inputs);
       // Of two with the same inputs the later one stays, as it does when they come now.
@@ -130,7 +134,7 @@ Status SampleStore::rewrite_first_format() {
       return true;
     };
     if (const auto status = store_.scan(samples_family, {}, rewrite, from); !status) return status;
-    if (!sound) return fail_corrupt({});
+    if (!sound) return fail_corrupt(damaged);
     if (const auto status = store_.commit(batch.writes, Durability::synced); !status) return status;
   }
   // What no sample has any more, if anything: an index without its sample would stay for ever.
@@ -174,12 +178,17 @@ Status SampleStore::set_fit(const SampleFit& fit) {
   bool sound = true;
   std::vector<float> inputs;
   SampleView view;
-  auto status = store_.scan(samples_family, {}, [&](ByteSpan, ByteSpan value) {
+  Bytes damaged;
+  auto status = store_.scan(samples_family, {}, [&](ByteSpan key, ByteSpan value) {
     sound = decode(value, inputs, view);
-    if (sound) count(counts, view, entry_bytes(value.size()), +1);
+    if (sound) {
+      count(counts, view, entry_bytes(value.size()), +1);
+    } else {
+      damaged = copy_of(key);
+    }
     return sound;
   });
-  if (status && !sound) status = fail_corrupt({});
+  if (status && !sound) status = fail_corrupt(damaged);
   if (status) {
     set_counts(counts);
   } else {
@@ -286,9 +295,13 @@ Status SampleStore::drop_oldest(Batch& batch, const std::function<bool(std::uint
   bool sound = true;
   std::vector<float> inputs;
   SampleView view;
+  Bytes damaged;
   const auto visit = [&](ByteSpan key, ByteSpan value) {
     sound = decode(value, inputs, view);
-    if (!sound) return false;
+    if (!sound) {
+      damaged = copy_of(key);
+      return false;
+    }
     if (batch.ids.contains(view.id)) return true;  // It gives way to its labelled form anyway.
     if (!wanted(batch.dropped, view.time)) return false;
     batch.erase(samples_family, copy_of(key));
@@ -301,7 +314,7 @@ Status SampleStore::drop_oldest(Batch& batch, const std::function<bool(std::uint
   // From the oldest that is left: what was erased before it need not be walked over again.
   const auto status = store_.scan(samples_family, {}, visit, number_key(batch.oldest));
   if (!status) return status;
-  if (!sound) return fail_corrupt({});
+  if (!sound) return fail_corrupt(damaged);
   return {};
 }
 

@@ -302,6 +302,24 @@ TEST_CASE("a calendar that was set is told from one that runs", "[node][samples]
   CHECK(pass(60s, 60s));
 }
 
+TEST_CASE("a damaged sample is named to whoever comes upon it", "[node][samples]") {
+  Rig rig;
+  const auto samples = rig.open({.age_max = std::chrono::hours(1)});
+  add(*samples, {sample(1), sample(2)});
+  const Bytes key = rig.store->last("samples").value()->key;
+  REQUIRE(rig.store->commit({Put{"samples", key, Bytes(3)}}, Durability::synced));
+  const auto is_named = [&](const Error& error) {
+    return error.code == Errc::corrupt && error.detail.find(" " + to_hex(key) + " ") != std::string::npos;
+  };
+  const auto fit = samples->set_fit(
+      {.model = "m", .inputs = 3, .task = TaskKind::classification, .classes = {"a", "b"}});
+  REQUIRE_FALSE(fit);
+  CHECK(is_named(fit.error()));
+  const auto expired = samples->expire(noon + std::chrono::hours(2));
+  REQUIRE_FALSE(expired);
+  CHECK(is_named(expired.error()));
+}
+
 TEST_CASE("a full buffer drops its oldest samples and never outgrows its limit", "[node][samples]") {
   Rig rig;
   const SampleLimits limits{.bytes_max = 64 * 1024};
