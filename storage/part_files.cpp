@@ -104,6 +104,7 @@ Status PartFiles::append(const ContentId& id, std::uint64_t offset, ByteSpan byt
     if (offset == 0) parts_[id] = part;
   }
   const std::lock_guard held(part->mutex);
+  if (part->gone) return fail(Errc::conflict, fmt::format("part {} was removed meanwhile", id.hex()));
   if (offset != part->length) {
     return fail(Errc::conflict, fmt::format("part {} has {} bytes, so bytes at offset {} cannot be added",
                                             id.hex(), part->length, offset));
@@ -137,6 +138,7 @@ Status PartFiles::truncate(const ContentId& id, std::uint64_t length) {
   const auto part = find(id);
   if (!part) return no_part(id);
   const std::lock_guard held(part->mutex);
+  if (part->gone) return no_part(id);
   if (length > part->length) {
     return fail(Errc::invalid,
                 fmt::format("part {} has {} bytes and cannot be cut to {}", id.hex(), part->length, length));
