@@ -1,4 +1,5 @@
 #include <map>
+#include <set>
 
 #include "protocol/documents.h"
 #include "tests/catch.h"
@@ -136,6 +137,80 @@ void check_end(const Story& story) {
   CHECK(story.state.transfers.present == story.blobs);
 }
 
+void check_held(const std::optional<Held>& recovered, const std::optional<Held>& held) {
+  REQUIRE(recovered.has_value() == held.has_value());
+  if (!held) return;
+  REQUIRE(recovered->manifest == held->manifest);
+  REQUIRE(recovered->variant == held->variant);
+}
+
+void check_serving(const Serving& recovered, const Serving& serving) {
+  REQUIRE(recovered.highest_manifest == serving.highest_manifest);
+  REQUIRE(recovered.epoch_floor == serving.epoch_floor);
+  REQUIRE(recovered.attempts == serving.attempts);
+  REQUIRE(recovered.outcome == serving.outcome);
+  check_held(recovered.active, serving.active);
+  check_held(recovered.previous, serving.previous);
+  REQUIRE(recovered.pending.has_value() == serving.pending.has_value());
+  if (!serving.pending) return;
+  REQUIRE(recovered.pending->manifest == serving.pending->manifest);
+  REQUIRE(recovered.pending->attempts == serving.pending->attempts);
+}
+
+void check_tasks(const State& recovered, const State& state) {
+  REQUIRE(recovered.tasks.size() == state.tasks.size());
+  for (const auto& [id, task] : state.tasks) {
+    const Task& other = recovered.tasks.at(id);
+    REQUIRE(other.sequence == task.sequence);
+    REQUIRE(other.task == task.task);
+    REQUIRE(other.base == task.base);
+    REQUIRE(other.candidate == task.candidate);
+    REQUIRE(other.deadline_utc == task.deadline_utc);
+    REQUIRE(other.attempts == task.attempts);
+  }
+  REQUIRE(recovered.outbox.size() == state.outbox.size());
+  for (const auto& [id, entry] : state.outbox) {
+    const OutboxEntry& other = recovered.outbox.at(id);
+    REQUIRE(other.sequence == entry.sequence);
+    REQUIRE(other.kind == entry.kind);
+    REQUIRE(other.envelope == entry.envelope);
+    REQUIRE(other.content == entry.content);
+    REQUIRE(other.content_bytes == entry.content_bytes);
+    REQUIRE(other.accepted == entry.accepted);
+    REQUIRE(other.made == entry.made);
+  }
+  REQUIRE(recovered.ended.size() == state.ended.size());
+  for (const auto& [sequence, ended] : state.ended) {
+    const Ended& other = recovered.ended.at(sequence);
+    REQUIRE(other.task == ended.task);
+    REQUIRE(other.outcome == ended.outcome);
+    REQUIRE(other.reason == ended.reason);
+    REQUIRE(other.version == ended.version);
+    REQUIRE(other.time == ended.time);
+    REQUIRE(other.detail == ended.detail);
+  }
+}
+
+/// All that is durable. @param seen gains what there was to compare.
+void check_recovered(const State& recovered, const State& state, std::set<std::string>& seen) {
+  REQUIRE(recovered.trust.document == state.trust.document);
+  REQUIRE(recovered.trust.signed_time == state.trust.signed_time);
+  REQUIRE(recovered.releases == state.releases);
+  REQUIRE(recovered.transfers.present == state.transfers.present);
+  REQUIRE(recovered.next_sequence == state.next_sequence);
+  check_serving(recovered.serving, state.serving);
+  check_tasks(recovered, state);
+  if (!state.transfers.present.empty()) seen.insert("present");
+  if (!state.ended.empty()) seen.insert("ended");
+  if (state.serving.active) seen.insert("active");
+  if (state.serving.previous) seen.insert("previous");
+  if (state.serving.pending) seen.insert("pending");
+  if (state.serving.outcome) seen.insert("outcome");
+  for (const auto& [id, task] : state.tasks) seen.insert(task.candidate ? "candidate" : "task");
+  for (const auto& [id, entry] : state.outbox)
+    seen.insert(entry.kind == OutboxEntry::Kind::report ? "report" : entry.accepted ? "accepted" : "outbox");
+}
+
 constexpr int no_limit = 100'000;
 
 }  // namespace
@@ -196,33 +271,20 @@ TEST_CASE("a node that crashes again and again gets there all the same", "[node]
   }
 }
 
-TEST_CASE("recovery gives back the state that was written", "[node][crash]") {
+TEST_CASE("recovery gives back the state that was written, after each transition", "[node][crash]") {
   Fleet fleet;
   Story story(fleet);
   story.boot();
-  story.run_story(30);
-  std::vector<Put> records;
-  for (const auto& [key, value] : story.durable) records.push_back({key.first, key.second, value});
-  const State recovered = recover(story.config, 1, records).value();
-  CHECK(recovered.trust.document == story.state.trust.document);
-  CHECK(recovered.trust.signed_time == story.state.trust.signed_time);
-  CHECK(recovered.releases == story.state.releases);
-  CHECK(recovered.transfers.present == story.state.transfers.present);
-  CHECK(recovered.serving.highest_manifest == story.state.serving.highest_manifest);
-  CHECK(recovered.serving.epoch_floor == 1);
-  REQUIRE(recovered.tasks.size() == story.state.tasks.size());
-  for (const auto& [id, task] : story.state.tasks) {
-    CHECK(recovered.tasks.at(id).task == task.task);
-    CHECK(recovered.tasks.at(id).base == task.base);
-    CHECK(recovered.tasks.at(id).deadline_utc == task.deadline_utc);
+  std::set<std::string> seen;  // Else there would be nothing to compare.
+  for (bool done = false; !done;) {
+    done = story.run_story(story.transitions + 1);
+    std::vector<Put> records;
+    for (const auto& [key, value] : story.durable) records.push_back({key.first, key.second, value});
+    CAPTURE(story.transitions);
+    check_recovered(recover(story.config, 1, records).value(), story.state, seen);
   }
-  REQUIRE(recovered.outbox.size() == story.state.outbox.size());
-  for (const auto& [id, entry] : story.state.outbox) {
-    CHECK(recovered.outbox.at(id).envelope == entry.envelope);
-    CHECK(recovered.outbox.at(id).content == entry.content);
-    CHECK(recovered.outbox.at(id).accepted == entry.accepted);
-  }
-  CHECK(recovered.next_sequence == story.state.next_sequence);
+  CHECK(seen == std::set<std::string>{"accepted", "active", "candidate", "ended", "outbox", "outcome",
+                                      "pending", "present", "previous", "report", "task"});
 }
 
 TEST_CASE("a damaged record is named, never taken", "[node][crash]") {
