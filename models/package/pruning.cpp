@@ -49,6 +49,12 @@ double sparsity_at(const PruningPlan& plan, std::uint64_t step) {
   return plan.sparsity * (1.0 - left * left * left);
 }
 
+std::size_t part_of(double fraction, std::size_t count) {
+  constexpr double rounding = 1e-12;  // Far more than what doubles are off, far less than one in any count.
+  const double part = std::floor(fraction * static_cast<double>(count) * (1.0 + rounding));
+  return std::min(static_cast<std::size_t>(part), count - std::min<std::size_t>(count, 1));
+}
+
 std::size_t prunable_entries(const ParameterLayout& layout) {
   std::size_t entries = 0;
   for (const TensorSpec& tensor : layout.tensors) entries += tensor.is_weight() ? tensor.size() : 0;
@@ -58,7 +64,7 @@ std::size_t prunable_entries(const ParameterLayout& layout) {
 void prune(std::span<float> weights, const ParameterLayout& layout, double sparsity) {
   RIVULET_ASSERT(weights.size() == layout.size() && sparsity >= 0.0 && sparsity < 1.0);
   const std::size_t entries = prunable_entries(layout);
-  const auto pruned = static_cast<std::size_t>(sparsity * static_cast<double>(entries));
+  const std::size_t pruned = part_of(sparsity, entries);
   if (pruned == 0) return;
   std::vector<std::uint32_t> magnitudes;
   magnitudes.reserve(entries);

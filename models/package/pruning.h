@@ -29,10 +29,14 @@ Status check(const PruningPlan& plan);
 /// @param step how many rounds' publications lie between a version and its release's w_0, itself included.
 double sparsity_at(const PruningPlan& plan, std::uint64_t step);
 
+/// floor(fraction * count), of the fraction as it is written in decimal: 0.29 of 100 are 29, which in binary
+/// falls short by a rounding. @param fraction in [0, 1); at least one is left.
+std::size_t part_of(double fraction, std::size_t count);
+
 /// The number of entries that may be pruned: those of all tensors that are weights.
 std::size_t prunable_entries(const ParameterLayout& layout);
 
-/// Sets the floor(sparsity * prunable_entries) entries of the smallest magnitude among all weights to +0; of
+/// Sets the part_of(sparsity, prunable_entries) entries of the smallest magnitude among all weights to +0; of
 /// equal ones those that come first. Entries that are not numbers count as the largest. In O(n).
 /// @param weights [layout.size()]. @param sparsity in [0, 1).
 void prune(std::span<float> weights, const ParameterLayout& layout, double sparsity);

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <string_view>
 
+#include "models/package/pruning.h"
 #include "protocol/assert.h"
 
 namespace rivulet {
@@ -64,8 +65,7 @@ std::vector<Layer> layers_of(const ParameterLayout& layout, std::span<const floa
 
 /// @return how many outputs went.
 std::size_t drop_weakest(Layer& layer, double fraction) {
-  const auto wanted = static_cast<std::size_t>(std::floor(fraction * static_cast<double>(layer.outputs)));
-  const std::size_t dropped = std::min(wanted, layer.outputs - 1);
+  const std::size_t dropped = part_of(fraction, layer.outputs);
   const std::size_t width = layer.inputs * layer.extent;
   std::vector<double> norms;
   for (std::size_t output = 0; output < layer.outputs; ++output) {

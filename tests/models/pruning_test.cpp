@@ -81,6 +81,22 @@ TEST_CASE("the smallest weights of all tensors go, and nothing else", "[models][
   CHECK_FALSE(std::signbit(pruned(weights, 0.5)[0]));
 }
 
+TEST_CASE("a fraction in decimal is that of the count, though binary falls short of it",
+          "[models][pruning]") {
+  CHECK(part_of(0.29, 100) == 29);  // In doubles the product is 28.999...
+  CHECK(part_of(0.57, 100) == 57);
+  CHECK(part_of(0.57, 100'000'000) == 57'000'000);
+  CHECK(part_of(0.2899, 100) == 28);
+  CHECK(part_of(0.29, 99) == 28);
+  CHECK(part_of(std::nextafter(1.0, 0.0), 100) == 99);
+  CHECK(part_of(0.9, 1) == 0);
+  CHECK(part_of(0.0, 100) == 0);
+  CHECK(part_of(0.5, 0) == 0);
+  const ParameterLayout row{{{"w", {1, 100}, TensorKind::parameter}}};
+  const Floats left = pruned(Floats(100, 1.0F), 0.29, row);
+  CHECK(std::ranges::count(left, 0.0F) == 29);
+}
+
 TEST_CASE("of equal weights the first ones go", "[models][pruning]") {
   const ParameterLayout row{{{"w", {1, 6}, TensorKind::parameter}}};
   CHECK(pruned({1, -1, 1, -1, 1, 0.5F}, 0.5, row) == Floats{0, 0, 1, -1, 1, 0});

@@ -62,6 +62,12 @@ std::string detail_of(const Result<SizedNetwork>& result) {
 
 }  // namespace
 
+TEST_CASE("a fraction in decimal takes that part of the units", "[surgery]") {
+  const SizedNetwork network = network_with({"mlp", {100}, {3}, 2}, 8);
+  CHECK(prune(network, {.fraction = 0.29})->architecture.hidden == std::vector<std::int64_t>{71});
+  CHECK(prune(network, {.fraction = 0.57})->architecture.hidden == std::vector<std::int64_t>{43});
+}
+
 TEST_CASE("of a small dense network the weakest unit goes, with what leads to it and from it", "[surgery]") {
   SizedNetwork network{{"mlp", {3}, {2}, 2}, {}, {}};
   network.layout = layout_of(network.architecture).value();
