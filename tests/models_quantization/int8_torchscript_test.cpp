@@ -270,6 +270,30 @@ TEST_CASE("our own kernels answer as LibTorch's do", "[int8][torchscript][kernel
       CHECK(attribute.value.type()->annotation_str().find("SmallLayer") != std::string::npos);
 }
 
+TEST_CASE("our own kernels run a layer that is used twice", "[int8][torchscript][kernels]") {
+  const auto make = [] {
+    return Builder()
+        .dense("shared", 8, 8)
+        .dense("last", 8, 4)
+        .finish(
+            "    x = torch.relu(self.shared.forward(x))\n"
+            "    x = torch.relu(self.shared.forward(x))\n"
+            "    return self.last.forward(x)\n");
+  };
+  const at::Tensor x = random({6, 8}, 62);
+  const ActivationRanges ranges = int8::calibrate(make, {&x, 1}).value();
+  const Module theirs = build_static(make, ranges).value();
+  const auto ours = build_static(make, ranges, int8::Kernels::own);
+  INFO((ours ? std::string() : ours.error().detail));
+  REQUIRE(ours);
+  CHECK(signal_to_noise(run(theirs, x), run(*ours, x)) > 35);
+  if (!int8::has_vnni_kernels()) return;
+  CHECK(operators_of(*ours).count("rivulet::small_layer") == 3);
+  for (const auto& attribute : ours->named_attributes(/*recurse=*/false))
+    if (attribute.value.isCustomClass())
+      CHECK(attribute.value.type()->annotation_str().find("SmallLayer") != std::string::npos);
+}
+
 TEST_CASE("our own dense layers work on the last dimension of any number of them",
           "[int8][torchscript][kernels]") {
   // As many in the second dimension as in the last, which tells no channels from inputs.

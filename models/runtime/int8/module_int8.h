@@ -12,8 +12,8 @@
 #include "models/quantization/ranges.h"
 #include "protocol/result.h"
 
-// Int8 forms of any TorchScript module, by LibTorch's graph passes and operators. None of the functions
-// throws; a module that can't be quantized is Errc::unsupported.
+// Int8 forms of any TorchScript module, by LibTorch's graph passes and operators. What returns a Result does
+// not throw; a module that can't be quantized is Errc::unsupported.
 namespace rivulet::int8 {
 
 /// Makes the float module anew: in eval mode, in a compilation unit of its own. LibTorch's passes leave
@@ -46,8 +46,9 @@ enum class Kernels : std::uint8_t {
   libtorch,  ///< LibTorch's alone.
 };
 
-/// A module in static int8. Weights are symmetric per output channel with the integers of our int8
-/// snapshots, after batch norm has been folded into the convolution before it.
+/// A module in static int8. Weights are symmetric per index of their first dimension (the output channel,
+/// save of transposed convolutions) with the integers of our int8 snapshots, after batch norm has been folded
+/// into the convolution before it.
 /// @return invalid when the ranges are not of this network.
 Result<torch::jit::Module> build_static(const ModuleFactory& make, const ActivationRanges& ranges,
                                         Int8Backend backend, ActivationBits bits,

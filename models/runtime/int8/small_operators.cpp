@@ -211,10 +211,10 @@ class Rewrite {
     const std::string& name = source->s(c10::attr::name);
     const Layer layer = pack(module_.attr(name));
     if (!layer) return;
-    const std::string own = fmt::format("_rivulet_small_{}", replaced_.size());
+    const std::string own = fmt::format("_rivulet_small_{}", layers_++);
     const c10::IValue constant(layer);
     module_.register_attribute(own, constant.type(), constant);
-    replaced_.push_back(name);
+    replaced_.insert(name);
     const torch::jit::WithInsertPoint place(node);
     Value* weights = graph_->insertGetAttr(graph_->inputs().at(0), own);
     Value* relu = graph_->insertConstant(has_relu);
@@ -247,7 +247,8 @@ class Rewrite {
 
   Module& module_;
   std::shared_ptr<torch::jit::Graph> graph_;
-  std::vector<std::string> replaced_;  ///< Names of LibTorch's packed weights.
+  std::size_t layers_ = 0;
+  std::set<std::string> replaced_;  ///< Names of LibTorch's packed weights; a layer may be used twice.
 };
 
 }  // namespace
