@@ -2,6 +2,7 @@
 
 // Includes torch: only for the .cpp files of this folder.
 #include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
 #include <spdlog/fmt/fmt.h>
 #include <torch/script.h>
 
@@ -48,8 +49,22 @@ std::vector<at::Tensor> tensors_within(const at::Tensor& flat, const ParameterLa
 /// @param tensors one for each of its layout, in its order; the module holds these very tensors.
 torch::jit::Module make_script_module(const Network& network, const std::vector<at::Tensor>& tensors);
 
+/// Drops warnings. LibTorch's own handler writes them to standard error, where a daemon's log is, and those
+/// of a user's network as they are, line breaks and all.
+class Silence final : public c10::WarningHandler {
+ public:
+  void process(const c10::SourceLocation&, const std::string&, bool) override {}
+
+  /// It holds nothing, so one serves all threads.
+  static Silence* instance() {
+    static Silence silence;
+    return &silence;
+  }
+};
+
 /// While it lives, this thread runs TorchScript without the profiling executor: for training that
-/// is faster (the first steps by far), and no call's latency depends on which one came first.
+/// is faster (the first steps by far), and no call's latency depends on which one came first. What the
+/// network warns of is dropped.
 class PlainExecution {
  public:
   PlainExecution() : before_(torch::jit::getGraphExecutorOptimize()) {
@@ -63,6 +78,7 @@ class PlainExecution {
 
  private:
   bool before_;
+  c10::Warning::WarningHandlerGuard silence_{Silence::instance()};  // Of this thread alone.
 };
 
 /// The messages of LibTorch go over many lines, and those about TorchScript begin with an empty one. They
