@@ -1,5 +1,6 @@
 // rivulet-model: what the operator's machine needs LibTorch for. rivulet starts it with limits on memory and
 // time, and signs what it leaves in a folder; it needs neither a key nor a coordinator.
+#include <malloc.h>
 #include <spdlog/fmt/fmt.h>
 
 #include <CLI/CLI.hpp>
@@ -8,11 +9,10 @@
 #include <limits>
 #include <string>
 
+#include "cli/profiling.h"
 #include "cli/student.h"
-#include "cli/writes_nothing.h"
 #include "config/exit_status.h"
 #include "config/software.h"
-#include "models/runtime/profile/measure.h"
 #include "models/runtime/runtime.h"
 #include "storage/file.h"
 
@@ -94,17 +94,12 @@ Status profile_folder(const Arguments& arguments) {
   for (const std::string& name : arguments.int8_variants) offered.push_back({name, true, {}});
   const auto model = cli::read_prepared(folder);
   if (!model) return std::unexpected(model.error());
-  const auto release = decode_release(model->release);
-  if (!release) return std::unexpected(release.error());
-  // The network may be a user's.
-  auto engines = cli::without_writing(
-      [&] { return profile_engines(*release, model->weights, offered, {}, steady_stopwatch()); });
-  if (!engines) return std::unexpected(engines.error());
-  const ProfileReport report{release->name, arguments.number, processor_name(), std::move(*engines)};
-  const auto chart = to_svg(report);
+  const auto report = cli::profile_prepared(*model, arguments.number, offered);
+  if (!report) return std::unexpected(report.error());
+  const auto chart = to_svg(*report);
   const Status written = write_file_durably(std::filesystem::path(folder) / "profile.svg", bytes_of(chart));
   if (!written) return written;
-  fmt::print("{}", arguments.json ? to_json(report) + "\n" : to_table(report));
+  fmt::print("{}", arguments.json ? to_json(*report) + "\n" : to_table(*report));
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return {};
   return fail(Errc::storage_full, "cannot write to standard output: is the disk full?");
 }
@@ -187,6 +182,9 @@ int main(int argc, char** argv) {
     return report(what + ": see 'rivulet-model --help'", exit_wrong_usage);
   }
   use_one_thread();
+  // malloc_trim() gives back all of the first arena alone: what one engine freed in another would count for
+  // the next one's peak.
+  ::mallopt(M_ARENA_MAX, 1);
   try {
     const auto run = [&]() -> Status {
       if (exporting->parsed()) return export_folder(arguments.folder);

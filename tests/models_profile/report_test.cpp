@@ -22,6 +22,7 @@ ProfileReport small_report() {
   EngineProfile slow = fast;
   slow.engine = "fp32-optimized";
   slow.taken = false;
+  slow.peak_bytes.reset();
   slow.p50_us = 100;
   slow.p95_us = 100;
   EngineProfile none{
@@ -42,7 +43,8 @@ TEST_CASE("a profile's table has a row for each engine and the operators of the 
   CAPTURE(table);
   CHECK(table.starts_with("digits & more version 7 on A <processor>\n\n"));
   CHECK(count(table, "taken") == 1);
-  CHECK(count(table, "2.5 MB") == 2);
+  CHECK(count(table, " 2.5 MB ") == 1);
+  CHECK(count(table, " 4.1 kB          -    1.2 kB ") == 1);  // The other's peak is not known.
   CHECK(count(table, "1.2 kB") == 2);
   CHECK(count(table, "refused: answer 0 is <wrong>") == 1);
   CHECK(count(table, "quantized::conv2d_relu") == 1);
@@ -60,6 +62,8 @@ TEST_CASE("a profile's JSON has the figures of engines that run and the reason o
   CHECK(engines[1].at("latency_us") == nlohmann::json{{"p50", 50}, {"p95", 75}, {"p99", 80}});
   CHECK(engines[1].at("taken") == true);
   CHECK(engines[1].at("bytes") == 1234);
+  CHECK(engines[1].at("peak_bytes") == 2'500'000);
+  CHECK(engines[0].at("peak_bytes") == nullptr);
   CHECK(engines[1].at("activation_bytes") == 4096);
   CHECK(engines[1].at("operators").at(1).at("name") == "aten::dequantize");
   CHECK(engines[2].at("refusal") == "answer 0 is <wrong> & \"far\" off");

@@ -14,22 +14,11 @@
 #include "models/runtime/inference.h"
 #include "models/runtime/int8/backend.h"
 #include "models/runtime/profile/meter.h"
+#include "models/runtime/profile/peak_memory.h"
 #include "models/runtime/release_model.h"
 
 namespace rivulet {
 namespace {
-
-/// A value in kB of /proc/self/status, in bytes; 0 if it is not there.
-std::uint64_t status_bytes(std::string_view key) {
-  std::ifstream file("/proc/self/status");
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with(key)) return std::stoull(line.substr(key.size())) * 1024;
-  }
-  return 0;
-}
-
-/// From here on VmHWM is the highest since now; where the system allows it.
-void reset_peak() { std::ofstream("/proc/self/clear_refs") << "5"; }
 
 double percentile(std::vector<double> values, double part) {
   const auto at = static_cast<std::size_t>(part * static_cast<double>(values.size() - 1) + 0.5);
@@ -76,11 +65,11 @@ std::vector<OperatorTime> operators_of(const InferenceModel& model, std::span<co
 }
 
 Status measure(const InferenceSpec& spec, std::span<const float> weights, const EngineSetup& setup,
-               const KnownAnswers& known, const ProfilePlan& plan, const Stopwatch& now, EngineProfile& out) {
+               const KnownAnswers& known, const ProfilePlan& plan, const PeakMemory& memory,
+               const Stopwatch& now, EngineProfile& out) {
   const std::span<const float> sample = known.inputs.first(spec.architecture.input_size());
   ::malloc_trim(0);
-  const std::uint64_t before = status_bytes("VmRSS:");
-  reset_peak();
+  const std::optional<std::uint64_t> before = memory.reset();
   const auto model = InferenceModel::load(spec, weights, setup);
   if (!model) return std::unexpected(model.error());
   if (Status status = check_answers(*model, known); !status) return status;
@@ -94,8 +83,8 @@ Status measure(const InferenceSpec& spec, std::span<const float> weights, const 
   const auto batches = time_calls(plan, now, [&] { return model->infer_batch(batch); });
   if (!batches) return std::unexpected(batches.error());
   out.samples_per_second = 1e6 * inference_batch / std::max(percentile(*batches, 0.50), 1e-3);
-  const std::uint64_t peak = std::max(status_bytes("VmHWM:"), status_bytes("VmRSS:"));
-  out.peak_bytes = peak - std::min(peak, before);
+  const std::uint64_t peak = PeakMemory::bytes();
+  if (before) out.peak_bytes = peak - std::min(peak, *before);
   out.operators = operators_of(*model, sample, plan.metered_calls, out.activation_bytes);
   return {};
 }
@@ -111,7 +100,8 @@ void mark_taken(std::span<EngineProfile> profiles, std::span<const Engine> engin
 }
 
 Status profile_variant(const Release& release, std::span<const float> weights, const OfferedVariant& variant,
-                       const ProfilePlan& plan, const Stopwatch& now, std::vector<EngineProfile>& all) {
+                       const ProfilePlan& plan, const PeakMemory& memory, const Stopwatch& now,
+                       std::vector<EngineProfile>& all) {
   const InferenceSpec spec = inference_spec(release);
   const SnapshotForm form = variant_form(variant.name, release.snapshot);
   const auto bytes = encode_snapshot(form, release.layout, weights);
@@ -136,7 +126,7 @@ Status profile_variant(const Release& release, std::span<const float> weights, c
                                                  : float_tolerance_of(release.task, *answers);
     const KnownAnswers known{release.known_inputs, *answers, tolerance};
     const EngineSetup setup{engine, ranges.value_or(ActivationRanges{})};
-    if (status) status = measure(spec, *served, setup, known, plan, now, profile);
+    if (status) status = measure(spec, *served, setup, known, plan, memory, now, profile);
     if (!status) profile.refusal = status.error().detail;
     all.push_back(std::move(profile));
   }
@@ -151,9 +141,11 @@ Result<std::vector<EngineProfile>> profile_engines(const Release& release, std::
                                                    const ProfilePlan& plan, const Stopwatch& now) {
   if (release.known_inputs.size() < release.architecture.input_size())
     return fail(Errc::invalid, "the release has no known input");
+  std::optional<PeakMemory> own;
+  const PeakMemory& memory = plan.memory != nullptr ? *plan.memory : own.emplace();
   std::vector<EngineProfile> all;
   for (const OfferedVariant& variant : variants) {
-    if (Status status = profile_variant(release, weights, variant, plan, now, all); !status)
+    if (Status status = profile_variant(release, weights, variant, plan, memory, now, all); !status)
       return fail_at("variant " + variant.name, status.error());
   }
   return all;

@@ -9,6 +9,7 @@
 #include "models/package/release.h"
 #include "models/quantization/ranges.h"
 #include "models/runtime/engine_choice.h"
+#include "models/runtime/profile/peak_memory.h"
 #include "models/runtime/profile/report.h"
 
 namespace rivulet {
@@ -21,6 +22,8 @@ struct ProfilePlan {
   std::chrono::nanoseconds time_max =
       std::chrono::seconds(1);  ///< For single samples, and for batches again.
   std::size_t metered_calls = 5;
+  /// Made where files may still be opened for writing; null: by profile_engines itself.
+  const PeakMemory* memory = nullptr;
 };
 
 /// A variant that a version offers, and whether a node may run it in int8.

@@ -58,7 +58,8 @@ std::string to_table(const ProfileReport& report) {
     out += fmt::format(fmt::runtime(row), one.variant, one.engine, fmt::format("{:.1f}", one.p50_us),
                        fmt::format("{:.1f}", one.p95_us), fmt::format("{:.1f}", one.p99_us),
                        fmt::format("{:.0f}", one.samples_per_second), size_of(one.activation_bytes),
-                       size_of(one.peak_bytes), size_of(one.file_bytes), one.taken ? "taken" : "");
+                       one.peak_bytes ? size_of(*one.peak_bytes) : "-", size_of(one.file_bytes),
+                       one.taken ? "taken" : "");
   }
   for (const EngineProfile& one : report.engines) {
     if (!one.taken) continue;
@@ -89,7 +90,7 @@ std::string to_json(const ProfileReport& report) {
       entry["latency_us"] = {{"p50", one.p50_us}, {"p95", one.p95_us}, {"p99", one.p99_us}};
       entry["samples_per_second"] = one.samples_per_second;
       entry["activation_bytes"] = one.activation_bytes;
-      entry["peak_bytes"] = one.peak_bytes;
+      entry["peak_bytes"] = one.peak_bytes ? json(*one.peak_bytes) : json();
       entry["operators"] = std::move(operators);
     }
     engines.push_back(std::move(entry));

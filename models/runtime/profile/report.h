@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,7 +31,8 @@ struct EngineProfile {
   double p99_us = 0;
   double samples_per_second = 0;       ///< In batches of inference_batch.
   std::uint64_t activation_bytes = 0;  ///< The most that tensors of one pass with one sample hold at once.
-  std::uint64_t peak_bytes = 0;        ///< By how much loading and running raised the process's memory.
+  /// By how much loading and running raised the process's memory; nothing where the system does not tell.
+  std::optional<std::uint64_t> peak_bytes{};
   std::vector<OperatorTime> operators{};
 
   bool operator==(const EngineProfile&) const = default;
