@@ -53,7 +53,8 @@ bool agrees(const EngineQuestion& question, const InferenceModel& in_int8, std::
 Result<InferenceModel> ModelLoader::choose(const EngineQuestion& question, const Remembered& wanted,
                                            VersionNumber version) {
   if (remembered_ && remembered_->release == wanted.release && remembered_->variant == wanted.variant &&
-      remembered_->has_int8 == wanted.has_int8) {
+      remembered_->has_int8 == wanted.has_int8 &&
+      std::ranges::find(question.candidates, remembered_->engine) != question.candidates.end()) {
     EngineQuestion again = question;
     again.candidates = {remembered_->engine};
     again.latency = {.warm_up = 0, .calls_min = 1, .calls_max = 1};  // What counts is that it is right.
@@ -106,9 +107,14 @@ Result<std::shared_ptr<const ServedModel>> ModelLoader::load(const Activation& r
     keep(question, [](EngineKind kind) { return kind != EngineKind::int8_static; });
   }
   if (ranges && !ranges->values.empty()) question.ranges = &*ranges;
+  const bool checkable = own.check.size() >= check_min * question.spec.architecture.input_size();
+  const bool compares = checkable && release.task == TaskKind::classification;  // As agrees() does.
+  // The manifest's int8 was scored with its ranges: of dynamic int8 a few known answers alone would tell.
+  if (question.ranges != nullptr && !compares) {
+    keep(question, [](EngineKind kind) { return kind != EngineKind::int8_dynamic; });
+  }
   Remembered wanted{manifest.release, variant, ranges.has_value(), {}};
   auto model = choose(question, wanted, manifest.version);
-  const bool checkable = own.check.size() >= check_min * question.spec.architecture.input_size();
   if (model && checkable && is_int8(model->engine().kind) && !agrees(question, *model, own.check)) {
     keep(question, in_float);
     wanted.has_int8 = false;

@@ -112,6 +112,35 @@ TEST_CASE("int8 is taken where it is faster, and only where its answers are righ
   }
 }
 
+TEST_CASE("dynamic int8 serves where it was scored, or where the node's own samples speak for it",
+          "[node][inference]") {
+  Version version;
+  // By this clock dynamic int8, which is tried last, is the fastest.
+  ModelLoader loader(slowing_stopwatch());
+  const auto kind_with = [&](std::span<const float> own) {
+    const auto served = loader.load(version.ready, version.manifest, "int8", {.check = own});
+    REQUIRE(served);
+    return (*served)->model.engine().kind;
+  };
+  // All of one sample, which either int8 gives the class that float gives it.
+  const auto& known = version.ready.release.known_inputs;
+  std::vector<float> own;
+  for (std::size_t i = 0; i < ModelLoader::check_min; ++i)
+    own.insert(own.end(), known.begin(), known.begin() + 8);
+  SECTION("the manifest's ranges are for static int8") {
+    CHECK(kind_with({}) == EngineKind::int8_static);
+    CHECK(kind_with(std::span(own).subspan(8)) == EngineKind::int8_static);
+  }
+  SECTION("enough samples to compare") {
+    CHECK(kind_with(own) == EngineKind::int8_dynamic);
+    CHECK(kind_with({}) == EngineKind::int8_static);  // Not by what a load before took.
+  }
+  SECTION("static int8 is not possible: dynamic was scored") {
+    version.manifest.variants[0].int8_kernels->ranges = {};
+    CHECK(kind_with({}) == EngineKind::int8_dynamic);
+  }
+}
+
 TEST_CASE("where the manifest leaves it to the node, int8 is calibrated on the node's own samples",
           "[node][inference]") {
   Version version;
