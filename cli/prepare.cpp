@@ -28,7 +28,7 @@ constexpr std::uint64_t known_inputs_stream = 1;
 /// A step so small that only a network that is wrong from the start breaks under it.
 constexpr double trial_learning_rate = 1e-3;
 
-/// The label that a specification has when it names none.
+/// The column of a CSV that holds the labels, unless the specification names one.
 constexpr const char* default_label = "label";
 
 Result<LabelledSamples> read_samples(const ModelSpec& spec, const ModelSpec::Labelled& from,
@@ -36,10 +36,9 @@ Result<LabelledSamples> read_samples(const ModelSpec& spec, const ModelSpec::Lab
   const auto format = format_of(from.path);
   if (!format) return std::unexpected(format.error());
   SampleOptions options;
-  options.label = from.label;
-  // IDX names a file of labels, and an anomaly model needs none: only what was written counts there.
+  // IDX has a file of labels beside it, and an anomaly model needs none: only what was written counts there.
   const bool optional = *format == SampleFormat::idx || spec.task == TaskKind::anomaly;
-  if (optional && from.label == default_label) options.label.clear();
+  options.label = from.label.value_or(optional ? "" : default_label);
   auto data = load_dataset(from.path, *format, options, LabelRule{spec.task, spec.classes});
   if (!data) return fail_at(fmt::format("[{}]", section), data.error());
   if (data->sample_size() != spec.architecture.input_size()) {

@@ -89,8 +89,9 @@ std::optional<ModelSpec::Labelled> read_labelled(TomlReader& toml, const char* s
   const bool present = toml.has(section);
   TomlReader reader = toml.table(section);
   if (present) reader.require("path");
-  ModelSpec::Labelled labelled{reader.path("path", ""), reader.text("label", "label")};
-  if (labelled.label.empty()) reader.reject("label", "must not be empty");
+  ModelSpec::Labelled labelled{.path = reader.path("path", "")};
+  if (reader.has("label")) labelled.label = reader.text("label", "");
+  if (labelled.label == "") reader.reject("label", "must not be empty");
   if (!present) return std::nullopt;
   return labelled;
 }

@@ -19,7 +19,8 @@ struct ModelSpec {
   /// A labelled file beside the specification.
   struct Labelled {
     std::filesystem::path path;
-    std::string label;  ///< The column: a name or a 1-based index.
+    /// The column: a name or a 1-based index. Of IDX the file of labels. Nothing: what the format has.
+    std::optional<std::string> label{};
 
     bool operator==(const Labelled&) const = default;
   };

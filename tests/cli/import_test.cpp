@@ -133,6 +133,19 @@ TEST_CASE("other tasks and networks are prepared too", "[cli][model]") {
   }
 }
 
+TEST_CASE("an anomaly model's file may have a column of labels, which is named", "[cli][model]") {
+  const TemporaryFolder folder;
+  tests::write(folder.path / "x.csv", "a,b,label\n1,2,0\n3,4,1\n");
+  const std::string spec =
+      "name = \"odd\"\n[model]\nhidden = [4]\n[input]\nshape = [2]\n[task]\nkind = \"anomaly\"\n"
+      "[holdout]\npath = \"x.csv\"\n";
+  check_refused(prepare(folder, spec), "3 numbers");  // All columns are inputs.
+  const Outcome outcome = prepare(folder, spec + "label = \"label\"\n");
+  INFO(outcome.err);
+  REQUIRE(outcome.status == 0);
+  CHECK(read_prepared(folder.path)->holdout->inputs == std::vector<float>{1, 2, 3, 4});
+}
+
 TEST_CASE("a regression brings its holdout and test split with their values", "[cli][model]") {
   const TemporaryFolder folder;
   tests::write(folder.path / "x.csv", "a,b,label\n1,2,0.5\n3,4,-2.25\n5,6,1e3\n");

@@ -49,7 +49,7 @@ expires = "30d"
   expected.classes = {"0", "1", "2"};
   expected.preprocessing = {{0.5F}, {16.0F}};
   expected.holdout = ModelSpec::Labelled{folder.path / "holdout.csv", "digit"};
-  expected.test = ModelSpec::Labelled{"/srv/test.csv", "label"};
+  expected.test = ModelSpec::Labelled{.path = "/srv/test.csv"};
   expected.snapshot = SnapshotForm::fp32;
   expected.recipes = {"int8"};
   expected.limits = {12.5, std::chrono::seconds(60), std::chrono::hours(720)};
