@@ -51,6 +51,9 @@ TEST_CASE("a child has limits, and does not know the admin token", "[cli][proces
   CHECK(shell("test -z \"$RIVULET_ADMIN_TOKEN\""));
   ::unsetenv("RIVULET_ADMIN_TOKEN");
   CHECK(shell("test \"$(ulimit -c)\" = 0"));
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // Under these there is no such limit.
+  CHECK(shell("test \"$(ulimit -v)\" = 1048576", {.address_space_bytes = std::uint64_t{1} << 30}));
+#endif
   // Not of the default time of 2 s: in that a busy machine may not give it one second of CPU.
   const Status busy = shell("while :; do :; done", {.cpu_seconds = 1, .time = std::chrono::minutes(2)});
   REQUIRE_FALSE(busy);
