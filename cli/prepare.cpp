@@ -153,7 +153,7 @@ Status try_out(Model& model, const Release& release, std::span<const float> weig
   for (std::size_t i = 0; i < known_inputs_count; ++i)
     labels.push_back(static_cast<std::int64_t>(i % outputs));
   const std::vector<float> targets(known_inputs_count * outputs, 0.0F);
-  TrainingData data{.inputs = inputs, .task = release.task};
+  TrainingData data{.inputs = inputs, .task = release.task, .loss = release.loss};
   if (release.task == TaskKind::classification) data.labels = labels;
   if (release.task == TaskKind::regression) data.targets = targets;
   const TrainingParameters parameters{.batch_size = known_inputs_count, .learning_rate = trial_learning_rate};
@@ -186,6 +186,7 @@ Release describe(const ModelSpec& spec, const PrepareOptions& options) {
   release.name = spec.name;
   release.architecture = spec.architecture;
   release.task = spec.task;
+  release.loss = spec.loss;
   release.classes = spec.classes;
   release.preprocessing = spec.preprocessing;
   release.snapshot = spec.snapshot;

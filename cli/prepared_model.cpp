@@ -84,7 +84,7 @@ Status check_samples(const std::optional<LabelledSamples>& samples, bool wanted,
 bool says_the_same(const Release& release, const ModelSpec& spec) {
   const ReleaseLimits& limits = release.limits;
   return release.name == spec.name && release.architecture == spec.architecture &&
-         release.task == spec.task && release.classes == spec.classes &&
+         release.task == spec.task && release.loss == spec.loss && release.classes == spec.classes &&
          release.preprocessing == spec.preprocessing && release.snapshot == spec.snapshot &&
          release.pruning == spec.pruning && release.recipes == spec.recipes &&
          release.batch_norm == spec.batch_norm && limits.min_interval == spec.limits.min_interval &&

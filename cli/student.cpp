@@ -150,7 +150,7 @@ Status set_teacher(Pupil& pupil, const TeacherModel& teacher, const Dataset& dat
 
 /// Trains the student and leaves it with its weights.
 Status teach(Pupil& student, Pupil& teacher, std::span<const float> initial, const Dataset& data,
-             TaskKind task, const DistillOptions& options, std::uint64_t seed) {
+             const ModelSpec& spec, const DistillOptions& options, std::uint64_t seed) {
   auto seen = teacher.inputs(data);
   if (!seen) return std::unexpected(seen.error());
   const auto answers = answers_of(teacher.model, *seen);
@@ -160,8 +160,9 @@ Status teach(Pupil& student, Pupil& teacher, std::span<const float> initial, con
   const TrainingData training{.inputs = *seen,
                               .labels = data.labels,
                               .targets = data.targets,
-                              .task = task,
-                              .teacher = SoftTargets{*answers, options.temperature, options.soft_weight}};
+                              .task = spec.task,
+                              .teacher = SoftTargets{*answers, options.temperature, options.soft_weight},
+                              .loss = spec.loss};
   const TrainingParameters parameters{.epochs = options.epochs,
                                       .batch_size = options.batch_size,
                                       .learning_rate = options.learning_rate,
@@ -175,11 +176,12 @@ Status teach(Pupil& student, Pupil& teacher, std::span<const float> initial, con
               "--learning-rate");
 }
 
-Result<Evaluation> score(Pupil& pupil, const Dataset& data, TaskKind task) {
+Result<Evaluation> score(Pupil& pupil, const Dataset& data, const ModelSpec& spec) {
   const auto inputs = pupil.inputs(data);
   if (!inputs) return std::unexpected(inputs.error());
-  if (task == TaskKind::classification) return evaluate(pupil.model, *inputs, data.labels);
-  return evaluate_values(pupil.model, *inputs, task == TaskKind::anomaly ? *inputs : data.targets);
+  if (spec.task == TaskKind::classification) return evaluate(pupil.model, *inputs, data.labels);
+  return evaluate_values(pupil.model, *inputs, spec.task == TaskKind::anomaly ? *inputs : data.targets,
+                         nullptr, spec.loss);
 }
 
 /// Without labels or targets the teacher's answers take their place.
@@ -198,17 +200,18 @@ Status answer_in_place(Pupil& teacher, Dataset& data, TaskKind task) {
   return {};
 }
 
-Status compare(Pupil& student, Pupil& teacher, Dataset& held_out, TaskKind task, DistillationReport& report) {
-  const bool is_class = task == TaskKind::classification;
+Status compare(Pupil& student, Pupil& teacher, Dataset& held_out, const ModelSpec& spec,
+               DistillationReport& report) {
+  const bool is_class = spec.task == TaskKind::classification;
   const bool alone =
-      is_class ? held_out.labels.empty() : task == TaskKind::regression && held_out.targets.empty();
+      is_class ? held_out.labels.empty() : spec.task == TaskKind::regression && held_out.targets.empty();
   report.measure = !is_class ? "error" : alone ? "agreement" : "accuracy";
   if (alone) {
-    if (Status status = answer_in_place(teacher, held_out, task); !status) return status;
+    if (Status status = answer_in_place(teacher, held_out, spec.task); !status) return status;
   }
-  const auto taught = score(student, held_out, task);
+  const auto taught = score(student, held_out, spec);
   if (!taught) return std::unexpected(taught.error());
-  const auto teaching = score(teacher, held_out, task);
+  const auto teaching = score(teacher, held_out, spec);
   if (!teaching) return std::unexpected(teaching.error());
   report.student = is_class ? taught->accuracy() : taught->mean_loss();
   report.teacher = is_class ? teaching->accuracy() : teaching->mean_loss();
@@ -231,14 +234,14 @@ Result<DistillationReport> train_student(const ModelSpec& spec, const PrepareOpt
   if (const Status set = set_teacher(master, teacher, splits.training); !set)
     return fail_at("the teacher", set.error());
   const Status taught =
-      teach(student, master, prepared.weights, splits.training, spec.task, options, prepare.seed);
+      teach(student, master, prepared.weights, splits.training, spec, options, prepare.seed);
   if (!taught) return std::unexpected(taught.error());
 
   DistillationReport report;
   report.samples = splits.training.size();
   report.teacher_parameters = master.model.size();
   report.student_parameters = student.model.size();
-  if (const Status compared = compare(student, master, splits.held_out, spec.task, report); !compared)
+  if (const Status compared = compare(student, master, splits.held_out, spec, report); !compared)
     return std::unexpected(compared.error());
   prepared.weights = student.model.weights();
   release->teacher = teacher.link;

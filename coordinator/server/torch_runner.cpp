@@ -42,7 +42,8 @@ EngineSetup int8_setup(const ActivationRanges& ranges) {
 }
 
 /// What nodes would see of a model, engine and all.
-Result<Metrics> score_predictions(const InferenceModel& model, const ScoringData& data) {
+Result<Metrics> score_predictions(const InferenceModel& model, const ScoringData& data,
+                                  RegressionLoss loss_kind) {
   const auto predictions = model.infer_batch(data.inputs);
   if (!predictions) return std::unexpected(predictions.error());
   if (model.spec().task == TaskKind::regression && data.targets.size() != predictions->size())
@@ -56,8 +57,7 @@ Result<Metrics> score_predictions(const InferenceModel& model, const ScoringData
       loss -= std::log(std::max(prediction.probabilities[static_cast<std::size_t>(label)],
                                 std::numeric_limits<float>::min()));
     } else if (model.spec().task == TaskKind::regression) {
-      const double error = static_cast<double>(prediction.value.front()) - data.targets[i];
-      loss += error * error;
+      loss += loss_of(loss_kind, static_cast<double>(prediction.value.front()) - data.targets[i]);
     } else {
       loss += prediction.value.front();
     }
@@ -86,11 +86,11 @@ class TorchRunner final : public ModelRunner {
     if (!model) return std::unexpected(found ? model.error() : found.error());
     const auto known = model->infer_batch(release.known_inputs);
     if (!known) return std::unexpected(known.error());
-    const auto on_holdout = score_predictions(*model, holdout);
+    const auto on_holdout = score_predictions(*model, holdout, release.loss);
     if (!on_holdout) return std::unexpected(on_holdout.error());
     Int8Outcome outcome{std::move(ranges), answers_of(release.task, *known), *on_holdout, std::nullopt};
     if (test != nullptr) {
-      const auto on_test = score_predictions(*model, *test);
+      const auto on_test = score_predictions(*model, *test, release.loss);
       if (!on_test) return std::unexpected(on_test.error());
       outcome.test = *on_test;
     }
@@ -108,7 +108,8 @@ class TorchRunner final : public ModelRunner {
     const auto evaluation =
         release.task == TaskKind::classification
             ? evaluate(*model_, inputs, data.labels)
-            : evaluate_values(*model_, inputs, release.task == TaskKind::anomaly ? inputs : data.targets);
+            : evaluate_values(*model_, inputs, release.task == TaskKind::anomaly ? inputs : data.targets,
+                              nullptr, release.loss);
     if (!evaluation && evaluation.error().code == Errc::corrupt) {
       // An answer that is no number says enough of a model: that it was scored, and what it is worth.
       return Metrics{0, std::numeric_limits<double>::quiet_NaN(), data.labels.size()};

@@ -152,6 +152,13 @@ Fault find_shrinking_fault(const Architecture& architecture) {
 
 }  // namespace
 
+double loss_of(RegressionLoss loss, double error) {
+  const double size = std::abs(error);
+  if (loss == RegressionLoss::absolute) return size;
+  if (loss == RegressionLoss::squared) return error * error;
+  return size <= 1.0 ? error * error / 2.0 : size - 0.5;
+}
+
 std::size_t Architecture::input_size() const {
   std::size_t size = 1;
   for (const std::int64_t dimension : input_shape) size *= static_cast<std::size_t>(dimension);

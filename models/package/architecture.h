@@ -10,6 +10,16 @@ namespace rivulet {
 
 enum class TaskKind : std::uint8_t { classification, regression, anomaly };
 
+/// What a regression's error e counts in training and in scores; the mean over a sample's values. The other
+/// tasks have one loss each: cross-entropy, and the squared error of rebuilding the input.
+enum class RegressionLoss : std::uint8_t {
+  squared,   ///< e^2: "mse".
+  huber,     ///< e^2 / 2 up to |e| = 1, |e| - 1/2 beyond (Huber 1964): "huber".
+  absolute,  ///< |e|: "mae".
+};
+/// @return the loss of an error, in double.
+double loss_of(RegressionLoss loss, double error);
+
 /// What is needed to build a network; the runtime turns it into a TorchScript module. The kinds, with
 /// the fields that each has (the others stay empty or 0), are described one by one, with their shapes
 /// and sizes, in models/runtime/architectures/families.h; docs/models.md has them as a table.

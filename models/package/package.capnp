@@ -10,6 +10,7 @@ $Cxx.namespace("rivulet::schema");
 enum TaskKind { classification @0; regression @1; anomaly @2; }
 enum TensorKind { parameter @0; statistic @1; }
 enum BatchNorm { averaged @0; local @1; }
+enum RegressionLoss { squared @0; huber @1; absolute @2; }
 enum SnapshotForm { fp32 @0; int8 @1; sparseFp32 @2; sparseInt8 @3; }
 
 struct Architecture {
@@ -57,6 +58,7 @@ struct Release {
   sparsity @22 :Float64;            # of the weights, in the end; 0: no pruning
   pruningBegin @23 :UInt32;
   pruningRounds @24 :UInt32 = 20;
+  regressionLoss @25 :RegressionLoss;
 }
 
 struct Variant {

@@ -149,7 +149,8 @@ Result<Release> read_release(schema::Release::Reader reader) {
       .id(reader.getInitialWeightsHash(), release.initial_weights_hash, "initialWeightsHash")
       .keep(read_enum(reader.getTask(), TaskKind::anomaly, release.task, "task"))
       .keep(read_enum(reader.getSnapshot(), snapshot_form_last, release.snapshot, "snapshot"))
-      .keep(read_enum(reader.getBatchNorm(), BatchNorm::local, release.batch_norm, "batchNorm"));
+      .keep(read_enum(reader.getBatchNorm(), BatchNorm::local, release.batch_norm, "batchNorm"))
+      .keep(read_enum(reader.getRegressionLoss(), RegressionLoss::absolute, release.loss, "regressionLoss"));
   release.architecture.hidden = read_list<std::int64_t>(architecture.getHidden());
   release.architecture.input_shape = read_list<std::int64_t>(architecture.getInputShape());
   release.architecture.outputs = architecture.getOutputs();
@@ -236,6 +237,8 @@ Status check(const Release& release) {
   if (const Status status = check_known_inputs(release); !status) return status;
   if (const Status status = check_graph(release); !status) return status;
   if (const Status status = check_pruning(release); !status) return status;
+  if (release.task != TaskKind::regression && release.loss != RegressionLoss::squared)
+    return fail(Errc::invalid, "only a regression has a choice of losses");
   if (release.teacher && release.teacher->version == 0)
     return fail(Errc::invalid, "the release names a teacher without its version");
   return check_limits(release);
@@ -286,6 +289,7 @@ Bytes encode(const Release& release) {
   out.setSparsity(release.pruning.sparsity);
   out.setPruningBegin(release.pruning.begin);
   out.setPruningRounds(release.pruning.rounds);
+  out.setRegressionLoss(static_cast<schema::RegressionLoss>(release.loss));
   if (release.teacher) {
     out.setTeacherRelease(payload::data(release.teacher->release));
     out.setTeacherVersion(release.teacher->version);

@@ -60,6 +60,7 @@ struct Release {
   BatchNorm batch_norm = BatchNorm::averaged;
   std::optional<Teacher> teacher = {};
   PruningPlan pruning;  ///< Of what versions are; their masters stay dense.
+  RegressionLoss loss = RegressionLoss::squared;  ///< `squared` unless a regression.
 
   bool operator==(const Release&) const = default;
 };

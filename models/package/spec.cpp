@@ -58,11 +58,21 @@ void read_input(TomlReader input, ModelSpec& spec) {
   }
 }
 
+/// Where a task has one loss alone, naming it changes nothing.
+void read_loss(TomlReader& task, ModelSpec& spec) {
+  std::vector<std::string> losses = {"mse"};
+  if (spec.task == TaskKind::classification) losses = {"cross_entropy"};
+  if (spec.task == TaskKind::regression) losses = {"mse", "huber", "mae"};  // As RegressionLoss counts.
+  const std::string loss = task.choice("loss", losses.front(), losses);
+  spec.loss = static_cast<RegressionLoss>(std::ranges::find(losses, loss) - losses.begin());
+}
+
 void read_task(TomlReader task, ModelSpec& spec) {
   const std::string kind = task.choice("kind", "classification", {"classification", "regression", "anomaly"});
   spec.task = kind == "classification" ? TaskKind::classification
               : kind == "regression"   ? TaskKind::regression
                                        : TaskKind::anomaly;
+  read_loss(task, spec);
   spec.classes = task.texts("classes", {});
   std::int64_t outputs = 1;
   if (spec.task == TaskKind::anomaly) outputs = static_cast<std::int64_t>(spec.architecture.input_size());

@@ -37,6 +37,7 @@ struct ModelSpec {
   std::filesystem::path graph;  ///< Of an architecture "torchscript": the user's file.
   BatchNorm batch_norm = BatchNorm::averaged;
   TaskKind task = TaskKind::classification;
+  RegressionLoss loss = RegressionLoss::squared;
   std::vector<std::string> classes;
   Preprocessing preprocessing;
   std::optional<Labelled> holdout;  ///< Gates.
@@ -62,8 +63,10 @@ struct ModelSpec {
 ///   [task]    kind = "classification"       or "regression", "anomaly"
 ///             classes                       required for a classification: 2 or more
 ///             outputs = 1                   of a regression, no more; of an anomaly model the input's size
-///   [holdout] path, label = "label"         both sections are optional
-///   [test]    path, label = "label"
+///             loss                          "cross_entropy" of a classification, "mse" of an anomaly model;
+///                                           of a regression "mse" (default), "huber" or "mae"
+///   [holdout] path, label                   both sections are optional; of CSV the label is in the column
+///   [test]    path, label                   "label" unless it is named, an anomaly model has none then
 ///   [version] snapshot = "int8"             or "fp32"
 ///             variants = ["fp32", "int8"]   which may be derived
 ///   [pruning] sparsity = 0.0                below 1: the part of the weights that is 0 in the end

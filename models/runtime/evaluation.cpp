@@ -76,7 +76,8 @@ Result<Evaluation> evaluate(Model& model, std::span<const float> inputs, std::sp
 }
 
 Result<Evaluation> evaluate_values(Model& model, std::span<const float> inputs,
-                                   std::span<const float> targets, const std::atomic<bool>* stop) {
+                                   std::span<const float> targets, const std::atomic<bool>* stop,
+                                   RegressionLoss loss) {
   const auto outputs = static_cast<std::size_t>(model.architecture().outputs);
   if (targets.size() % outputs != 0)
     return fail(Errc::invalid, fmt::format("{} target values are no whole number of samples of {}",
@@ -85,14 +86,12 @@ Result<Evaluation> evaluate_values(Model& model, std::span<const float> inputs,
   result.samples = targets.size() / outputs;
   const Status status =
       for_each_answer(model, inputs, result.samples, stop, [&](std::size_t i, std::span<const float> row) {
-        double squares = 0;
-        for (std::size_t j = 0; j < outputs; ++j) {
-          const double error = static_cast<double>(row[j]) - targets[i * outputs + j];
-          squares += error * error;
-        }
-        const double loss = squares / static_cast<double>(outputs);
-        result.loss_sum += loss;
-        result.losses.push_back(static_cast<float>(loss));
+        double sum = 0;
+        for (std::size_t j = 0; j < outputs; ++j)
+          sum += loss_of(loss, static_cast<double>(row[j]) - targets[i * outputs + j]);
+        const double mean = sum / static_cast<double>(outputs);
+        result.loss_sum += mean;
+        result.losses.push_back(static_cast<float>(mean));
       });
   if (!status) return std::unexpected(status.error());
   return result;

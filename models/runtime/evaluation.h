@@ -13,7 +13,7 @@ namespace rivulet {
 struct Evaluation {
   std::size_t samples = 0;
   std::size_t correct = 0;  ///< 0 unless a classification.
-  double loss_sum = 0;      ///< Cross-entropy in nats, or the mean squared error of each sample.
+  double loss_sum = 0;      ///< Cross-entropy in nats, or the mean loss of each sample's values.
   /// [samples], 1 where the class was right: two models on the same samples compare pairwise. Empty
   /// unless a classification.
   std::vector<std::uint8_t> right;
@@ -31,10 +31,11 @@ struct Evaluation {
 Result<Evaluation> evaluate(Model& model, std::span<const float> inputs, std::span<const std::int64_t> labels,
                             const std::atomic<bool>* stop = nullptr);
 
-/// Scores a regression, or with the inputs as targets an anomaly model, by the mean squared error.
-/// @param targets [n * outputs].
+/// Scores a regression, or with the inputs as targets an anomaly model, by the mean loss of a sample's
+/// values. @param targets [n * outputs].
 Result<Evaluation> evaluate_values(Model& model, std::span<const float> inputs,
-                                   std::span<const float> targets, const std::atomic<bool>* stop = nullptr);
+                                   std::span<const float> targets, const std::atomic<bool>* stop = nullptr,
+                                   RegressionLoss loss = RegressionLoss::squared);
 
 /// Logits to probabilities, in place; the greatest is taken off first, so no finite logit overflows.
 void softmax(std::span<float> row);

@@ -77,7 +77,11 @@ class BatchTensors {
   [[nodiscard]] at::Tensor hard_loss(const at::Tensor& outputs) const {
     if (data_.task == TaskKind::classification)
       return at::cross_entropy_loss(outputs, labels_.narrow(0, 0, rows_));
-    return at::mse_loss(outputs, targets_.defined() ? targets_.narrow(0, 0, rows_) : inputs());
+    if (!targets_.defined()) return at::mse_loss(outputs, inputs());
+    const at::Tensor targets = targets_.narrow(0, 0, rows_);
+    if (data_.loss == RegressionLoss::huber) return at::huber_loss(outputs, targets);  // Its delta is 1.
+    if (data_.loss == RegressionLoss::absolute) return at::l1_loss(outputs, targets);
+    return at::mse_loss(outputs, targets);
   }
 
   template <typename T>

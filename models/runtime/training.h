@@ -38,11 +38,12 @@ struct TrainingData {
   std::span<const float> inputs;              ///< [n * input_size], preprocessed.
   std::span<const std::int64_t> labels = {};  ///< [n], of a classification: in [0, outputs).
   std::span<const float> targets = {};        ///< [n * outputs], of a regression.
-  /// Classification trains on cross-entropy, regression on the mean squared error, anomaly on the mean
-  /// squared error of rebuilding the inputs (so that outputs = input_size).
+  /// Classification trains on cross-entropy, regression on `loss`, anomaly on the mean squared error of
+  /// rebuilding the inputs (so that outputs = input_size).
   TaskKind task = TaskKind::classification;
   /// Of a student: what it learns of its teacher beside labels or targets, or in place of them.
   std::optional<SoftTargets> teacher = {};
+  RegressionLoss loss = RegressionLoss::squared;
 };
 
 enum class TrainingEnd : std::uint8_t {

@@ -151,7 +151,7 @@ TEST_CASE("a regression brings its holdout and test split with their values", "[
   tests::write(folder.path / "x.csv", "a,b,label\n1,2,0.5\n3,4,-2.25\n5,6,1e3\n");
   const std::string spec =
       "name = \"r\"\n[model]\nhidden = [4]\n[input]\nshape = [2]\n[task]\nkind = \"regression\"\n"
-      "[holdout]\npath = \"x.csv\"\n";
+      "loss = \"huber\"\n[holdout]\npath = \"x.csv\"\n";
   const Outcome outcome = prepare(folder, spec);
   INFO(outcome.err);
   REQUIRE(outcome.status == 0);
@@ -163,7 +163,12 @@ TEST_CASE("a regression brings its holdout and test split with their values", "[
   CHECK(model->holdout->labels == std::vector<std::int64_t>{0, 0, 0});
   CHECK_FALSE(model->test.has_value());
   const auto read = load_model_spec(folder.path / "spec.toml");
-  CHECK(check_prepared(*model, *read, *FleetId::from_hex(fleet), 0).has_value());
+  const auto release = check_prepared(*model, *read, *FleetId::from_hex(fleet), 0);
+  REQUIRE(release.has_value());
+  CHECK(release->loss == RegressionLoss::huber);
+  auto other = *read;
+  other.loss = RegressionLoss::absolute;
+  CHECK_FALSE(check_prepared(*model, other, *FleetId::from_hex(fleet), 0));
   model->holdout->targets.pop_back();
   CHECK_FALSE(check_prepared(*model, *read, *FleetId::from_hex(fleet), 0));
 

@@ -59,6 +59,12 @@ TEST_CASE("a regression is scored by its mean squared error, in float and in int
   CHECK(metrics->loss == Approx((0.25 + 2.25) / 2));
   CHECK(metrics->accuracy == 0);
   CHECK(metrics->samples == 2);
+  Release huber = release;
+  huber.loss = RegressionLoss::huber;  // 1/8 and 3/2 - 1/2.
+  CHECK(runner->score(huber, weights, data)->loss == Approx(1.125 / 2));
+  const auto in_int8 = runner->run_in_int8(huber, weights, data, nullptr);
+  REQUIRE(in_int8->has_value());
+  CHECK((*in_int8)->holdout.loss == Approx(1.125 / 2).epsilon(0.1));
   const ScoringData without{data.inputs, {0, 0}};
   CHECK_FALSE(runner->score(release, weights, without));
   CHECK_FALSE(runner->run_in_int8(release, weights, without, nullptr));

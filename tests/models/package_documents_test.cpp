@@ -141,6 +141,29 @@ TEST_CASE("a release says how its versions are pruned, and an old one that they 
   CHECK(release_id(encode(other)) != release_id(encode(release)));
 }
 
+TEST_CASE("a release names the loss of a regression, and an old one the squared error", "[models][release]") {
+  std::ifstream file("tests/models/fixtures/release_1.bin", std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(file)), {});
+  CHECK(decode_release(bytes_of(text))->loss == RegressionLoss::squared);
+  Release release = small_release();
+  release.task = TaskKind::regression;
+  release.classes.clear();
+  for (const RegressionLoss loss : {RegressionLoss::huber, RegressionLoss::absolute}) {
+    release.loss = loss;
+    CHECK(decode_release(encode(release)).value() == release);
+  }
+  CHECK(refusal([](Release& r) { r.loss = RegressionLoss::huber; }).detail ==
+        "release: only a regression has a choice of losses");
+}
+
+TEST_CASE("losses of a regression's error are those of the papers", "[models][release]") {
+  CHECK(loss_of(RegressionLoss::squared, -3) == 9);
+  CHECK(loss_of(RegressionLoss::absolute, -3) == 3);
+  CHECK(loss_of(RegressionLoss::huber, 0.5) == 0.125);
+  CHECK(loss_of(RegressionLoss::huber, -1) == 0.5);
+  CHECK(loss_of(RegressionLoss::huber, -3) == 2.5);
+}
+
 TEST_CASE("a release keeps every field of its architecture", "[models][release]") {
   Release release = small_release();
   release.architecture.channels = {8, 16};

@@ -196,6 +196,39 @@ TEST_CASE("regressions and anomaly models have outputs instead of classes", "[mo
   CHECK(anomaly->architecture.outputs == 12);
 }
 
+TEST_CASE("a specification names the loss, of which a regression has a choice", "[models][spec]") {
+  TemporaryFolder folder;
+  const auto with = [&](const std::string& task) {
+    return load(folder, "name = 'a'\n[input]\nshape = [4]\n[task]\n" + task);
+  };
+  const std::string regression = "kind = 'regression'\n", classes = "classes = ['x', 'y']\n";
+  CHECK(with(regression)->loss == RegressionLoss::squared);
+  CHECK(with(regression + "loss = 'mse'\n")->loss == RegressionLoss::squared);
+  CHECK(with(regression + "loss = 'huber'\n")->loss == RegressionLoss::huber);
+  CHECK(with(regression + "loss = 'mae'\n")->loss == RegressionLoss::absolute);
+  CHECK(with(classes + "loss = 'cross_entropy'\n")->loss == RegressionLoss::squared);
+  CHECK(with("kind = 'anomaly'\nloss = 'mse'\n").has_value());
+  const auto refused = [&](const std::string& task, const std::string& words) {
+    const auto spec = with(task);
+    REQUIRE_FALSE(spec.has_value());
+    CAPTURE(spec.error().detail);
+    CHECK(spec.error().detail.find(words) != std::string::npos);
+  };
+  refused(regression + "loss = 'cross_entropy'\n",
+          "6: task.loss is 'cross_entropy'; it must be one of: mse, huber, mae");
+  refused(classes + "loss = 'mse'\n", "6: task.loss is 'mse'; it must be one of: cross_entropy");
+  refused("kind = 'anomaly'\nloss = 'huber'\n", "6: task.loss is 'huber'; it must be one of: mse");
+}
+
+TEST_CASE("a label of a file is named, or left to the file's format", "[models][spec]") {
+  TemporaryFolder folder;
+  const std::string head =
+      "name = 'a'\n[input]\nshape = [4]\n[task]\nkind = 'anomaly'\n[holdout]\npath = 'x.csv'\n";
+  CHECK(load(folder, head)->holdout->label == std::nullopt);
+  CHECK(load(folder, head + "label = 'label'\n")->holdout->label == "label");
+  CHECK_FALSE(load(folder, head + "label = ''\n").has_value());
+}
+
 TEST_CASE("a specification with a mistake says in which line and key", "[models][spec]") {
   TemporaryFolder folder;
   const std::string head = "name = 'a'\n[input]\nshape = [4]\n[task]\nclasses = ['x', 'y']\n";  // 5 lines

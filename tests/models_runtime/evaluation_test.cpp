@@ -62,6 +62,13 @@ TEST_CASE("a regression is scored by its mean squared error", "[runtime][evaluat
   CHECK(result.loss_sum == Approx(0.5 + 4.5));
   CHECK(result.right.empty());
   CHECK(evaluate_values(model, inputs, std::vector<float>(3)).error().code == Errc::invalid);
+  // |1| and |-3|; beyond 1 Huber's is the error less a half, and half the square up to there.
+  const auto other = [&](RegressionLoss loss) {
+    return evaluate_values(model, inputs, targets, nullptr, loss).value();
+  };
+  CHECK(other(RegressionLoss::absolute).losses == std::vector<float>{0.5F, 1.5F});
+  CHECK(other(RegressionLoss::huber).losses == std::vector<float>{0.25F, 1.25F});
+  CHECK(other(RegressionLoss::huber).loss_sum == Approx(1.5));
 }
 
 TEST_CASE("an evaluation refuses labels and lengths that don't fit", "[runtime][evaluation]") {

@@ -145,6 +145,30 @@ TEST_CASE("a step of linear regression is the formula 2/n (y - t) x", "[runtime]
   CHECK(outcome.loss_first == Approx(0.25));
 }
 
+TEST_CASE("a step by another loss is that loss's slope", "[runtime][training]") {
+  Model model = mlp({}, 2, 1);
+  const std::vector<float> base = {1, -1, 0.5};
+  const std::vector<float> inputs = {1, 2, 3, 1};
+  const std::vector<float> targets = {2.5, 2};  // Answers -0.5 and 2.5, errors -3 and 0.5.
+  TrainingData data{.inputs = inputs, .targets = targets, .task = TaskKind::regression};
+  std::vector<double> step;
+  double loss = 0;
+  SECTION("Huber's is -1 and 0.5: (1/2) * [-1 + 1.5, -2 + 0.5, -0.5]") {
+    data.loss = RegressionLoss::huber;
+    step = {-0.025, 0.075, 0.025};
+    loss = (2.5 + 0.125) / 2;
+  }
+  SECTION("that of the absolute error -1 and 1: (1/2) * [-1 + 3, -2 + 1, 0]") {
+    data.loss = RegressionLoss::absolute;
+    step = {-0.1, 0.05, 0};
+    loss = (3 + 0.5) / 2;
+  }
+  const TrainingOutcome outcome = train(model, base, data, full_batch(0.1)).value();
+  for (std::size_t i = 0; i < step.size(); ++i)
+    CHECK(outcome.delta[i] == Approx(step[i]).epsilon(1e-5).margin(1e-7));
+  CHECK(outcome.loss_first == Approx(loss));
+}
+
 TEST_CASE("an anomaly model learns to rebuild its inputs", "[runtime][training]") {
   Model model = mlp({1}, 2, 2);  // One hidden unit suffices for points on a ray.
   const std::vector<float> base = model.initial_weights(3);
