@@ -29,7 +29,7 @@ struct TrainingParameters {
   /// Weights that are 0 in the base are 0 in every forward pass; the plain gradient steps that they would
   /// have taken are in the delta all the same. For a base that was pruned: so its statistics and its other
   /// weights learn to do without (Lin et al. 2020, arXiv:2006.07253). Plain, since Adam would bring them all
-  /// back, however small their gradients.
+  /// back, however small their gradients. What int8 rounded to 0 is not told apart from what was pruned.
   bool pruned = false;
 };
 
