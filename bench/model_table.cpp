@@ -1,8 +1,8 @@
 // What compression keeps: four networks, each trained here on real data, as fp32, in int8, with 60 % of its
-// weights pruned in steps, and as a student with at most half of its parameters. Size of the file,
-// parameters, accuracy on a test split that nothing is chosen by, and the median latency of one sample in one
-// thread with the engine that a node would take; then each bar as a ratio to what it allows, at most 1.
-// RIVULET_DATA names the folder with the data sets.
+// weights pruned in steps beside a dense twin that trains as long, and as a student with at most half of
+// its parameters. Size of the file, parameters, accuracy on a test split that nothing is chosen by, and the
+// median latency of one sample in one thread with the engine that a node would take; then each bar as a
+// ratio to what it allows, at most 1. RIVULET_DATA names the folder with the data sets.
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
@@ -34,6 +34,7 @@ namespace {
 constexpr double pruned_fraction = 0.6;
 constexpr std::uint32_t pruning_steps = 6;
 constexpr std::uint32_t fine_tuning_epochs = 8;  // Behind the last step.
+constexpr std::uint32_t pruning_epochs = pruning_steps + fine_tuning_epochs;
 constexpr std::size_t calibration_samples = 500;
 
 struct Data {
@@ -124,6 +125,7 @@ std::vector<float> fit(Model& model, const std::vector<float>& base, const Data&
 
 struct Row {
   std::string form;
+  std::uint32_t epochs = 0;  // That its weights were trained for, in all.
   std::size_t bytes = 0;
   std::size_t parameters = 0;
   double accuracy = 0;
@@ -139,8 +141,8 @@ double accuracy_of(const InferenceModel& model, const Data& data) {
 }
 
 /// The row of a form in which the weights travel, and with `times` the latency of each engine.
-Row weigh(const std::string& label, SnapshotForm form, const Model& model, const std::vector<float>& weights,
-          const Task& task, std::vector<EngineTrial>* times = nullptr) {
+Row weigh(const std::string& label, std::uint32_t epochs, SnapshotForm form, const Model& model,
+          const std::vector<float>& weights, const Task& task, std::vector<EngineTrial>* times = nullptr) {
   const Bytes file = encode_snapshot(form, model.layout(), weights).value();
   const std::vector<float> served = decode_snapshot(form, model.layout(), file).value();
   const InferenceSpec spec{model.architecture(), model.layout(), TaskKind::classification, {}, {}};
@@ -168,14 +170,16 @@ Row weigh(const std::string& label, SnapshotForm form, const Model& model, const
     accuracy = accuracy_of(InferenceModel::load(spec, served, int8).value(), task.test);
   }
   const double time = choice.trials[*choose(choice.trials)].microseconds;
-  return {label, file.size(), model.size(), accuracy, time, name(choice.setup.engine)};
+  return {label, epochs, file.size(), model.size(), accuracy, time, name(choice.setup.engine)};
 }
 
 /// As rounds do it: the master stays dense, nodes train from what is left of it.
-std::vector<float> prune_in_steps(Model& model, std::vector<float> master, const Data& data) {
-  const PruningPlan plan{pruned_fraction, 0, pruning_steps};
+/// @param sparsity in the end; 0: the same training without pruning.
+std::vector<float> prune_in_steps(Model& model, std::vector<float> master, const Data& data,
+                                  double sparsity) {
+  const PruningPlan plan{sparsity, 0, pruning_steps};
   std::vector<float> pruned = master;
-  for (std::uint32_t step = 1; step <= pruning_steps + fine_tuning_epochs; ++step) {
+  for (std::uint32_t step = 1; step <= pruning_epochs; ++step) {
     const std::vector<float> base = pruned;
     const std::vector<float> trained =
         fit(model, base, data, 1, 3e-4, {}, hides_pruned_weights(plan, model.layout()));
@@ -207,19 +211,22 @@ void run(const Task& task) {
   Model model = Model::build(task.teacher).value();
   const std::vector<float> weights = fit(model, model.initial_weights(1), task.train, task.epochs, 1e-3);
   std::vector<EngineTrial> times;
-  std::vector<Row> rows = {weigh("fp32", SnapshotForm::fp32, model, weights, task),
-                           weigh("int8", SnapshotForm::int8, model, weights, task, &times)};
+  std::vector<Row> rows = {weigh("fp32", task.epochs, SnapshotForm::fp32, model, weights, task),
+                           weigh("int8", task.epochs, SnapshotForm::int8, model, weights, task, &times)};
 
   Model student = Model::build(task.student).value();
   const std::vector<float> soft = answers_of(model, task.train.inputs).value();
   const std::vector<float> taught = fit(student, student.initial_weights(2), task.train, 2 * task.epochs,
                                         1e-3, SoftTargets{.outputs = soft});
-  const std::vector<float> sparse = prune_in_steps(model, weights, task.train);
-  rows.push_back(weigh("60 % pruned", SnapshotForm::sparse_int8, model, sparse, task));
-  rows.push_back(weigh("student", SnapshotForm::int8, student, taught, task));
+  const std::vector<float> sparse = prune_in_steps(model, weights, task.train, pruned_fraction);
+  const std::vector<float> twin = prune_in_steps(model, weights, task.train, 0);
+  const std::uint32_t longer = task.epochs + pruning_epochs;
+  rows.push_back(weigh("60 % pruned", longer, SnapshotForm::sparse_int8, model, sparse, task));
+  rows.push_back(weigh("student", 2 * task.epochs, SnapshotForm::int8, student, taught, task));
+  rows.push_back(weigh("fp32, longer", longer, SnapshotForm::fp32, model, twin, task));
   for (const Row& row : rows) {
-    fmt::print("  {:<12} {:>9} bytes {:>8} parameters   accuracy {:.4f}   {:>8.1f} us  {}\n", row.form,
-               row.bytes, row.parameters, row.accuracy, row.microseconds, row.engine);
+    fmt::print("  {:<12} {:>2} epochs {:>9} bytes {:>8} parameters   accuracy {:.4f}   {:>8.1f} us  {}\n",
+               row.form, row.epochs, row.bytes, row.parameters, row.accuracy, row.microseconds, row.engine);
   }
   const auto engine_time = [&](EngineKind kind) {
     return time_of(times, [kind](const Engine& engine) { return engine.kind == kind; });
@@ -233,7 +240,8 @@ void run(const Task& task) {
   if (task.to_script > 0) bar("int8 latency / fp32 optimized", int8 / optimized, task.to_optimized);
   bar("latency of the engine taken / fp32 optimized", rows[1].microseconds / optimized, 1);
   bar("accuracy that int8 costs", std::max(0.0, rows[0].accuracy - rows[1].accuracy), 0.005);
-  bar("accuracy that pruning and int8 cost", std::max(0.0, rows[0].accuracy - rows[2].accuracy), 0.01);
+  const double dense = std::max(rows[0].accuracy, rows[4].accuracy);
+  bar("accuracy that pruning and int8 cost", std::max(0.0, dense - rows[2].accuracy), 0.01);
   bar("0.97 of the teacher's accuracy / the student's", 0.97 * rows[0].accuracy / rows[3].accuracy, 1);
   bar("the student's parameters / the teacher's",
       static_cast<double>(rows[3].parameters) / static_cast<double>(rows[0].parameters), 0.5);
