@@ -149,6 +149,7 @@ void on(Step& step, const event::TrustChanged& event) {
     Bytes key = copy_of(bytes_of("trust/"));
     append_number(key, document->version);
     step.put("meta", key, to_json(event.trust));
+    step.emit(effect::ServeTrust{event.trust});
     step.audit(operator_actor, "trust_changed",
                {{"version", document->version},
                 {"expires", to_rfc3339(document->expires)},

@@ -34,7 +34,7 @@ struct State {
   Config config;
   std::uint64_t seed = 0;  ///< Of the fleet: every draw comes from it.
   TrustDocument trust;
-  std::vector<SignedTrust> trust_chain;  ///< From the first document on; for nodes that ask.
+  std::vector<SignedTrust> trust_chain;  ///< From the first document on; what nodes hear: effect::ServeTrust.
   Fleet fleet;
   Registry registry;
   Round round;

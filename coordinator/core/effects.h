@@ -12,6 +12,7 @@
 #include "coordinator/core/events.h"
 #include "models/package/version.h"
 #include "protocol/message.h"
+#include "protocol/trust.h"
 #include "storage/write.h"
 
 namespace rivulet::coordinator {
@@ -94,6 +95,11 @@ struct SealVersion {
   VersionManifest manifest;      ///< Whole but for its variants.
   double variant_tolerance = 0;  ///< ValidationConfig::variant_tolerance
 };
+/// It has become durable: nodes may hear of it from now on. Until then they are told State::trust_chain
+/// without it, or a crash might take back what they hold already.
+struct ServeTrust {
+  SignedTrust trust;
+};
 /// Nothing refers to it any more. Best effort: a restart sweeps what referenced_content() doesn't name.
 struct EraseContent {
   ContentId content;
@@ -115,7 +121,7 @@ struct Notice {
 
 using Effect = std::variant<effect::Send, effect::SendWelcome, effect::Close, effect::FetchUpdate,
                             effect::DropFetch, effect::Aggregate, effect::ScoreCandidate, effect::SealVersion,
-                            effect::EraseContent, effect::Reply, effect::Notice>;
+                            effect::ServeTrust, effect::EraseContent, effect::Reply, effect::Notice>;
 
 /// The answer to an event. The state has already changed. The driver commits `writes`, in the order of
 /// the transitions and those of many in one synced batch, and then releases `effects` in order: a crash

@@ -64,8 +64,7 @@ class Connections::Peer final : public ConnectionUser {
     driver_.handle(event::ActivationReceived{id_, std::move(activation)});
   }
   void take(message::TrustRequest& request) {
-    connection_.send(
-        message::TrustChain{trust_chain_from(driver_.state().trust_chain, request.from_version)});
+    connection_.send(message::TrustChain{trust_chain_from(driver_.trust_chain(), request.from_version)});
   }
   /// The session lets nothing else through.
   template <typename T>
@@ -115,7 +114,7 @@ asio::awaitable<void> Connections::serve(Incoming incoming) {
   const SessionId id = peer.id();
   peers_[id] = &peer;
   Connection& connection = peer.connection();
-  connection.send(message::TrustChain{{driver_.state().trust_chain.back()}});
+  connection.send(message::TrustChain{{driver_.trust_chain().back()}});
   co_await connection.run();
   peers_.erase(id);
   const Connection::End& end = connection.end();

@@ -30,6 +30,7 @@ Status Driver::recover(const Config& config) {
   const Scan scan = [this](std::string_view family, const auto& visit) {
     return parts_.store.scan(family, {}, [&](ByteSpan key, ByteSpan value) {
       visit(key, value);
+  trust_chain_ = state_->trust_chain;
       return true;
     });
   };

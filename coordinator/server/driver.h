@@ -88,6 +88,8 @@ class Driver {
   [[nodiscard]] BlobStore& blobs() { return parts_.blobs; }
   [[nodiscard]] Datasets& datasets() { return parts_.datasets; }
   [[nodiscard]] ServerMetrics& metrics() { return parts_.metrics; }
+  /// The trust documents that are durable, from the first one on.
+  [[nodiscard]] const std::vector<SignedTrust>& trust_chain() const { return trust_chain_; }
   /// @return nothing if nodes may not have it, or it is not here.
   std::optional<ChunkList> served_list(const ContentId& content);
   /// Does `job` on the worker thread, and then `done` on the driver's.
@@ -160,6 +162,7 @@ class Driver {
   void carry_out(effect::SealVersion& effect);
   void carry_out(effect::EraseContent& effect);
   void carry_out(effect::Reply& effect);
+  void carry_out(effect::ServeTrust& effect);
   void carry_out(effect::Notice& effect);
   /// Null if there is none, or it is damaged. @return storage.
   Result<const ScoringData*> scoring_data(const ReleaseId& release, Split split);
@@ -170,6 +173,7 @@ class Driver {
   std::optional<State> state_;
   std::unique_ptr<Uploads> uploads_;
   ChunkLists chunk_lists_;
+  std::vector<SignedTrust> trust_chain_;
   LogLimit log_limit_;
   CommitQueue<Effect> queue_;
   enum class Answer : std::uint8_t { to_update, to_report, to_decline };

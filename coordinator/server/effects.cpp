@@ -175,6 +175,8 @@ void Driver::carry_out(effect::SealVersion& effect) {
 
 void Driver::carry_out(effect::EraseContent& effect) {
   chunk_lists_.forget(effect.content);
+void Driver::carry_out(effect::ServeTrust& effect) { trust_chain_.push_back(std::move(effect.trust)); }
+
   std::ignore = parts_.blobs.erase(effect.content);  // Best effort: a restart sweeps what is left.
   std::ignore = parts_.blobs.erase_part(effect.content);
 }

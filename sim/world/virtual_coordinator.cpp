@@ -75,7 +75,8 @@ void VirtualCoordinator::Connection::deliver(Message message) {
         if constexpr (std::is_same_v<T, message::Activation>)
           owner_.handle(event::ActivationReceived{id_, value});
         if constexpr (std::is_same_v<T, message::TrustRequest>) {
-          session_.send(message::TrustChain{owner_.state_->trust_chain}, owner_.now());
+          const message::TrustChain chain{trust_chain_from(owner_.trust_chain_, value.from_version)};
+          session_.send(chain, owner_.now());
         }
       },
       message);
@@ -133,6 +134,7 @@ void VirtualCoordinator::start() {
   const coordinator::Scan scan = [this](std::string_view family, const auto& visit) {
     return visit_records(*store_, family, visit);
   };
+  trust_chain_ = state_->trust_chain;
   auto state = coordinator::recover(config_, scan, now());
   RIVULET_ASSERT(state);
   state_ = std::move(*state);
@@ -190,7 +192,7 @@ std::shared_ptr<VirtualLink> VirtualCoordinator::accept(const PublicKey& peer, c
   loop_.after(20ms, guarded([this, id] {
                 const auto found = connections_.find(id);
                 if (found == connections_.end()) return;
-                const message::TrustChain chain{{state_->trust_chain.back()}};
+                const message::TrustChain chain{{trust_chain_.back()}};
                 std::shared_ptr<Connection>(found->second)->session().send(chain, now());
                 wake_at_deadline();
               }));
@@ -351,6 +353,10 @@ void VirtualCoordinator::carry_out(effect::SealVersion& effect) {
       handle(event::PublicationFailed{task.manifest.manifest_version, sealed.error()});
     }
   });
+void VirtualCoordinator::carry_out(effect::ServeTrust& effect) {
+  trust_chain_.push_back(std::move(effect.trust));
+}
+
 }
 
 void VirtualCoordinator::carry_out(effect::EraseContent& effect) {

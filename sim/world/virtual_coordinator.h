@@ -83,6 +83,7 @@ class VirtualCoordinator final : public Machine {
   void carry_out(coordinator::effect::Aggregate& effect);
   void carry_out(coordinator::effect::ScoreCandidate& effect);
   void carry_out(coordinator::effect::SealVersion& effect);
+  void carry_out(coordinator::effect::ServeTrust& effect);
   void carry_out(coordinator::effect::EraseContent& effect);
   void carry_out(coordinator::effect::Reply&) {}
   void carry_out(coordinator::effect::Notice& effect);
@@ -103,6 +104,7 @@ class VirtualCoordinator final : public Machine {
   std::unique_ptr<core::CreditPool> credit_;
   std::unique_ptr<VerifiedParts> verified_;
   std::optional<coordinator::State> state_;
+  std::vector<SignedTrust> trust_chain_;  // What is durable of it.
   std::unique_ptr<DurableSteps<coordinator::Effect>> steps_;
   std::map<coordinator::SessionId, std::shared_ptr<Connection>> connections_;
   std::map<TaskId, coordinator::effect::FetchUpdate> fetches_;

@@ -464,8 +464,14 @@ TEST_CASE("a trust document is taken if the one in force leads to it", "[coordin
   };
   REQUIRE(reply(sign_trust(next, node_key(1))).error().code == Errc::refused);
   REQUIRE(bench.state.trust.version == 1);
-  REQUIRE(reply(sign_trust(next, root_key()))->at("version") == 2);
-  REQUIRE(reply(sign_trust(next, root_key()))->at("version") == 2);
+  // Nodes hear of it when it is durable, and of the same one once.
+  const auto effects = bench.give(event::TrustChanged{1, sign_trust(next, root_key())});
+  REQUIRE(all_of<effect::ServeTrust>(effects).size() == 1);
+  REQUIRE(all_of<effect::ServeTrust>(effects).at(0).trust == bench.state.trust_chain.back());
+  REQUIRE(all_of<effect::Reply>(effects).at(0).result->at("version") == 2);
+  const auto again = bench.give(event::TrustChanged{1, sign_trust(next, root_key())});
+  REQUIRE(all_of<effect::ServeTrust>(again).empty());
+  REQUIRE(all_of<effect::Reply>(again).at(0).result->at("version") == 2);
   REQUIRE_FALSE(reply(sign_trust(test_trust(), root_key())).has_value());
   REQUIRE(bench.state.trust_chain.size() == 2);
   bench.restart();

@@ -215,6 +215,25 @@ TEST_CASE("a commit that takes its time keeps no node out, and lets nothing out 
   CHECK(std::holds_alternative<message::Verdicts>(slow.links.sent[2].second));
 }
 
+TEST_CASE("nodes hear of a trust document when it is durable", "[coordinator][driver]") {
+  SlowCoordinator slow;
+  TrustDocument next = founding_trust();
+  next.version = 2;
+  const SignedTrust trust = sign_trust(next, rivulet::testing::key_of_byte(1));
+  slow.begin_slow_commit();
+  bool replied = false;
+  slow.driver.request([&](RequestId id) { return event::TrustChanged{id, trust}; },
+                      [&](const Result<nlohmann::json>& reply) { replied = reply.has_value(); });
+  REQUIRE(slow.driver.state().trust.version == 2);
+  CHECK(slow.driver.trust_chain().size() == 1);
+  CHECK_FALSE(replied);
+  slow.store.hold(false);
+  slow.run_until([&] { return slow.driver.settled(); });
+  CHECK(replied);
+  REQUIRE(slow.driver.trust_chain().size() == 2);
+  CHECK(slow.driver.trust_chain().back() == trust);
+}
+
 TEST_CASE("receipts for reports are counted apart from those for updates", "[coordinator][driver]") {
   SlowCoordinator slow;
   const auto count = [&](const std::string& series) {
