@@ -46,6 +46,12 @@ bool may_evaluate(const Node& node) {
   return node.record.state == NodeState::active && node.ready && !node.task && node.holdout_samples > 0;
 }
 
+/// Whether too few nodes are here to keep those who train and those who judge apart. Members that are away
+/// do not count: they can do neither.
+bool may_overlap(const State& state) {
+  return state.fleet.active_ready < state.config.limits.overlap_below;
+}
+
 void invite(Step& step, Gating& phase, Node& node) {
   const State& state = step.state;
   const TaskRecord task{task_id(state.trust.fleet, state.round.plan.round, node.record.key,
@@ -74,8 +80,7 @@ void invite_evaluators(Step& step, Gating& phase, std::size_t wanted) {
   const std::uint64_t seed =
       derive_seed(derive_seed(state.seed, plan.round), evaluators_label + phase.sealed.attempt);
   std::vector<PublicKey> chosen = draw(std::move(apart), wanted, seed);
-  if (chosen.size() < wanted && state.fleet.active < state.config.limits.overlap_below) {
-    // A small fleet has too few nodes to keep the two apart.
+  if (chosen.size() < wanted && may_overlap(state)) {
     for (const PublicKey& key : draw(std::move(trained), wanted - chosen.size(), seed)) chosen.push_back(key);
   }
   for (const PublicKey& key : chosen) invite(step, phase, *state.fleet.find(key));
@@ -179,11 +184,9 @@ void consider_evaluator(Step& step, Node& node) {
   if (phase == nullptr || !asks_nodes(state.round.plan) || !may_evaluate(node)) return;
   if (state.storage_full || state.storage_failed) return;
   if (phase->evaluators.size() - declined_count(*phase) >= evaluators_asked(state.round.plan)) return;
-  const bool apart = state.fleet.active >= state.config.limits.overlap_below;
-  if (apart && std::ranges::find(phase->sealed.updates, node.record.key, &UpdateRecord::node) !=
-                   phase->sealed.updates.end()) {
-    return;
-  }
+  const bool trained = std::ranges::find(phase->sealed.updates, node.record.key, &UpdateRecord::node) !=
+                       phase->sealed.updates.end();
+  if (trained && !may_overlap(state)) return;
   invite(step, *phase, node);
 }
 

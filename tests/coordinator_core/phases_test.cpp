@@ -222,6 +222,29 @@ TEST_CASE("evaluators are drawn apart from trainers, unless the fleet is small",
   REQUIRE(sent<message::Task>(effects, session).size() == (count == 20 ? 1 : 0));
 }
 
+TEST_CASE("members that are away do not keep those who are here from judging what they trained",
+          "[coordinator][gate]") {
+  Bench bench;
+  bench.import();
+  for (unsigned n = 1; n <= 25; ++n) bench.enrol(n);
+  for (unsigned n = 1; n <= 4; ++n) bench.connect(n);
+  bench.start();
+  bench.up_to_gating();
+  const auto evaluators = [&] { return std::get<Gating>(bench.state.round.phase).evaluators.size(); };
+  REQUIRE(evaluators() == 4);
+  SECTION("who comes back is asked, though it trained") {
+    const TaskId task = bench.task_of(1);
+    bench.restart();
+    bench.connect(1);
+    REQUIRE(bench.task_of(1) == task);
+  }
+  SECTION("and the round publishes") {
+    std::vector<Effect> effects;
+    for (unsigned n = 1; n <= 4; ++n) effects = bench.report(n, 0, 0);
+    REQUIRE(all_of<effect::SealVersion>(effects).size() == 1);
+  }
+}
+
 TEST_CASE("reports are verified before they count", "[coordinator][gate]") {
   Bench bench;
   bench.fleet(3);
