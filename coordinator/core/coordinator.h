@@ -1,7 +1,6 @@
 #pragma once
 
 #include <deque>
-#include <functional>
 #include <optional>
 #include <string_view>
 #include <unordered_map>
@@ -16,6 +15,7 @@
 #include "coordinator/core/round.h"
 #include "protocol/now.h"
 #include "protocol/trust.h"
+#include "storage/store.h"
 #include "storage/write.h"
 
 /// What the coordinator decides: who is a member, who is asked, which update counts, what is published.
@@ -59,13 +59,10 @@ inline const std::vector<std::string> families = {"nodes",      "tokens",   "tas
 /// @param seed random. @return refused or corrupt if `trust` is not in order.
 Result<WriteBatch> found_fleet(const SignedTrust& trust, std::uint64_t seed, Now now);
 
-/// Calls `visit` with each entry of a family, in the rising order of keys; Store::scan does it.
-using Scan = std::function<Status(std::string_view family,
-                                  const std::function<void(ByteSpan key, ByteSpan value)>& visit)>;
-
-/// The state that a store holds. @return not_found for a store without a fleet; corrupt, naming family
-/// and key; invalid for a bad configuration; or what `scan` failed with.
-Result<State> recover(const Config& config, const Scan& scan, Now now);
+/// The state that a store holds. Of the audit log the last entry alone is read, and of the rounds those that
+/// are listed. @return not_found for a store without a fleet; corrupt, naming family and key; invalid for a
+/// bad configuration; or what reading failed with.
+Result<State> recover(const Config& config, const Store& store, Now now);
 
 /// Once after recover(): asks again for what a crash interrupted.
 Transition resume(State& state, Now now);

@@ -24,33 +24,46 @@ struct Pieces {
 /// Reads one family; the first record that is wrong ends it, named by family and key.
 class Loader {
  public:
-  explicit Loader(const Scan& scan) : scan_(scan) {}
+  explicit Loader(const Store& store) : store_(store) {}
 
+  /// @param from the first key that is read.
   template <typename Take>
-  Status raw(std::string_view family, Take take) {
+  Status raw(std::string_view family, Take take, ByteSpan from = {}) {
     Status result;
-    const Status scanned = scan_(family, [&](ByteSpan key, ByteSpan value) {
-      if (!result) return;
-      if (Status taken = take(key, value); !taken) {
-        result = fail(taken.error().code, "store, family " + std::string(family) + ", key " + to_hex(key) +
-                                              ": " + taken.error().detail);
-      }
-    });
+    const auto visit = [&](ByteSpan key, ByteSpan value) {
+      result = named(family, key, take(key, value));
+      return result.has_value();
+    };
+    const Status scanned = store_.scan(family, {}, visit, from);
     return scanned ? result : scanned;
   }
 
+  template <typename Take>
+  Status last(std::string_view family, Take take) {
+    const auto entry = store_.last(family);
+    if (!entry) return std::unexpected(entry.error());
+    return *entry ? named(family, (*entry)->key, take((*entry)->key, (*entry)->value)) : Status();
+  }
+
   template <typename Record, typename Take>
-  Status records(std::string_view family, Take take) {
-    return raw(family, [&](ByteSpan, ByteSpan value) -> Status {
+  Status records(std::string_view family, Take take, ByteSpan from = {}) {
+    const auto parse = [&](ByteSpan, ByteSpan value) -> Status {
       auto record = parse_record<Record>(value);
       if (!record) return std::unexpected(record.error());
       take(std::move(*record));
       return {};
-    });
+    };
+    return raw(family, parse, from);
   }
 
  private:
-  const Scan& scan_;
+  static Status named(std::string_view family, ByteSpan key, const Status& taken) {
+    if (taken) return taken;
+    return fail(taken.error().code, "store, family " + std::string(family) + ", key " + to_hex(key) + ": " +
+                                        taken.error().detail);
+  }
+
+  const Store& store_;
 };
 
 Result<json> parse_object(ByteSpan value) {
@@ -162,7 +175,7 @@ Status load_verdicts(State& state, Loader& loader) {
 }
 
 Status load_audit(State& state, Loader& loader) {
-  return loader.raw("audit", [&](ByteSpan key, ByteSpan value) -> Status {
+  return loader.last("audit", [&](ByteSpan key, ByteSpan value) -> Status {
     const auto entry = parse_object(value);
     if (!entry) return std::unexpected(entry.error());
     const auto seq = number_of_key(key);
@@ -174,11 +187,14 @@ Status load_audit(State& state, Loader& loader) {
 }
 
 Status load_round(State& state, Loader& loader, Pieces& pieces) {
-  Status status = loader.records<RoundRecord>("rounds", [&](RoundRecord record) {
+  const auto take = [&](RoundRecord record) {
     if (pieces.last) state.rounds.push_back(pieces.last->summary);
-    if (state.rounds.size() > state.config.limits.rounds_listed) state.rounds.pop_front();
     pieces.last = std::move(record);
-  });
+  };
+  const RoundNumber newest = state.schedule.last_started;
+  const RoundNumber listed = state.config.limits.rounds_listed;
+  Status status =
+      loader.records<RoundRecord>("rounds", take, number_key(newest > listed ? newest - listed + 1 : 0));
   if (!status) return status;
   status =
       loader.records<TaskRecord>("tasks", [&](const TaskRecord& record) { pieces.tasks.push_back(record); });
@@ -306,11 +322,11 @@ Status restore_phase(State& state, const Pieces& pieces, Now now) {
 
 }  // namespace
 
-Result<State> recover(const Config& config, const Scan& scan, Now now) {
+Result<State> recover(const Config& config, const Store& store, Now now) {
   if (const Status status = check(config); !status) return std::unexpected(status.error());
   State state;
   state.config = config;
-  Loader loader(scan);
+  Loader loader(store);
   bool founded = false;
   Pieces pieces;
   Status status =

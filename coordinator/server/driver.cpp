@@ -27,14 +27,7 @@ Driver::Driver(const Parts& parts, Hooks hooks)
 Driver::~Driver() = default;
 
 Status Driver::recover(const Config& config) {
-  const Scan scan = [this](std::string_view family, const auto& visit) {
-    return parts_.store.scan(family, {}, [&](ByteSpan key, ByteSpan value) {
-      visit(key, value);
-  trust_chain_ = state_->trust_chain;
-      return true;
-    });
-  };
-  auto state = coordinator::recover(config, scan, now());
+  auto state = coordinator::recover(config, parts_.store, now());
   if (!state) return std::unexpected(state.error());
   state_ = std::move(*state);
   if (!state_->rounds.empty()) counted_round_ = state_->rounds.back().round;
@@ -127,7 +120,8 @@ void Driver::warm_lists() {
   const auto add = [&](VersionNumber number) {
     const VersionRecord* version = registry.find(number);
     if (version == nullptr || !version->blobs_kept) return;
-    contents.insert(version->manifest.snapshot);
+    const ReleaseRecord& release = registry.releases.at(version->manifest.release);
+    contents.insert({release.content, release.release.initial_weights, version->manifest.snapshot});
     for (const VariantInfo& variant : version->manifest.variants) contents.insert(variant.content);
   };
   add(registry.head);

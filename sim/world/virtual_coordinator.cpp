@@ -131,11 +131,7 @@ void VirtualCoordinator::start() {
   blobs_ = make_memory_blob_store(disk_);
   credit_ = std::make_unique<core::CreditPool>(limits_.transfer_memory);
   verified_ = std::make_unique<VerifiedParts>();
-  const coordinator::Scan scan = [this](std::string_view family, const auto& visit) {
-    return visit_records(*store_, family, visit);
-  };
-  trust_chain_ = state_->trust_chain;
-  auto state = coordinator::recover(config_, scan, now());
+  auto state = coordinator::recover(config_, *store_, now());
   RIVULET_ASSERT(state);
   state_ = std::move(*state);
   steps_ = start_steps<coordinator::Effect>(

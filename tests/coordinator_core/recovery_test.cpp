@@ -5,7 +5,7 @@ namespace rivulet::coordinator::testing {
 namespace {
 
 Error recovery_error(const Records& records, const Config& config = test_config()) {
-  const auto state = recover(config, scan_of(records), Now{});
+  const auto state = recover(config, RecordStore(records), Now{});
   REQUIRE_FALSE(state.has_value());
   return state.error();
 }
@@ -44,6 +44,31 @@ TEST_CASE("a store without a fleet, or with damage, is named", "[coordinator][re
     config.round.cohort = 0;
     REQUIRE(recovery_error(records, config).code == Errc::invalid);
   }
+}
+
+TEST_CASE("a start reads the end of the audit log, and the rounds that are listed",
+          "[coordinator][recovery]") {
+  Config config = test_config();
+  config.limits.rounds_listed = 2;
+  Bench bench(config);
+  bench.fleet(2);
+  bench.start(4);
+  for (int round = 0; round < 3; ++round) bench.publish_one();
+  REQUIRE(bench.in<Training>());
+  Records records = bench.records;
+  REQUIRE(records["rounds"].size() == 4);
+  const Bytes garbage = copy_of(bytes_of("not read"));
+  for (const std::uint64_t round : {1, 2}) records["rounds"][number_key(round)] = garbage;
+  records["audit"][number_key(1)] = garbage;
+  const auto state = recover(config, RecordStore(records), bench.now);
+  REQUIRE(state.has_value());
+  REQUIRE(state->audit == bench.state.audit);
+  REQUIRE(state->round.plan == bench.state.round.plan);
+  REQUIRE(state->rounds.size() == 1);
+  REQUIRE(state->rounds.back().round == 3);
+
+  records["audit"].rbegin()->second = garbage;
+  REQUIRE(recover(config, RecordStore(records), bench.now).error().code == Errc::corrupt);
 }
 
 TEST_CASE("a version whose parent is missing is named", "[coordinator][recovery]") {

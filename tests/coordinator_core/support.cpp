@@ -106,13 +106,33 @@ void store_into(Records& records, const WriteBatch& writes) {
   }
 }
 
-Scan scan_of(const Records& records) {
-  return [&records](std::string_view family, const std::function<void(ByteSpan, ByteSpan)>& visit) -> Status {
-    const auto at = records.find(std::string(family));
-    if (at == records.end()) return {};
-    for (const auto& [key, value] : at->second) visit(key, value);
-    return {};
-  };
+const std::map<Bytes, Bytes>& RecordStore::of(std::string_view family) const {
+  static const std::map<Bytes, Bytes> none;
+  const auto at = records_.find(std::string(family));
+  return at == records_.end() ? none : at->second;
+}
+
+Status RecordStore::commit(const WriteBatch&, Durability) { return fail(Errc::storage, "is only read"); }
+
+Result<std::optional<Bytes>> RecordStore::get(std::string_view family, ByteSpan key) const {
+  const auto at = of(family).find(copy_of(key));
+  return at == of(family).end() ? std::nullopt : std::optional(at->second);
+}
+
+Status RecordStore::scan(std::string_view family, ByteSpan prefix, const Visitor& visit,
+                         ByteSpan from) const {
+  RIVULET_ASSERT(prefix.empty());
+  for (auto at = of(family).lower_bound(copy_of(from)); at != of(family).end(); ++at) {
+    if (!visit(at->first, at->second)) break;
+  }
+  return {};
+}
+
+Result<std::optional<Entry>> RecordStore::last(std::string_view family, ByteSpan prefix) const {
+  RIVULET_ASSERT(prefix.empty());
+  if (of(family).empty()) return std::nullopt;
+  const auto& [key, value] = *of(family).rbegin();
+  return Entry{key, value};
 }
 
 std::vector<std::string> audit_of(const Records& records) {
@@ -184,7 +204,7 @@ Bench::Bench(Config config) {
   const auto founded = found_fleet(sign_trust(test_trust(), root_key()), 42, now);
   RIVULET_ASSERT(founded.has_value());
   store_into(records, *founded);
-  auto recovered = recover(config, scan_of(records), now);
+  auto recovered = recover(config, RecordStore(records), now);
   RIVULET_ASSERT(recovered.has_value());
   state = std::move(*recovered);
 }
@@ -202,7 +222,7 @@ std::vector<Effect> Bench::pass(std::chrono::milliseconds time) {
 }
 
 std::vector<Effect> Bench::restart() {
-  auto recovered = recover(state.config, scan_of(records), now);
+  auto recovered = recover(state.config, RecordStore(records), now);
   if (!recovered) std::fprintf(stderr, "recover: %s\n", recovered.error().detail.c_str());
   RIVULET_ASSERT(recovered.has_value());
   state = std::move(*recovered);

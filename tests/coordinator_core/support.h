@@ -32,7 +32,23 @@ Config test_config();
 
 using Records = std::map<std::string, std::map<Bytes, Bytes>>;
 void store_into(Records& records, const WriteBatch& writes);
-Scan scan_of(const Records& records);
+/// Reads such records as a store does.
+class RecordStore final : public Store {
+ public:
+  /// @param records outlive it.
+  explicit RecordStore(const Records& records) : records_(records) {}
+
+  Status commit(const WriteBatch& batch, Durability durability) override;
+  Status sync() override { return {}; }
+  Result<std::optional<Bytes>> get(std::string_view family, ByteSpan key) const override;
+  Status scan(std::string_view family, ByteSpan prefix, const Visitor& visit, ByteSpan from) const override;
+  Result<std::optional<Entry>> last(std::string_view family, ByteSpan prefix) const override;
+
+ private:
+  [[nodiscard]] const std::map<Bytes, Bytes>& of(std::string_view family) const;
+
+  const Records& records_;
+};
 std::vector<std::string> audit_of(const Records& records);
 
 template <typename T>

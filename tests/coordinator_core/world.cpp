@@ -30,7 +30,7 @@ World::World(WorldPlan plan) : plan_(std::move(plan)), rng_(plan_.seed), config_
   const auto founded = found_fleet(sign_trust(test_trust(), root_key()), plan_.seed, now_);
   RIVULET_ASSERT(founded.has_value());
   store_into(records_, *founded);
-  auto state = recover(config_, scan_of(records_), now_);
+  auto state = recover(config_, RecordStore(records_), now_);
   RIVULET_ASSERT(state.has_value());
   state_ = std::move(*state);
   for (unsigned n = 1; n <= plan_.nodes; ++n) {
@@ -171,7 +171,7 @@ void World::crash() {
     records_["updates"].erase(records_["updates"].begin());
   }
   for (TestNode& node : nodes_) node.session = 0;
-  auto recovered = recover(config_, scan_of(records_), now_);
+  auto recovered = recover(config_, RecordStore(records_), now_);
   expect(recovered.has_value(), recovered ? "" : recovered.error().detail);
   state_ = std::move(*recovered);
   const auto referenced = referenced_content(state_);

@@ -173,13 +173,7 @@ struct Durable {
 Durable read_folder(const HostileWorld& world) {
   auto store = open_rocksdb_store(world.fleet.folder / "store", coordinator::families);
   REQUIRE(store.has_value());
-  const coordinator::Scan scan = [&](std::string_view family, const auto& visit) {
-    return (*store)->scan(family, {}, [&](ByteSpan key, ByteSpan value) {
-      visit(key, value);
-      return true;
-    });
-  };
-  const auto state = coordinator::recover(world.config.core, scan, system_now());
+  const auto state = coordinator::recover(world.config.core, **store, system_now());
   REQUIRE(state.has_value());
   Durable durable{
       state->registry.versions.size(), state->registry.head, state->registry.assigned, {}, {}, {}};
