@@ -21,8 +21,6 @@ using nlohmann::json;
 using std::chrono::seconds;
 
 constexpr std::size_t key_digits_min = 8;
-/// So many calls may wait for rounds at once; each holds a thread of the API.
-constexpr int waits_max = 4;
 constexpr std::int64_t wait_s_max = 7 * 86400;
 constexpr std::size_t audit_lines_max = 256;
 
@@ -300,15 +298,16 @@ Result<AdminAnswer> tag_node(AdminDesk& desk, AdminRequest& request) {
 /// Counts a call that waits, as long as it lives.
 class Waiting {
  public:
-  explicit Waiting(std::atomic<int>& count) : count_(count), place_(count_.fetch_add(1)) {}
+  explicit Waiting(AdminDesk& desk)
+      : count_(desk.waiting()), allowed_(count_.fetch_add(1) < desk.waiting_max()) {}
   ~Waiting() { count_.fetch_sub(1); }
   Waiting(const Waiting&) = delete;
   Waiting& operator=(const Waiting&) = delete;
-  [[nodiscard]] bool allowed() const { return place_ < waits_max; }
+  [[nodiscard]] bool allowed() const { return allowed_; }
 
  private:
-  std::atomic<int>& count_;
-  int place_;
+  std::atomic<std::size_t>& count_;
+  bool allowed_;
 };
 
 Result<AdminAnswer> start_rounds(AdminDesk& desk, AdminRequest& request) {
@@ -329,7 +328,7 @@ Result<AdminAnswer> start_rounds(AdminDesk& desk, AdminRequest& request) {
     return event;
   };
   if (!start.wait) return answer(desk.command(make));
-  const Waiting waiting(desk.waiting());
+  const Waiting waiting(desk);
   if (!waiting.allowed())
     return fail(Errc::busy, "too many calls wait for rounds: ask GET /v1/rounds instead");
   return answer(desk.command(make, seconds(*timeout_s)));

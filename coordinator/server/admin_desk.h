@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -22,8 +23,10 @@ class AdminDesk {
   static constexpr std::chrono::seconds import_patience{600};
 
   /// @param post runs an action on the driver's thread. Both outlive the desk.
-  AdminDesk(Driver& driver, std::function<void(std::function<void()>)> post, std::string node_address)
-      : driver_(driver), post_(std::move(post)), node_address_(std::move(node_address)) {}
+  /// @param threads that serve the API.
+  AdminDesk(Driver& driver, std::function<void(std::function<void()>)> post, std::string node_address,
+            std::size_t threads)
+      : driver_(driver), post_(std::move(post)), node_address_(std::move(node_address)), threads_(threads) {}
 
   /// @param question runs on the driver's thread. @return its answer; timeout.
   template <typename T>
@@ -51,8 +54,10 @@ class AdminDesk {
 
   /// HOST:PORT in join tokens.
   [[nodiscard]] const std::string& node_address() const { return node_address_; }
-  /// How many calls wait for rounds to end.
-  [[nodiscard]] std::atomic<int>& waiting() { return waiting_; }
+  /// How many calls wait for rounds to end, …
+  [[nodiscard]] std::atomic<std::size_t>& waiting() { return waiting_; }
+  /// … and how many may: each holds a thread, and as many are left for all other calls.
+  [[nodiscard]] std::size_t waiting_max() const { return std::max<std::size_t>(threads_ / 2, 1); }
 
  private:
   template <typename T>
@@ -71,7 +76,8 @@ class AdminDesk {
   Driver& driver_;
   std::function<void(std::function<void()>)> post_;
   std::string node_address_;
-  std::atomic<int> waiting_ = 0;
+  std::size_t threads_;
+  std::atomic<std::size_t> waiting_ = 0;
   bool importing_ = false;  // On the driver's thread.
 };
 

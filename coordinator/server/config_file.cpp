@@ -105,7 +105,7 @@ listen = "{}"    # for nodes, HOST:PORT; port 0 picks one
 admin = "{}"     # HTTP for the operator and for metrics: keep it on loopback, it has no TLS
 public_address = ""          # HOST:PORT that join tokens name; "" is the address above
 worker_threads = 0           # that share an aggregation; 0: one a core
-admin_threads = 8            # that answer the admin API; a `round start --wait` holds one
+admin_threads = 8            # that answer the admin API; `round start --wait` may hold half of them
 
 [round]
 mode = "sync"                # a round ends before the next one begins; there is no other mode

@@ -180,7 +180,7 @@ Status Server::Impl::listen() {
   const std::string address =
       settings.public_address.empty() ? to_string(connections->local_endpoint()) : settings.public_address;
   const auto post = [this](std::function<void()> action) { asio::post(io, std::move(action)); };
-  desk = std::make_unique<AdminDesk>(*driver, post, address);
+  desk = std::make_unique<AdminDesk>(*driver, post, address, settings.admin_threads);
   auto served =
       AdminApi::open({settings.admin, token, settings.admin_threads, settings.admin_body_bytes_max}, *desk);
   if (!served) return fail_to_listen(served.error(), "admin", options.folder);
