@@ -168,6 +168,7 @@ void on(Step& step, const event::StorageState& event) {
   state.storage_full = event.full;
   state.storage_failed = state.storage_failed || event.failed;
   const bool stopped = state.storage_full || state.storage_failed;
+  if (stopped && event.over_quota) give_up_for_room(step);
   if (stopped == was_stopped) return;
   if (stopped) {
     step.notice(Level::error, "rounds_paused", state.storage_failed ? "storage_failed" : "storage_full", {});

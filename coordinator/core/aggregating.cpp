@@ -1,7 +1,6 @@
 #include <spdlog/fmt/fmt.h>
 
 #include "coordinator/core/phases.h"
-#include "coordinator/core/records.h"
 #include "protocol/assert.h"
 
 namespace rivulet::coordinator {
@@ -67,15 +66,7 @@ void on(Step& step, const event::AggregationFailed& event) {
                 {{"detail", event.error.detail}});
     return;
   }
-  // What made one fail may make every one fail: rounds that nobody looks at do not go on for ever.
-  Schedule& schedule = step.state.schedule;
-  ++schedule.failures;
-  step.put("meta", bytes_of("schedule"), to_json(schedule));
-  end_round(step, Ending::failed, "aggregation: " + event.error.detail);
-  if (schedule.failures >= step.state.round.plan.config.refusals_max) {
-    stop_schedule(step, fmt::format("{} aggregations in a row failed, the last one because {}",
-                                    schedule.failures, event.error.detail));
-  }
+  end_failed_work(step, "aggregation", event.error);
 }
 
 }  // namespace rivulet::coordinator

@@ -23,7 +23,9 @@ struct RoundConfig {
   std::chrono::seconds failure_pause{5};         ///< Between a failed round and the next one.
   std::uint64_t samples_min = 1;                 ///< A node with fewer labelled samples isn't asked.
   std::uint64_t sample_count_max = 100'000;      ///< An update that claims more is refused.
-  std::uint32_t refusals_max = 3;  ///< Refusals, or failed aggregations, in a row that stop the schedule.
+  /// So many refused candidates in a row stop the schedule, and so many rounds that failed in aggregation or
+  /// publication since the last published version.
+  std::uint32_t refusals_max = 3;
 
   bool operator==(const RoundConfig&) const = default;
 };

@@ -163,6 +163,7 @@ struct VersionSealed {
 struct PublicationFailed {
   std::uint64_t manifest_version = 0;
   Error error;
+  std::vector<ContentId> stored{};  ///< Variants that had been derived before it failed.
 };
 
 // ---- Admin commands; each gets exactly one effect::Reply.
@@ -210,6 +211,12 @@ struct ImportRelease {
   Digest holdout_hash{};      ///< Of these samples, for the record; zero without.
   Digest test_hash{};
 };
+/// A release that could not be stored, or not all of it: answered with the error.
+struct ImportFailed {
+  RequestId request = 0;
+  Error error;
+  std::vector<ContentId> stored;
+};
 /// Adds `count` rounds to the schedule.
 struct StartRounds {
   RequestId request = 0;
@@ -229,6 +236,7 @@ struct Tick {};
 struct StorageState {
   bool full = false;
   bool failed = false;
+  bool over_quota = false;  ///< Full by what is kept here, and so by nobody's doing but ours.
 };
 struct ShuttingDown {};
 
@@ -240,7 +248,7 @@ using Event = std::variant<
     event::SessionClosed, event::ContentServed, event::UpdateStored, event::UpdateRejected,
     event::UpdateTransferFailed, event::Aggregated, event::AggregationFailed, event::CandidateScored,
     event::VersionSealed, event::PublicationFailed, event::CreateToken, event::RevokeToken, event::RevokeNode,
-    event::QuarantineNode, event::ReleaseNode, event::TagNode, event::ImportRelease, event::StartRounds,
-    event::TrustChanged, event::Tick, event::StorageState, event::ShuttingDown>;
+    event::QuarantineNode, event::ReleaseNode, event::TagNode, event::ImportRelease, event::ImportFailed,
+    event::StartRounds, event::TrustChanged, event::Tick, event::StorageState, event::ShuttingDown>;
 
 }  // namespace rivulet::coordinator

@@ -23,6 +23,7 @@ void on(Step& step, const event::QuarantineNode& event);
 void on(Step& step, const event::ReleaseNode& event);
 void on(Step& step, const event::TagNode& event);
 void on(Step& step, const event::ImportRelease& event);
+void on(Step& step, const event::ImportFailed& event);
 void on(Step& step, const event::StartRounds& event);
 void on(Step& step, const event::TrustChanged& event);
 

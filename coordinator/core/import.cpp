@@ -99,27 +99,31 @@ json imported_json(const ReleaseRecord& release, VersionNumber version) {
 
 void on(Step& step, const event::ImportRelease& event) {
   State& state = step.state;
+  // What was stored for it goes again, unless something else names it.
+  const auto refuse = [&](std::unexpected<Error> why) {
+    step.erase_unreferenced({event.release_content, event.snapshot, event.master, event.optimizer_state});
+    step.reply(event.request, std::move(why));
+  };
   auto record = open_release(state, event, step.now);
-  if (!record) return step.reply(event.request, std::unexpected(record.error()));
+  if (!record) return refuse(std::unexpected(record.error()));
   if (state.registry.active == record->id) {
     if (!has_same_data(*state.registry.active_release(), *record)) {
-      return step.reply(event.request, fail(Errc::conflict,
-                                            "the release was imported before, with other holdout or test "
-                                            "samples, which stay: sign it anew to replace them"));
+      return refuse(fail(Errc::conflict,
+                         "the release was imported before, with other holdout or test samples, which stay: "
+                         "sign it anew to replace them"));
     }
     return step.reply(event.request, imported_json(*record, newest_version(state.registry, record->id)));
   }
   if (state.registry.releases.contains(record->id)) {
-    return step.reply(
-        event.request,
+    return refuse(
         fail(Errc::conflict, "the release was imported before, and another one since: sign it anew"));
   }
   const auto* publishing = std::get_if<Publishing>(&state.round.phase);
   if (state.registry.pending || (publishing != nullptr && publishing->asked)) {
-    return step.reply(event.request, fail(Errc::busy, "a version is being published: try again in a moment"));
+    return refuse(fail(Errc::busy, "a version is being published: try again in a moment"));
   }
   if (state.storage_full || state.storage_failed) {
-    return step.reply(event.request, fail(Errc::storage_full, "the store takes no writes: make room first"));
+    return refuse(fail(Errc::storage_full, "the store takes no writes: make room first"));
   }
   const ManifestParts parts{0, 0, event.snapshot, event.snapshot_bytes, event.weights_hash};
   PendingImport pending;
@@ -130,6 +134,11 @@ void on(Step& step, const event::ImportRelease& event) {
   pending.release = std::move(*record);
   step.emit(effect::SealVersion{pending.manifest, state.config.validation.variant_tolerance});
   state.registry.pending = std::move(pending);
+}
+
+void on(Step& step, const event::ImportFailed& event) {
+  step.erase_unreferenced(event.stored);
+  step.reply(event.request, std::unexpected(event.error));
 }
 
 void finish_import(Step& step, const event::VersionSealed& event) {

@@ -26,6 +26,11 @@ void enter_publishing(Step& step, SealedSet sealed, CandidateBuilt candidate, st
 enum class Ending { failed, refused };
 /// Ends the round in progress: verdicts, audit entry, the pause before the next one.
 void end_round(Step& step, Ending ending, const std::string& why);
+/// Ends it as what was computed for it failed. What made one round fail so may make every one: after
+/// refusals_max of them the schedule stops. @param what "aggregation" or "publication".
+void end_failed_work(Step& step, const std::string& what, const Error& error);
+/// Ends a round that waits for room in a quota which its own contents fill, so that they go.
+void give_up_for_room(Step& step);
 /// The round is over: listed, and told to who waits for it.
 void close_round(Step& step, std::string state, const std::string& reason);
 void stop_schedule(Step& step, const std::string& why);

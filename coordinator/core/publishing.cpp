@@ -144,9 +144,12 @@ void on(Step& step, const event::VersionSealed& event) {
 
 void on(Step& step, const event::PublicationFailed& event) {
   State& state = step.state;
+  step.erase_unreferenced(event.stored);
   if (state.registry.pending && state.registry.pending->manifest.manifest_version == event.manifest_version) {
     const PendingImport pending = std::move(*state.registry.pending);
     state.registry.pending.reset();
+    step.erase_unreferenced({pending.release.content, pending.release.release.initial_weights,
+                             pending.manifest.snapshot, pending.master, pending.optimizer_state});
     return step.reply(pending.request, std::unexpected(event.error));
   }
   auto* phase = std::get_if<Publishing>(&state.round.phase);
@@ -157,7 +160,8 @@ void on(Step& step, const event::PublicationFailed& event) {
     return step.notice(Level::warning, "publication_failed", name(event.error.code),
                        {{"detail", event.error.detail}});
   }
-  end_round(step, Ending::failed, "publication: " + event.error.detail);
+  state.schedule.refusals = 0;  // Its candidate passed.
+  end_failed_work(step, "publication", event.error);
 }
 
 }  // namespace rivulet::coordinator

@@ -202,7 +202,7 @@ struct Schedule {
   RoundNumber last_started = 0;
   RoundNumber until = 0;       ///< Rounds up to this number are wanted.
   std::uint32_t refusals = 0;  ///< Candidates refused in a row.
-  std::uint32_t failures = 0;  ///< Aggregations that failed in a row.
+  std::uint32_t failures = 0;  ///< Rounds since the last version whose aggregation or publication failed.
   std::string stopped;         ///< Why it stopped by itself; empty otherwise.
 
   bool operator==(const Schedule&) const = default;

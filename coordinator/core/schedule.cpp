@@ -233,4 +233,33 @@ void end_round(Step& step, Ending ending, const std::string& why) {
   reply_to_waiters(step, number);
 }
 
+void end_failed_work(Step& step, const std::string& what, const Error& error) {
+  Schedule& schedule = step.state.schedule;
+  ++schedule.failures;
+  put_schedule(step);
+  end_round(step, Ending::failed, what + ": " + error.detail);
+  if (schedule.failures < step.state.round.plan.config.refusals_max) return;
+  stop_schedule(step, std::to_string(schedule.failures) +
+                          " rounds have failed in aggregation or publication since the last version, the "
+                          "last one because " +
+                          error.detail);
+}
+
+void give_up_for_room(Step& step) {
+  const RoundPhase& phase = step.state.round.phase;
+  const Error full{Errc::storage_full,
+                   "its updates and the versions that are kept fill the quota: raise blob_quota_mib, or lower "
+                   "cohort or versions_kept"};
+  const auto* aggregating = std::get_if<Aggregating>(&phase);
+  if (aggregating != nullptr && !aggregating->requested) return end_failed_work(step, "aggregation", full);
+  const auto* publishing = std::get_if<Publishing>(&phase);
+  if (publishing != nullptr && !publishing->asked && publishing->not_before.passed(step.now))
+    return end_failed_work(step, "publication", full);
+  const auto* training = std::get_if<Training>(&phase);
+  const auto* gating = std::get_if<Gating>(&phase);
+  if ((training != nullptr && training->deadline.passed(step.now)) ||
+      (gating != nullptr && gating->deadline.passed(step.now)))
+    end_round(step, Ending::failed, full.detail);
+}
+
 }  // namespace rivulet::coordinator

@@ -13,43 +13,63 @@ bool all_stored(const BlobStore& blobs, const event::ImportRelease& import) {
 
 }  // namespace
 
+struct AdminDesk::Import {
+  ReleaseUpload upload;
+  ReleaseId id;
+  std::vector<ContentId> stored;
+  std::promise<Result<Json>> promise;
+};
+
 Result<nlohmann::json> AdminDesk::import_release(ReleaseUpload upload) {
-  const auto promise = std::make_shared<std::promise<Result<Json>>>();
-  auto answer = promise->get_future();
-  const auto shared = std::make_shared<ReleaseUpload>(std::move(upload));
-  const auto reply = [this, promise](Result<Json> result) {
-    importing_ = false;
-    promise->set_value(std::move(result));
-  };
-  const auto hand_over = [this, reply](Result<event::ImportRelease> import) {
-    if (!import) {
-      reply(std::unexpected(import.error()));
-      if (import.error().code == Errc::storage_full) return driver_.no_room();
-      if (import.error().code == Errc::storage) driver_.broken(import.error());
-      return;
-    }
-    if (!all_stored(driver_.blobs(), *import)) {
-      return reply(fail(Errc::busy, "the release's blobs were swept: import it again"));
-    }
-    const auto make = [&](RequestId request) {
-      import->request = request;
-      return Event(*import);
-    };
-    driver_.request(make, reply);
-  };
-  post_([this, promise, shared, hand_over] {
+  const auto import = std::make_shared<Import>();
+  import->id = release_id(upload.release.payload);
+  import->upload = std::move(upload);
+  auto answer = import->promise.get_future();
+  post_([this, import] {
     if (std::exchange(importing_, true)) {
-      return promise->set_value(fail(Errc::busy, "another model is being imported: try again in a moment"));
+      return import->promise.set_value(
+          fail(Errc::busy, "another model is being imported: try again in a moment"));
     }
     const State& state = driver_.state();
-    const bool registered = state.registry.releases.contains(release_id(shared->release.payload));
     driver_.work<Result<event::ImportRelease>>(
-        [shared, registered, trust = state.trust, &blobs = driver_.blobs(), &datasets = driver_.datasets()] {
-          return prepare_import(*shared, trust, registered, blobs, datasets);
+        [import, registered = state.registry.releases.contains(import->id), trust = state.trust,
+         &blobs = driver_.blobs(), &datasets = driver_.datasets()] {
+          return prepare_import(import->upload, trust, registered, blobs, datasets, import->stored);
         },
-        hand_over);
+        [this, import](Result<event::ImportRelease> event) { hand_over(import, std::move(event)); });
   });
   return wait(answer, import_patience);
+}
+
+void AdminDesk::hand_over(const std::shared_ptr<Import>& import, Result<event::ImportRelease> event) {
+  if (event && !all_stored(driver_.blobs(), *event)) {
+    event = fail(Errc::busy, "the release's blobs were swept: import it again");
+  }
+  const auto make = [&](RequestId request) -> Event {
+    if (!event) return event::ImportFailed{request, event.error(), import->stored};
+    event->request = request;
+    return *event;
+  };
+  driver_.request(make, [this, import](Result<Json> reply) { finish(*import, std::move(reply)); });
+  if (event) return;
+  if (event.error().code == Errc::storage_full) driver_.no_room();
+  if (event.error().code == Errc::storage) driver_.broken(event.error());
+}
+
+void AdminDesk::finish(Import& import, Result<Json> reply) {
+  importing_ = false;
+  const Registry& registry = driver_.state().registry;
+  const bool pending = registry.pending && registry.pending->release.id == import.id;
+  if (!reply && !pending && !registry.releases.contains(import.id)) {
+    // Before the next import's data, which come on the same thread.
+    driver_.work<bool>(
+        [id = import.id, &datasets = driver_.datasets()] {
+          datasets.erase(id);
+          return true;
+        },
+        [](bool) {});
+  }
+  import.promise.set_value(std::move(reply));
 }
 
 }  // namespace rivulet::coordinator

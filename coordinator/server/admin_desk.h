@@ -60,6 +60,10 @@ class AdminDesk {
   [[nodiscard]] std::size_t waiting_max() const { return std::max<std::size_t>(threads_ / 2, 1); }
 
  private:
+  struct Import;
+  void hand_over(const std::shared_ptr<Import>& import, Result<event::ImportRelease> event);
+  void finish(Import& import, Result<Json> reply);
+
   template <typename T>
   static Result<T> wait(std::future<Result<T>>& answer, std::chrono::seconds most) {
     if (answer.wait_for(most) != std::future_status::ready) {

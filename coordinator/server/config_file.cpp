@@ -120,7 +120,7 @@ deadline_s = 600             # for training and upload
 failure_pause_s = 5          # between a failed round and the next one
 samples_min = 1              # a node with fewer labelled samples is not asked
 sample_count_max = 100000    # an update that claims more is refused
-refusals_max = 3             # refused candidates, or failed aggregations, in a row that stop the schedule
+refusals_max = 3             # refused candidates in a row, or rounds whose work failed, that stop the schedule
 
 [training]
 epochs = 1                   # passes of a node over its samples, in each round

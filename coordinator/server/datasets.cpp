@@ -95,6 +95,14 @@ Result<const ScoringData*> Datasets::find(const ReleaseId& release, Split split)
   return &loaded_.emplace(key, std::move(**data)).first->second;
 }
 
+void Datasets::erase(const ReleaseId& release) {
+  for (const Split split : {Split::holdout, Split::test}) {
+    loaded_.erase({release, split});
+    std::error_code ignored;
+    fs::remove(file_of(release, split), ignored);
+  }
+}
+
 void Datasets::sweep(const std::set<ReleaseId>& releases) const {
   std::error_code ignored;  // Best effort: what stays does no harm.
   for (const auto& entry : fs::directory_iterator(folder_, ignored)) {

@@ -35,6 +35,8 @@ class Datasets {
   [[nodiscard]] Result<std::optional<ScoringData>> read(const ReleaseId& release, Split split) const;
   /// Kept in memory from the first call on. @return null if there is none; corrupt, storage.
   Result<const ScoringData*> find(const ReleaseId& release, Split split);
+  /// Removes the files of a release whose import failed. Best effort, as sweep().
+  void erase(const ReleaseId& release);
   /// Removes the files of releases that are not among these: what an import left that failed.
   void sweep(const std::set<ReleaseId>& releases) const;
 

@@ -30,6 +30,7 @@ Status Driver::recover(const Config& config) {
   auto state = coordinator::recover(config, parts_.store, now());
   if (!state) return std::unexpected(state.error());
   state_ = std::move(*state);
+  trust_chain_ = state_->trust_chain;
   if (!state_->rounds.empty()) counted_round_ = state_->rounds.back().round;
   const auto referenced = referenced_content(*state_);
   // Open tasks may go on with their uploads; other parts belong to nobody.
@@ -251,6 +252,7 @@ void Driver::look_for_room() {
   if (!state_->storage_full) return;
   if (!has_room()) {
     look_again_ = now().monotonic + room_interval;
+    if (over_quota()) handle(event::StorageState{.full = true, .over_quota = true});
     return;
   }
   room_again();
@@ -262,17 +264,25 @@ void Driver::room_again() {
   handle(event::StorageState{});
 }
 
-bool Driver::has_room() const {
+std::uint64_t Driver::room_wanted() const {
   std::uint64_t wanted = room_bytes;
   // A step of the master stores it, a snapshot and variants: four times its size is more than that.
   if (const ReleaseRecord* release = state_->registry.active_release()) {
     wanted = std::max(wanted, 16 * static_cast<std::uint64_t>(release->release.layout.size()));
   }
+  return wanted;
+}
+
+bool Driver::over_quota() const {
   const std::uint64_t used = parts_.blobs.used_bytes();
-  if (used >= parts_.blob_quota_bytes || parts_.blob_quota_bytes - used < wanted) return false;
+  return used >= parts_.blob_quota_bytes || parts_.blob_quota_bytes - used < room_wanted();
+}
+
+bool Driver::has_room() const {
+  if (over_quota()) return false;
   std::error_code error;
   const auto space = std::filesystem::space(parts_.folder, error);
-  return error || space.available >= wanted;
+  return error || space.available >= room_wanted();
 }
 
 void Driver::broken(const Error& error) {

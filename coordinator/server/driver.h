@@ -135,6 +135,8 @@ class Driver {
   void rearm();
   void look_for_room();
   void room_again();
+  [[nodiscard]] std::uint64_t room_wanted() const;
+  [[nodiscard]] bool over_quota() const;
   [[nodiscard]] bool has_room() const;
   void count_rounds();
   /// Does it in a moment, as something of ours is short that comes back by itself.
@@ -160,9 +162,9 @@ class Driver {
   void carry_out(effect::Aggregate& effect);
   void carry_out(effect::ScoreCandidate& effect);
   void carry_out(effect::SealVersion& effect);
+  void carry_out(effect::ServeTrust& effect);
   void carry_out(effect::EraseContent& effect);
   void carry_out(effect::Reply& effect);
-  void carry_out(effect::ServeTrust& effect);
   void carry_out(effect::Notice& effect);
   /// Null if there is none, or it is damaged. @return storage.
   Result<const ScoringData*> scoring_data(const ReleaseId& release, Split split);
@@ -171,9 +173,9 @@ class Driver {
   Hooks hooks_;
   Links* links_ = nullptr;  // Null until start().
   std::optional<State> state_;
+  std::vector<SignedTrust> trust_chain_;
   std::unique_ptr<Uploads> uploads_;
   ChunkLists chunk_lists_;
-  std::vector<SignedTrust> trust_chain_;
   LogLimit log_limit_;
   CommitQueue<Effect> queue_;
   enum class Answer : std::uint8_t { to_update, to_report, to_decline };

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <memory>
 #include <string_view>
 #include <utility>
 
@@ -142,17 +143,18 @@ void Driver::carry_out(effect::ScoreCandidate& effect) {
 void Driver::carry_out(effect::SealVersion& effect) {
   const Release* release = find_release(effect.manifest.release);
   if (release == nullptr) {
-    return handle(
-        event::PublicationFailed{effect.manifest.manifest_version, {Errc::not_found, "its release is gone"}});
+    return handle(event::PublicationFailed{
+        effect.manifest.manifest_version, {Errc::not_found, "its release is gone"}, {}});
   }
+  const auto stored = std::make_shared<std::vector<ContentId>>();
   work<Result<event::VersionSealed>>(
-      [this, task = effect, release = *release]() -> Result<event::VersionSealed> {
+      [this, task = effect, release = *release, stored]() -> Result<event::VersionSealed> {
         const auto test = scoring_data(task.manifest.release, Split::test);
         if (!test) return std::unexpected(test.error());
         const auto holdout = scoring_data(task.manifest.release, Split::holdout);
         if (!holdout) return std::unexpected(holdout.error());
         auto sealed = seal_version(task, release, {.holdout = *holdout, .test = *test}, parts_.key,
-                                   parts_.runner, parts_.blobs);
+                                   parts_.runner, parts_.blobs, *stored);
         crash_point("coordinator.version_sealed");
         if (sealed) {
           std::ignore = list_of(task.manifest.snapshot);
@@ -162,21 +164,21 @@ void Driver::carry_out(effect::SealVersion& effect) {
         }
         return sealed;
       },
-      [this, task = effect](Result<event::VersionSealed> sealed) {
+      [this, task = effect, stored](Result<event::VersionSealed> sealed) {
         const std::uint64_t number = task.manifest.manifest_version;
         if (sealed) return handle(std::move(*sealed));
         if (sealed.error().code == Errc::busy) return again_later(task, sealed.error());
         if (sealed.error().code == Errc::storage) return broken(sealed.error());
         const bool full = sealed.error().code == Errc::storage_full;
-        handle(event::PublicationFailed{number, std::move(sealed.error())});
+        handle(event::PublicationFailed{number, std::move(sealed.error()), std::move(*stored)});
         if (full) no_room();
       });
 }
 
-void Driver::carry_out(effect::EraseContent& effect) {
-  chunk_lists_.forget(effect.content);
 void Driver::carry_out(effect::ServeTrust& effect) { trust_chain_.push_back(std::move(effect.trust)); }
 
+void Driver::carry_out(effect::EraseContent& effect) {
+  chunk_lists_.forget(effect.content);
   std::ignore = parts_.blobs.erase(effect.content);  // Best effort: a restart sweeps what is left.
   std::ignore = parts_.blobs.erase_part(effect.content);
 }

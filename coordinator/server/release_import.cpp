@@ -90,7 +90,8 @@ Result<const ScoringData*> samples_of(const Release& release, const std::optiona
 }  // namespace
 
 Result<event::ImportRelease> prepare_import(const ReleaseUpload& upload, const TrustDocument& trust,
-                                            bool registered, BlobStore& blobs, Datasets& datasets) {
+                                            bool registered, BlobStore& blobs, Datasets& datasets,
+                                            std::vector<ContentId>& stored) {
   const auto release = open_release(upload, trust);
   if (!release) return std::unexpected(release.error());
   const auto snapshot = encode_snapshot(release->snapshot, release->layout, upload.weights);
@@ -115,6 +116,7 @@ Result<event::ImportRelease> prepare_import(const ReleaseUpload& upload, const T
   event.has_test = *test != nullptr;
   if (*holdout != nullptr) event.holdout_hash = Datasets::hash_of(**holdout);
   if (*test != nullptr) event.test_hash = Datasets::hash_of(**test);
+  stored = {event.release_content, event.snapshot, release->initial_weights};  // Some of them, if one fails.
   Status status = blobs.put(event.release_content, envelope);
   if (status) status = blobs.put(event.snapshot, *snapshot);
   if (!status) return std::unexpected(status.error());

@@ -22,10 +22,11 @@ struct ReleaseUpload {
 
 /// Checks signature, document, weights and data, stores all of it durably, and makes the first version's
 /// snapshot. A holdout or test split that a release with a teacher does not bring is its teacher's.
-/// @param registered the fleet has this release: its data stay as they are. @return the event
-/// without its request; refused for a signature that `trust` does not know, invalid, corrupt, storage,
-/// storage_full.
+/// @param registered the fleet has this release: its data stay as they are. @param stored gets the contents
+/// that were stored, also if it fails then. @return the event without its request; refused for a signature
+/// that `trust` does not know, invalid, corrupt, storage, storage_full.
 Result<event::ImportRelease> prepare_import(const ReleaseUpload& upload, const TrustDocument& trust,
-                                            bool registered, BlobStore& blobs, Datasets& datasets);
+                                            bool registered, BlobStore& blobs, Datasets& datasets,
+                                            std::vector<ContentId>& stored);
 
 }  // namespace rivulet::coordinator

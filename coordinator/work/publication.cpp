@@ -182,12 +182,12 @@ Result<event::CandidateScored> score_candidate(const effect::ScoreCandidate& tas
 
 Result<event::VersionSealed> seal_version(const effect::SealVersion& task, const Release& release,
                                           const VariantData& data, const SecretKey& key, ModelRunner& runner,
-                                          BlobStore& blobs) {
+                                          BlobStore& blobs, std::vector<ContentId>& stored) {
   event::VersionSealed sealed;
   sealed.manifest = task.manifest;
   const auto weights = read_snapshot(blobs, task.manifest.snapshot, task.manifest.form, release.layout);
   if (!weights) return fail_at("the version's snapshot", weights.error());
-  auto derived = derive_variants(release, *weights, data, task.variant_tolerance, runner, blobs);
+  auto derived = derive_variants(release, *weights, data, task.variant_tolerance, runner, blobs, stored);
   if (!derived) return std::unexpected(derived.error());
   sealed.manifest.variants = std::move(derived->variants);
   sealed.left_out = std::move(derived->left_out);

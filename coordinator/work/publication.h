@@ -28,9 +28,10 @@ Result<event::CandidateScored> score_candidate(const effect::ScoreCandidate& tas
 
 /// Derives the variants that the release's recipes name, stores them, and signs the whole manifest
 /// (effect::SealVersion). @param data its test split scores variants and a release's first version.
+/// @param stored gets the variants' contents, also if it fails: PublicationFailed::stored.
 Result<event::VersionSealed> seal_version(const effect::SealVersion& task, const Release& release,
                                           const VariantData& data, const SecretKey& key, ModelRunner& runner,
-                                          BlobStore& blobs);
+                                          BlobStore& blobs, std::vector<ContentId>& stored);
 
 /// The float32 vector of a blob. @return corrupt if it is not what its name says, has another length than
 /// `layout`, or an entry that is not finite.

@@ -34,14 +34,15 @@ std::optional<std::string> find_fall(TaskKind task, const Metrics& version, cons
 class Deriving {
  public:
   Deriving(const Release& release, std::span<const float> weights, const VariantData& data, double tolerance,
-           ModelRunner& runner, BlobStore& blobs)
+           ModelRunner& runner, BlobStore& blobs, std::vector<ContentId>& stored)
       : release_(release),
         weights_(weights),
         holdout_(if_any(data.holdout)),
         test_(if_any(data.test)),
         tolerance_(tolerance),
         runner_(runner),
-        blobs_(blobs) {
+        blobs_(blobs),
+        stored_(stored) {
     if (holdout_ == nullptr) return;
     // One that cannot be scored was not gated by its score either.
     if (const auto metrics = runner_.score(release_, weights_, *holdout_)) version_ = *metrics;
@@ -64,6 +65,7 @@ class Deriving {
     variant.content = content_id_of(*bytes);
     variant.bytes = bytes->size();
     if (Status status = blobs_.put(variant.content, *bytes); !status) return status;
+    stored_.push_back(variant.content);
     *bytes = Bytes();  // The network that comes now is as large.
     auto answers = runner_.answers(release_, *served, release_.known_inputs);
     if (!answers) return std::unexpected(answers.error());
@@ -128,6 +130,7 @@ class Deriving {
   double tolerance_;
   ModelRunner& runner_;
   BlobStore& blobs_;
+  std::vector<ContentId>& stored_;
   std::optional<Metrics> version_;  // on the holdout, in float
   DerivedVariants derived_;
 };
@@ -136,8 +139,8 @@ class Deriving {
 
 Result<DerivedVariants> derive_variants(const Release& release, std::span<const float> weights,
                                         const VariantData& data, double tolerance, ModelRunner& runner,
-                                        BlobStore& blobs) {
-  Deriving deriving(release, weights, data, tolerance, runner, blobs);
+                                        BlobStore& blobs, std::vector<ContentId>& stored) {
+  Deriving deriving(release, weights, data, tolerance, runner, blobs, stored);
   for (const std::string& recipe : release.recipes) {
     if (Status status = deriving.derive(recipe); !status) {
       return fail_at("variant " + recipe, status.error());

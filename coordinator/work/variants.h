@@ -27,9 +27,10 @@ struct DerivedVariants {
 /// in float. Without a holdout nothing is left out, and nothing calibrated.
 /// @param weights w_t, [layout.size()]. @param tolerance a fall of accuracy, or where the model answers
 /// values the part by which their error grows.
+/// @param stored gets the contents that were stored, also if it fails then.
 /// @return refused if nothing would be left; the errors of the runner and of the store.
 Result<DerivedVariants> derive_variants(const Release& release, std::span<const float> weights,
                                         const VariantData& data, double tolerance, ModelRunner& runner,
-                                        BlobStore& blobs);
+                                        BlobStore& blobs, std::vector<ContentId>& stored);
 
 }  // namespace rivulet::coordinator

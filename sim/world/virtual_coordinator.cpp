@@ -134,6 +134,7 @@ void VirtualCoordinator::start() {
   auto state = coordinator::recover(config_, *store_, now());
   RIVULET_ASSERT(state);
   state_ = std::move(*state);
+  trust_chain_ = state_->trust_chain;
   steps_ = start_steps<coordinator::Effect>(
       *store_, *blobs_, coordinator::referenced_content(*state_),
       {.carry_out =
@@ -338,21 +339,22 @@ void VirtualCoordinator::carry_out(effect::SealVersion& effect) {
     const bool importing = pending != nullptr && pending->release.id == task.manifest.release;
     const auto& release =
         importing ? pending->release.release : state_->registry.releases.at(task.manifest.release).release;
+    std::vector<ContentId> stored;
     auto sealed = coordinator::seal_version(task, release, {.holdout = parts_.holdout, .test = parts_.test},
-                                            key_, parts_.runner, *blobs_);
+                                            key_, parts_.runner, *blobs_, stored);
     if (faults_.crash_at("coordinator after sealing a version")) return crash_soon();
     if (sealed) {
       handle(std::move(*sealed));
     } else if (sealed.error().code == Errc::storage) {
       crash_soon();
     } else {
-      handle(event::PublicationFailed{task.manifest.manifest_version, sealed.error()});
+      handle(event::PublicationFailed{task.manifest.manifest_version, sealed.error(), stored});
     }
   });
-void VirtualCoordinator::carry_out(effect::ServeTrust& effect) {
-  trust_chain_.push_back(std::move(effect.trust));
 }
 
+void VirtualCoordinator::carry_out(effect::ServeTrust& effect) {
+  trust_chain_.push_back(std::move(effect.trust));
 }
 
 void VirtualCoordinator::carry_out(effect::EraseContent& effect) {

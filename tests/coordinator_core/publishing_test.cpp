@@ -27,19 +27,9 @@ std::vector<std::string> events_of(const std::vector<Effect>& effects) {
   return names;
 }
 
-Error import_error(Bench& bench, const Release& release, const SecretKey& key = release_key()) {
-  const auto effects = bench.give(event::ImportRelease{1,
-                                                       rivulet::seal(key, Context::release, encode(release)),
-                                                       content("r"),
-                                                       content("s"),
-                                                       24,
-                                                       {},
-                                                       content("m"),
-                                                       {},
-                                                       false,
-                                                       false});
-  const auto replies = all_of<effect::Reply>(effects);
-  return replies.empty() ? Error{} : replies[0].result.error();
+/// The variant of the version that nodes serve.
+ContentId served_variant(const Bench& bench) {
+  return bench.state.registry.find(bench.state.registry.assigned)->manifest.variants.at(0).content;
 }
 
 }  // namespace
@@ -244,105 +234,6 @@ TEST_CASE("an expired release or trust document publishes nothing new", "[coordi
   REQUIRE(bench.state.registry.assigned == 1);
 }
 
-TEST_CASE("a release is imported once, signed by a release key, for this fleet", "[coordinator][registry]") {
-  Bench bench;
-  REQUIRE(import_error(bench, test_release(), node_key(1)).code == Errc::refused);
-  REQUIRE(import_error(bench, test_release(), coordinator_key()).code == Errc::refused);
-  Release other = test_release();
-  other.fleet = FleetId{};
-  REQUIRE(import_error(bench, other).code == Errc::refused);
-  other = test_release();
-  other.limits.expires = bench.now.utc;
-  REQUIRE(import_error(bench, other).code == Errc::refused);
-
-  const auto effects = bench.import();
-  REQUIRE(all_of<effect::Reply>(effects).at(0).result->at("version") == 1);
-  REQUIRE(bench.state.registry.head == 1);
-  REQUIRE(bench.records["releases"].size() == 1);
-  const auto again = bench.import();
-  REQUIRE(all_of<effect::SealVersion>(again).empty());
-  REQUIRE(all_of<effect::Reply>(again).at(0).result->at("version") == 1);
-  Release newer = test_release();
-  newer.epoch = 2;
-  bench.import(newer);
-  REQUIRE(bench.state.registry.head == 2);
-  REQUIRE(bench.state.registry.find(2)->manifest.parent == 0);
-  REQUIRE(bench.state.registry.find(2)->manifest.epoch == 2);
-  newer.epoch = 1;
-  REQUIRE(import_error(bench, newer).code == Errc::refused);
-}
-
-TEST_CASE("a release keeps the samples that it was imported with", "[coordinator][registry]") {
-  Bench bench;
-  const Envelope envelope = rivulet::seal(release_key(), Context::release, encode(test_release()));
-  event::ImportRelease event{7, envelope, content("r"), content("s"), 24, {}, content("m"), {}, true, true};
-  event.holdout_hash = sha256(bytes_of("holdout"));
-  event.test_hash = sha256(bytes_of("test"));
-  bench.sealed(all_of<effect::SealVersion>(bench.give(event)).at(0));
-  nlohmann::json imported;
-  for (const std::string& line : audit_of(bench.records)) {
-    if (line.find("release_imported") != std::string::npos) imported = nlohmann::json::parse(line);
-  }
-  REQUIRE(imported.at("holdout") == event.holdout_hash.hex());
-  REQUIRE(imported.at("test") == event.test_hash.hex());
-  bench.restart();
-  REQUIRE(all_of<effect::Reply>(bench.give(event)).at(0).result->at("version") == 1);
-  const auto other = GENERATE(0, 1, 2);
-  if (other == 0) event.holdout_hash = sha256(bytes_of("samples that everything passes"));
-  if (other == 1) event.test_hash = sha256(bytes_of("an easy test"));
-  if (other == 2) event.has_holdout = false;
-  REQUIRE(all_of<effect::Reply>(bench.give(event)).at(0).result.error().code == Errc::conflict);
-}
-
-TEST_CASE("a model of another name does not take the place of the fleet's", "[coordinator][registry]") {
-  Bench bench;
-  bench.import();
-  Release other = test_release();
-  other.name = "letters";
-  const Error error = import_error(bench, other);
-  REQUIRE(error.code == Errc::conflict);
-  REQUIRE(error.detail.find("\"digits\"") != std::string::npos);
-  REQUIRE(bench.state.registry.head == 1);
-}
-
-TEST_CASE("a release names only a teacher that the fleet has, and that does the same",
-          "[coordinator][registry]") {
-  Bench bench;
-  bench.import();
-  const ReleaseId first = *bench.state.registry.active;
-  Release student = test_release();
-  student.created += 1s;
-  const auto refused_for = [&](const Teacher& teacher, const std::string& words) {
-    student.teacher = teacher;
-    const Error error = import_error(bench, student);
-    INFO(error.detail);
-    REQUIRE(error.code == Errc::refused);
-    REQUIRE(error.detail.find(words) != std::string::npos);
-  };
-  refused_for({ReleaseId{}, 1}, "which this fleet does not have");
-  refused_for({first, 2}, "version 2 as its teacher, which is none of");
-  student.classes = {"up", "down"};
-  refused_for({first, 1}, "other classes");
-  student.classes = test_release().classes;
-  REQUIRE(bench.state.registry.versions.size() == 1);
-
-  bench.import(student);
-  const auto audit = audit_of(bench.records);
-  const auto imported = std::ranges::find_if(audit.rbegin(), audit.rend(), [](const std::string& line) {
-    return line.find("release_imported") != std::string::npos;
-  });
-  const nlohmann::json teacher = {{"release", first.hex()}, {"version", 1}};
-  REQUIRE(nlohmann::json::parse(*imported).at("teacher") == teacher);
-  bench.restart();
-  REQUIRE(versions_view(bench.state).at(0).at("teacher").is_null());
-  REQUIRE(versions_view(bench.state).at(1).at("teacher") == teacher);
-  // Of a version of the first release when the second is active: the fleet still has it.
-  Release grandchild = student;
-  grandchild.created += 1s;
-  bench.import(grandchild);
-  REQUIRE(bench.state.registry.head == 3);
-}
-
 TEST_CASE("a new release ends the round of the old one", "[coordinator][registry]") {
   Bench bench;
   bench.fleet(2);
@@ -357,19 +248,6 @@ TEST_CASE("a new release ends the round of the old one", "[coordinator][registry
   bench.pass(1s);
   REQUIRE(bench.state.round.plan.base == 2);
   REQUIRE(bench.state.round.plan.release == *bench.state.registry.active);
-}
-
-TEST_CASE("an import that can't be sealed is answered, and may be tried again", "[coordinator][registry]") {
-  Bench bench;
-  const Envelope envelope = rivulet::seal(release_key(), Context::release, encode(test_release()));
-  const event::ImportRelease event{7,  envelope,     content("r"), content("s"), 24,
-                                   {}, content("m"), {},           false,        false};
-  const auto question = all_of<effect::SealVersion>(bench.give(event)).at(0);
-  REQUIRE(all_of<effect::Reply>(bench.give(event)).at(0).result.error().code == Errc::busy);
-  const auto effects =
-      bench.give(event::PublicationFailed{question.manifest.manifest_version, {Errc::corrupt, "w_0"}});
-  REQUIRE(all_of<effect::Reply>(effects).at(0).result.error().detail == "w_0");
-  REQUIRE(all_of<effect::SealVersion>(bench.give(event)).size() == 1);
 }
 
 TEST_CASE("a publication that fails fails the round, a full disk only delays it",
@@ -390,6 +268,66 @@ TEST_CASE("a publication that fails fails the round, a full disk only delays it"
     REQUIRE(bench.state.rounds.back().reason == "publication: the recipe failed");
     REQUIRE(bench.state.registry.manifest_version == 1);
   }
+}
+
+TEST_CASE("publications that fail time after time stop the schedule, and leave nothing stored",
+          "[coordinator][publishing]") {
+  Bench bench;
+  bench.fleet(2);
+  bench.start(10);
+  const auto fail_one = [&] {
+    bench.up_to_gating();
+    bench.report(1, 0, 0);
+    const auto asked = all_of<effect::SealVersion>(bench.report(2, 0, 0)).at(0);
+    const auto variant = seal_for(asked).manifest.variants.at(0).content;
+    // One of what was derived is the served version's too.
+    const auto effects = bench.give(event::PublicationFailed{asked.manifest.manifest_version,
+                                                             {Errc::refused, "no variant is good enough"},
+                                                             {variant, served_variant(bench)}});
+    const auto erased = all_of<effect::EraseContent>(effects);
+    const auto is_erased = [&](const ContentId& content) {
+      return std::ranges::find(erased, content, &effect::EraseContent::content) != erased.end();
+    };
+    REQUIRE(is_erased(variant));
+    REQUIRE(is_erased(asked.manifest.snapshot));
+    REQUIRE_FALSE(is_erased(served_variant(bench)));
+    bench.pass(1s);
+  };
+  fail_one();
+  bench.publish_one();
+  bench.pass(1s);
+  fail_one();
+  refuse_one(bench);  // Its aggregation did not fail, and nothing was published.
+  bench.pass(1s);
+  fail_one();
+  REQUIRE(bench.state.schedule.stopped.empty());
+  fail_one();
+  REQUIRE(bench.state.schedule.stopped ==
+          "3 rounds have failed in aggregation or publication since the last version, the last one because "
+          "no variant is good enough");
+  REQUIRE(bench.in<Idle>());
+}
+
+TEST_CASE("candidates are refused in a row if none between them passed", "[coordinator][schedule]") {
+  Bench bench;
+  bench.fleet(2);
+  bench.start(10);
+  const auto refuse_two = [&] {
+    for (int k = 0; k < 2; ++k) {
+      refuse_one(bench);
+      bench.pass(1s);
+    }
+  };
+  refuse_two();
+  bench.up_to_gating();
+  bench.report(1, 0, 0);
+  const auto asked = all_of<effect::SealVersion>(bench.report(2, 0, 0)).at(0);
+  bench.give(event::PublicationFailed{asked.manifest.manifest_version, {Errc::internal, "no"}, {}});
+  bench.pass(1s);
+  refuse_two();
+  REQUIRE(bench.state.schedule.stopped.empty());
+  refuse_one(bench);
+  REQUIRE(bench.state.schedule.stopped.starts_with("3 candidates in a row were refused"));
 }
 
 TEST_CASE("the audit log says which variant was left out, and why", "[coordinator][publishing]") {

@@ -284,6 +284,41 @@ TEST_CASE("while storage is full rounds pause, offers back off, and nothing acce
   REQUIRE(bench.in<Aggregating>());
 }
 
+TEST_CASE("a round that fills the quota ends when its time is over, and makes room", "[coordinator][storage]") {
+  Bench bench;
+  bench.fleet(2);
+  bench.start(4);
+  const event::StorageState over{.full = true, .over_quota = true};
+  const auto failed = [&](const std::vector<Effect>& effects) {
+    CHECK(bench.state.rounds.back().reason.find("blob_quota_mib") != std::string::npos);
+    bench.give(event::StorageState{});
+    bench.pass(1s);
+    return bench.in<Training>() && !all_of<effect::EraseContent>(effects).empty();
+  };
+  bench.upload(1);
+  bench.give(over);
+  REQUIRE(bench.in<Training>());  // Others may still come, and room with them.
+  bench.give(event::StorageState{.full = true});
+  bench.pass(bench.state.round.plan.config.deadline);
+  REQUIRE(bench.in<Training>());  // A full disk may have room again any time.
+  REQUIRE(failed(bench.give(over)));
+
+  bench.upload(1);
+  const auto sum = all_of<effect::Aggregate>(bench.upload(2)).at(0);
+  bench.give(over);
+  REQUIRE(bench.in<Aggregating>());  // It is under way.
+  bench.give(event::AggregationFailed{sum.round, sum.attempt, {Errc::storage_full, "full"}});
+  REQUIRE(failed(bench.give(over)));
+
+  bench.up_to_gating();
+  bench.report(1, 0, 0);
+  const auto asked = all_of<effect::SealVersion>(bench.report(2, 0, 0)).at(0);
+  bench.give(event::PublicationFailed{asked.manifest.manifest_version, {Errc::storage_full, "full"}});
+  REQUIRE(bench.in<Publishing>());
+  REQUIRE(failed(bench.give(over)));
+  REQUIRE(bench.state.schedule.failures == 2);  // Those that came as far as to their work.
+}
+
 TEST_CASE("after a failed disk nothing goes on before a restart", "[coordinator][storage]") {
   Bench bench;
   bench.fleet(2);

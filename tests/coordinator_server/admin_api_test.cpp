@@ -1,5 +1,10 @@
 #include "coordinator/server/admin_api.h"
 
+#include <filesystem>
+#include <future>
+#include <set>
+#include <thread>
+
 #include "coordinator/core/audit.h"
 #include "coordinator/core/records.h"
 #include "link/system_clock.h"
@@ -354,6 +359,48 @@ TEST_CASE("a release without room is refused, and nodes are not taken meanwhile"
   CHECK(http(server.admin, "GET", "/readyz", "").status == 507);
   CHECK(http(server.admin, "GET", "/healthz", "").status == 200);
   CHECK(server.metric("rivulet_storage_writable") == 0);
+}
+
+TEST_CASE("calls that wait for rounds leave threads for the others", "[coordinator][admin]") {
+  const FoundedFleet fleet;
+  auto config = fleet.config();
+  config.server.admin_threads = 2;
+  RunningServer server(fleet, config);
+  server.post_json("/v1/releases", ToyRelease(fleet_of(server), fleet.key("offline/release.key")).body);
+  const std::string wait = json{{"count", 1}, {"wait", true}, {"timeout_s", 30}}.dump();
+  auto first = std::async(std::launch::async, [&] { return server.post("/v1/rounds", wait); });
+  while (server.get_json("/v1/rounds").empty()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  const HttpReply second = server.post("/v1/rounds", wait);
+  CHECK(second.status == 503);
+  CHECK(error_of(second) == "busy");
+  CHECK(server.get("/v1/status").status == 200);
+  REQUIRE(server.stop().has_value());
+  CHECK(first.get().status == 503);
+}
+
+TEST_CASE("of imports that are refused nothing stays on the disk", "[coordinator][admin]") {
+  const FoundedFleet fleet;
+  RunningServer server(fleet);
+  const SecretKey release_key = fleet.key("offline/release.key");
+  server.post_json("/v1/releases", ToyRelease(fleet_of(server), release_key).body);
+  const auto files = [&](const char* folder) {
+    std::set<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(fleet.folder / folder))
+      names.insert(entry.path().filename().string());
+    return names;
+  };
+  std::filesystem::create_directories(fleet.folder / "datasets");
+  const auto blobs = files("blobs");
+  ToyRelease other(fleet_of(server), release_key);
+  other.release.name = "another";
+  const Envelope envelope = seal(release_key, Context::release, encode(other.release));
+  other.body["release"] = to_base64url(encode(envelope));
+  other.body["holdout"] = {{"inputs", {{1, 0}}}, {"labels", {0}}};
+  const HttpReply reply = server.post("/v1/releases", other.body.dump());
+  CHECK(reply.status == 409);
+  REQUIRE(server.stop().has_value());
+  CHECK(files("blobs") == blobs);
+  CHECK(files("datasets").empty());
 }
 
 TEST_CASE("trust is renewed by the root alone", "[coordinator][admin]") {

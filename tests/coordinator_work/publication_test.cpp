@@ -70,9 +70,10 @@ struct Sealing {
   SecretKey key = key_of_byte(4);
   effect::SealVersion task{manifest_of(blobs, release, leaning)};
   sim::ToyRunner runner;
+  std::vector<ContentId> stored;
 
   Result<event::VersionSealed> seal(const ScoringData* test = nullptr) {
-    return seal_version(task, release, {.test = test}, key, runner, *blobs.store);
+    return seal_version(task, release, {.test = test}, key, runner, *blobs.store, stored);
   }
 };
 
@@ -236,9 +237,10 @@ TEST_CASE("a version that cannot be derived or does not fit in a frame is not se
   }
   SECTION("a variant has no answers") {
     FailingRunner runner(Metrics{1, 0, 1});
-    const auto sealed =
-        seal_version(sealing.task, sealing.release, {}, sealing.key, runner, *sealing.blobs.store);
+    const auto sealed = seal_version(sealing.task, sealing.release, {}, sealing.key, runner,
+                                     *sealing.blobs.store, sealing.stored);
     REQUIRE_FALSE(sealed);
+    CHECK(sealing.stored.size() == 1);  // Stored before it was asked for answers.
     CHECK(sealed.error().detail == "variant fp32: no memory for the network");
   }
   SECTION("the store is full") {

@@ -43,9 +43,10 @@ struct Deriving {
   ScoringData holdout{Floats(8), {0, 1, 1, 1}};
   ScoringData test{Floats(8), {0, 1, 1, 1}};
   std::size_t blobs_before = blobs.contents().size();
+  std::vector<ContentId> stored;
 
   Result<DerivedVariants> derive(double tolerance = 0.02) {
-    return derive_variants(release, weights, {&holdout, &test}, tolerance, runner, *blobs.store);
+    return derive_variants(release, weights, {&holdout, &test}, tolerance, runner, *blobs.store, stored);
   }
 };
 
@@ -134,7 +135,7 @@ TEST_CASE("without a holdout nothing is left out, and nothing calibrated", "[coo
   const ScoringData empty;
   for (const ScoringData* none : {static_cast<const ScoringData*>(nullptr), &empty}) {
     const auto derived = derive_variants(deriving.release, weights, {none, none}, 0.02, deriving.runner,
-                                         *deriving.blobs.store);
+                                         *deriving.blobs.store, deriving.stored);
     REQUIRE(derived);
     REQUIRE(derived->variants.size() == 2);
     CHECK_FALSE(derived->variants[0].own_ranges);
