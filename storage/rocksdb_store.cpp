@@ -89,7 +89,7 @@ rocksdb::DBOptions database_options(std::shared_ptr<SyncWatch> watch, rocksdb::E
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
   options.db_write_buffer_size = 16 << 20;
   options.max_total_wal_size = 32 << 20;
-  options.max_open_files = 64;
+  options.max_open_files = store_tables_open_max;
   options.table_cache_numshardbits = 2;
   options.max_background_jobs = 2;
   options.max_file_opening_threads = 1;

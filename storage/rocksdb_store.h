@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -32,6 +33,11 @@ Result<std::unique_ptr<Store>> open_rocksdb_store(const std::filesystem::path& f
 /// How much room on its disk opening, or beginning, such a store takes: what its logs hold is written into
 /// tables.
 std::uint64_t bytes_to_open(const std::filesystem::path& folder);
+/// Files that such a store holds open at most: tables, and besides them logs, manifest, locks and what a
+/// flush or a compaction writes.
+inline constexpr std::size_t store_tables_open_max = 64;
+inline constexpr std::size_t store_files_open_max = store_tables_open_max + 16;
+
 
 /// The newest form of such a folder.
 inline constexpr std::uint32_t store_format = 1;

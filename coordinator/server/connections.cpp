@@ -1,6 +1,5 @@
 #include "coordinator/server/connections.h"
 
-#include "coordinator/server/open_files.h"
 #include "link/connection.h"
 #include "link/log.h"
 #include "protocol/transport/certificate.h"
@@ -83,7 +82,8 @@ Connections::Connections(Driver& driver, const Limits& limits)
 
 Connections::~Connections() = default;
 
-Status Connections::listen(asio::any_io_executor executor, const Endpoint& endpoint, const SecretKey& key) {
+Status Connections::listen(asio::any_io_executor executor, const Endpoint& endpoint, const SecretKey& key,
+                           std::size_t open_max) {
   const auto identity = TlsIdentity::make(key);
   if (!identity) return std::unexpected(identity.error());
   auto tls = TlsContext::make(*identity);
@@ -97,7 +97,7 @@ Status Connections::listen(asio::any_io_executor executor, const Endpoint& endpo
   options.transport.idle = std::chrono::milliseconds(0);  // The session judges silence, by whole frames.
   options.transport.progress_window = limits_.progress_window;
   options.transport.progress_bytes = limits_.progress_bytes_min;
-  options.open_max = connections_allowed(open_files());
+  options.open_max = open_max;
   auto listener = Listener::open(
       std::move(executor), endpoint, *tls_, options,
       [this](Incoming incoming) { return serve(std::move(incoming)); },

@@ -20,8 +20,10 @@ class Connections final : public Links {
   Connections(Driver& driver, const Limits& limits);
   ~Connections() override;
 
-  /// Binds and listens; start() begins to accept. @return as Listener::open.
-  Status listen(asio::any_io_executor executor, const Endpoint& endpoint, const SecretKey& key);
+  /// Binds and listens; start() begins to accept. @param open_max connections at once. @return as
+  /// Listener::open.
+  Status listen(asio::any_io_executor executor, const Endpoint& endpoint, const SecretKey& key,
+                std::size_t open_max);
   void start() { listener_->start(); }
   /// Lets what was queued for nodes leave, for a moment, and ends all connections.
   asio::awaitable<void> close();

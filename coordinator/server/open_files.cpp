@@ -4,11 +4,15 @@
 
 #include <algorithm>
 
+#include "coordinator/server/bounded_server.h"
+#include "storage/file_blob_store.h"
+#include "storage/rocksdb_store.h"
+
 namespace rivulet::coordinator {
 namespace {
 
-/// 72 for the admin API, the rest for the store's files and what is read or written at the moment.
-constexpr std::uint64_t kept_back = 128;
+/// Standard streams, listeners, epoll, locks, the files of a release's samples, blobs that are being written.
+constexpr std::uint64_t few_more = 24;
 
 }  // namespace
 
@@ -26,7 +30,14 @@ std::uint64_t open_files() {
   return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 1024;
 }
 
-std::size_t connections_allowed(std::uint64_t open_files) {
+std::uint64_t files_kept_back(std::size_t admin_threads) {
+  const FileBlobOptions blobs;
+  return store_files_open_max + blobs.open_parts_max + blobs.open_blobs_max + admin_threads +
+         BoundedServer::Limits().waiting_max + few_more;
+}
+
+std::size_t connections_allowed(std::uint64_t open_files, std::size_t admin_threads) {
+  const std::uint64_t kept_back = files_kept_back(admin_threads);
   return open_files > 2 * kept_back ? open_files - kept_back : std::max<std::uint64_t>(open_files / 2, 1);
 }
 

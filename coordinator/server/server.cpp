@@ -16,6 +16,7 @@
 
 #include "coordinator/server/admin_api.h"
 #include "coordinator/server/connections.h"
+#include "coordinator/server/open_files.h"
 #include "link/disk.h"
 #include "link/log.h"
 #include "link/system_clock.h"
@@ -175,7 +176,8 @@ Status Server::Impl::open_stores() {
 Status Server::Impl::listen() {
   const ServerSettings& settings = options.config.server;
   connections = std::make_unique<Connections>(*driver, settings.limits);
-  if (Status status = connections->listen(io.get_executor(), settings.listen, *key); !status)
+  const std::size_t open_max = connections_allowed(open_files(), settings.admin_threads);
+  if (Status status = connections->listen(io.get_executor(), settings.listen, *key, open_max); !status)
     return fail_to_listen(status.error(), "listen", options.folder);
   const std::string address =
       settings.public_address.empty() ? to_string(connections->local_endpoint()) : settings.public_address;

@@ -2,6 +2,9 @@
 
 #include <sys/resource.h>
 
+#include "coordinator/server/bounded_server.h"
+#include "storage/file_blob_store.h"
+#include "storage/rocksdb_store.h"
 #include "tests/catch.h"
 
 using namespace rivulet::coordinator;
@@ -23,11 +26,18 @@ TEST_CASE("the limit on open files is raised to what the system allows", "[coord
   CHECK(raise_open_files() == before.rlim_max);  // Once more is no harm.
 }
 
-TEST_CASE("connections leave files for the store and the admin API", "[coordinator][server]") {
-  CHECK(connections_allowed(1024) == 896);
-  CHECK(connections_allowed(1'048'576) == 1'048'448);
-  CHECK(connections_allowed(257) == 129);
-  CHECK(connections_allowed(256) == 128);
-  CHECK(connections_allowed(64) == 32);
-  CHECK(connections_allowed(0) == 1);
+TEST_CASE("connections leave files for the store, the blobs and the admin API", "[coordinator][server]") {
+  const rivulet::FileBlobOptions blobs;
+  const std::uint64_t files = blobs.open_parts_max + blobs.open_blobs_max + rivulet::store_files_open_max;
+  for (const std::size_t admin_threads : {2, 8, 256}) {
+    const std::uint64_t calls = admin_threads + BoundedServer::Limits().waiting_max;
+    CHECK(files_kept_back(admin_threads) >= files + calls + 16);
+    CHECK(connections_allowed(65'536, admin_threads) + files_kept_back(admin_threads) == 65'536);
+  }
+  CHECK(files_kept_back(8) == 400);  // As the operator's guide says.
+  CHECK(connections_allowed(1024, 8) == 624);
+  CHECK(connections_allowed(801, 8) == 401);
+  CHECK(connections_allowed(800, 8) == 400);
+  CHECK(connections_allowed(64, 8) == 32);
+  CHECK(connections_allowed(0, 8) == 1);
 }
