@@ -19,6 +19,7 @@ struct Limits {
   /// The data of one chunk message that we send. A cut connection loses half of it on average: fifty cuts in
   /// 20 MB cost 4 %, with twice the size 8 %.
   std::uint32_t chunk_data_bytes_max = 32 * 1024;
+  std::uint32_t chunk_data_taken_max = 64 * 1024;            ///< The same of one that a peer may send.
   std::uint64_t content_bytes_max = std::uint64_t{1} << 30;  ///< Whatever a manifest or header says.
   std::uint64_t transfer_memory = 64 << 20;                  ///< Credit granted to all peers together.
   std::uint32_t transfer_window = 512 * 1024;                ///< Credit granted to one peer.

@@ -94,11 +94,11 @@ void Session::on_chunk(message::Chunk chunk, Now) {
     return;
   Incoming& in = *incoming_;
   const std::uint64_t offset = in.receiver->received();
-  if (chunk.offset != offset || chunk.data.empty() || chunk.data.size() > in.in_flight) {
+  const std::uint64_t most = std::min<std::uint64_t>(in.in_flight, limits_.chunk_data_taken_max);
+  if (chunk.offset != offset || chunk.data.empty() || chunk.data.size() > most) {
     end(Reason::corrupt_content,
         "a chunk at " + std::to_string(chunk.offset) + " of " + std::to_string(chunk.data.size()) +
-            " bytes, expected at " + std::to_string(offset) + " within a credit of " +
-            std::to_string(in.in_flight),
+            " bytes, expected at " + std::to_string(offset) + " and at most " + std::to_string(most),
         true);
     return;
   }

@@ -141,6 +141,16 @@ void Session::accept_open(Message message, Now now) {
     end(Reason::unexpected_message, "'" + std::string(name(message)) + "' in an open session", true);
     return;
   }
+  if (role_ == Role::coordinator) {
+    // It says what the node holds, once: what comes later changes that step by step.
+    const bool is_ready = std::holds_alternative<message::Ready>(message);
+    if (is_ready == ready_said_) {
+      end(Reason::unexpected_message,
+          is_ready ? "'ready' once more" : "'" + std::string(name(message)) + "' before ready", true);
+      return;
+    }
+    ready_said_ = true;
+  }
   emit(Deliver{std::move(message)});
 }
 

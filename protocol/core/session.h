@@ -174,6 +174,7 @@ class Session {
   Phase phase_ = Phase::greeting;
   bool trust_requested_ = false;
   bool greeted_ = false;
+  bool ready_said_ = false;
   std::chrono::milliseconds heartbeat_interval_;  ///< A node takes the coordinator's, if it is shorter.
   MonotonicTime opened_at_;
   MonotonicTime last_received_;

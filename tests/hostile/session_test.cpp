@@ -50,6 +50,7 @@ TEST_CASE("a member that misbehaves in its session is cut off with a reason, and
       {"hello once more", Reason::unexpected_message, said(message::Hello{1, 1, world.id, "hostile"})},
       {"a token in a session", Reason::unexpected_message,
        said(message::Enrol{1, 1, world.id, "hostile", {}})},
+      {"ready once more", Reason::unexpected_message, said(message::Ready{})},
       {"a task for the coordinator", Reason::unexpected_message, said(message::Task{})},
       {"an assignment for the coordinator", Reason::unexpected_message, said(message::Assignment{})},
       {"a receipt for the coordinator", Reason::unexpected_message, said(message::Receipt{})},

@@ -163,6 +163,31 @@ TEST_CASE("a stranger may say hello or enrol, and nothing else", "[core][session
   CHECK(coordinator.delivered.size() == 1);
 }
 
+TEST_CASE("a node says ready once, before all that is about its work", "[core][session]") {
+  Pair pair;
+  pair.open();
+  pair.coordinator.delivered.clear();
+  const auto say = [&](const Message& message) {
+    pair.coordinator.run(pair.coordinator.session->on_frame(encode(message), pair.coordinator.now));
+  };
+  SECTION("not twice") {
+    say(message::Heartbeat{});
+    say(message::Ready{});
+    say(message::Telemetry{});
+    REQUIRE_FALSE(pair.coordinator.closed);
+    say(message::Ready{});
+    CHECK(pair.coordinator.delivered.size() == 2);
+  }
+  SECTION("not later than its work") {
+    const Message work[] = {message::Offer{}, message::Evaluation{}, message::Declined{},
+                            message::Telemetry{}, message::Activation{}};
+    say(work[GENERATE(0, 1, 2, 3, 4)]);
+    CHECK(pair.coordinator.delivered.empty());
+  }
+  REQUIRE(pair.coordinator.closed);
+  CHECK(pair.coordinator.closed->reason == Reason::unexpected_message);
+}
+
 TEST_CASE("strangers get small frames and little time", "[core][session]") {
   End coordinator;
   coordinator.connect(Role::coordinator);
@@ -329,6 +354,16 @@ TEST_CASE("a peer that sends what nobody asked for is cut off", "[core][session]
     receive(message::ContentList{id, chunk_list_of(content)});
     receive(message::Chunk{id, 1, Bytes(10)});
     CHECK(pair.node.closed->reason == Reason::corrupt_content);
+  }
+  SECTION("more in one chunk than a sender may") {
+    receive(message::ContentList{id, chunk_list_of(content)});
+    const auto largest = content.begin() + 64 * 1024;
+    const bool too_large = GENERATE(false, true);
+    receive(message::Chunk{id, 0, Bytes(content.begin(), largest + (too_large ? 1 : 0))});
+    REQUIRE(pair.node.closed.has_value() == too_large);
+    if (!too_large) return;
+    CHECK(pair.node.closed->reason == Reason::corrupt_content);
+    CHECK(pair.node.parts[id].empty());
   }
   SECTION("content that it does not have") {
     receive(message::NoContent{id});
