@@ -86,6 +86,8 @@ rocksdb::DBOptions database_options(std::shared_ptr<SyncWatch> watch, rocksdb::E
   options.create_missing_column_families = true;
   options.paranoid_checks = true;
   options.track_and_verify_wals_in_manifest = true;
+  // After a power cut pages of the last write may be missing in its middle, which no mode tells from damage
+  // to what had been synced: the stricter ones would not open then. So damage loses what came after it.
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
   options.db_write_buffer_size = 16 << 20;
   options.max_total_wal_size = 32 << 20;

@@ -237,7 +237,7 @@ TEST_CASE("stores that are open, or newer than the program, are refused in clear
   CHECK(open_file_blob_store(folder.path / "blobs").error().code == Errc::unsupported);
 }
 
-TEST_CASE("a store that lost its head or bytes of its log's middle is not taken for a sound one",
+TEST_CASE("a store that lost its head is refused, and one with a damaged log goes back to before the damage",
           "[storage][faults]") {
   const TemporaryFolder folder;
   {
@@ -254,10 +254,13 @@ TEST_CASE("a store that lost its head or bytes of its log's middle is not taken 
     CHECK(opened.error().detail.find("CURRENT") != std::string::npos);
   }
   SECTION("behind a damaged record nothing is read, so that a prefix is left") {
+    // A power cut leaves pages of the last write missing, in any order, which look like damage to what had
+    // been synced: so both open, without all that was written from there on.
+    const bool in_the_tail = GENERATE(false, true);
     for (const auto& entry : fs::directory_iterator(folder.path / "rocksdb")) {
       if (entry.path().extension() != ".log") continue;
       std::fstream log(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
-      log.seekp(static_cast<std::streamoff>(entry.file_size() / 2));
+      log.seekp(static_cast<std::streamoff>(in_the_tail ? entry.file_size() - 16 : entry.file_size() / 2));
       log << "damage";
     }
     const auto store = *open_rocksdb_store(folder.path, workload_families);
@@ -267,7 +270,7 @@ TEST_CASE("a store that lost its head or bytes of its log's middle is not taken 
       CHECK(copy_of(value) == content_of(items));
       return true;
     }));
-    CHECK(items > 10);
+    CHECK(items > (in_the_tail ? 48 : 10));
     CHECK(items < 50);
   }
 }
