@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "models/runtime/engine_module.h"
+#include "models/runtime/input_tensor.h"
 #include "models/runtime/int8/module_int8.h"
 #include "models/runtime/model_impl.h"
 #include "models/runtime/preprocessing.h"
@@ -28,9 +29,7 @@ Result<ActivationRanges> calibrate(const InferenceSpec& spec, std::span<const fl
   std::vector<at::Tensor> batches;
   for (std::size_t begin = 0; begin < inputs.size(); begin += inference_batch * size) {
     const std::size_t samples = std::min(inference_batch, inputs.size() / size - begin / size);
-    batches.push_back(at::from_blob(inputs.data() + begin,
-                                    {static_cast<std::int64_t>(samples), static_cast<std::int64_t>(size)},
-                                    at::kFloat));
+    batches.push_back(input_tensor(std::span(inputs).subspan(begin, samples * size), samples));
   }
   return int8::calibrate([&] { return make_float_module(spec, weights); }, batches);
 }

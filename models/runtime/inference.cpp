@@ -11,6 +11,7 @@
 #include "models/runtime/architectures.h"
 #include "models/runtime/engine_module.h"
 #include "models/runtime/evaluation.h"
+#include "models/runtime/input_tensor.h"
 #include "models/runtime/int8/packing.h"
 #include "models/runtime/model_impl.h"
 #include "models/runtime/preprocessing.h"
@@ -84,9 +85,7 @@ struct InferenceModel::Impl {
     return catch_torch("running the network", [&]() -> Status {
       const c10::InferenceMode inference;
       const PlainExecution plain;
-      const at::Tensor x = at::from_blob(
-          inputs.data(), {static_cast<std::int64_t>(samples), static_cast<std::int64_t>(input_size)},
-          at::kFloat);
+      const at::Tensor x = input_tensor(inputs, samples);
       torch::jit::Module& module = samples > 1 && modules.batch ? *modules.batch : modules.single;
       const at::Tensor y = module.forward({x}).toTensor().contiguous();
       if (y.numel() != static_cast<std::int64_t>(samples * outputs))

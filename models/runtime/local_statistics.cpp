@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "models/runtime/input_tensor.h"
 #include "models/runtime/model_impl.h"
 #include "models/runtime/torchscript/network.h"
 
@@ -67,10 +68,7 @@ void run_batches(Model::Impl& model, std::span<const float> inputs, std::size_t 
     const std::size_t count = std::min(batch_samples, samples - begin);
     if (count >= few_samples) {
       const std::size_t taken = std::min(count, rows);
-      // The network only reads its input; from_blob has no form for constant memory.
-      float* first = const_cast<float*>(inputs.data()) + begin * size;
-      model.module.forward({at::from_blob(
-          first, {static_cast<std::int64_t>(taken), static_cast<std::int64_t>(size)}, at::kFloat)});
+      model.module.forward({input_tensor(inputs.subspan(begin * size, taken * size), taken)});
     }
     begin = begin + count < samples ? begin + count : 0;
   }

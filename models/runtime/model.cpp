@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "models/runtime/architectures.h"
+#include "models/runtime/input_tensor.h"
 #include "models/runtime/model_impl.h"
 #include "models/runtime/torchscript/user_model.h"
 #include "protocol/assert.h"
@@ -110,11 +111,7 @@ Result<std::vector<float>> Model::forward(std::span<const float> inputs, std::si
   return catch_torch("running the network", [&]() -> Result<std::vector<float>> {
     const at::NoGradGuard no_grad;
     const PlainExecution plain;
-    // The network only reads its input; from_blob has no form for constant memory.
-    const at::Tensor x =
-        at::from_blob(const_cast<float*>(inputs.data()),
-                      {static_cast<std::int64_t>(batch), static_cast<std::int64_t>(input_size)}, at::kFloat);
-    const at::Tensor y = impl_->module.forward({x}).toTensor().contiguous();
+    const at::Tensor y = impl_->module.forward({input_tensor(inputs, batch)}).toTensor().contiguous();
     const float* begin = y.data_ptr<float>();
     return std::vector<float>(begin, begin + y.numel());
   });

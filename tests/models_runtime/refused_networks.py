@@ -1,5 +1,5 @@
 """Networks that an import refuses, each for one reason that is no loop."""
-from typing import List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from torch import nn
@@ -219,6 +219,88 @@ class Local(Linear):
         return y
 
 
+class KeepsInList(Linear):
+    """The next call reads what belongs to this one's caller."""
+
+    kept: List[torch.Tensor]
+
+    def __init__(self):
+        super().__init__()
+        self.kept = [torch.zeros(4097)]
+
+    def forward(self, x):
+        self.kept[0] = x
+        return self.fc(torch.flatten(x, 1))
+
+
+class GrowsList(KeepsInList):
+    def forward(self, x):
+        kept = self.kept
+        if x.size(0) > 1000:
+            kept = [x]
+        kept.append(x)
+        return self.fc(torch.flatten(x, 1))
+
+
+class KeepsInDictionary(Linear):
+    kept: Dict[str, torch.Tensor]
+
+    def __init__(self):
+        super().__init__()
+        self.kept = {"last": torch.zeros(1)}
+
+    def forward(self, x):
+        self.kept["last"] = x
+        return self.fc(torch.flatten(x, 1))
+
+
+class SetsAtTimes(Linear):
+    """In a branch that no trial takes."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("last", torch.zeros(1))
+
+    def forward(self, x):
+        if float(x.sum()) > 1e6:
+            self.last = x
+        return self.fc(torch.flatten(x, 1))
+
+
+class Wide(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = 1
+
+    def forward(self, x):
+        return x * self.first
+
+
+class Thin(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = 1
+        self.other = 4097
+
+    def forward(self, x):
+        return x * self.first + self.other
+
+
+class Parts(Linear):
+    """From which files are made by hand: a list of a tensor, a number, and two classes."""
+
+    table: List[torch.Tensor]
+
+    def __init__(self):
+        super().__init__()
+        self.table = [torch.zeros(4099)]
+        self.wide = Wide()
+        self.thin = Thin()
+
+    def forward(self, x):
+        return self.fc(self.thin(self.wide(torch.flatten(x, 1)))) + self.table[0][0]
+
+
 REFUSED = (Weightless, Integers, Pair, TwoInputs, Flat, Classes, FixedBatch, Detached, Random, Counting,
            Infinite, Writes, WritesUnreached, Reads, Prints, Memory, Forks, AtLoad, InList, InTuple,
-           Unreached, Local)
+           Unreached, Local, KeepsInList, GrowsList, KeepsInDictionary, SetsAtTimes)

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from endless_networks import ENDLESS
-from good_networks import (IMAGE, Attention, Linear, Listing, Narrow, Recurrent, Residual, Sequence, Sizes, Tied,
-                           Tokens)
-from refused_networks import REFUSED, Overwriting, OverwritingLong
+from good_networks import (IMAGE, Attention, Keeping, Linear, Listing, Narrow, Recurrent, Residual, Sequence, Sizes,
+                           Tied, Tokens)
+from refused_networks import REFUSED, Overwriting, OverwritingLong, Parts
 
 
 def with_momentum(momentum):
@@ -50,7 +50,7 @@ def write_good(folder):
     torch.manual_seed(7)
     inputs = torch.rand(6, *IMAGE)
     models = {"residual": Residual(), "sequence": Sequence(), "recurrent": Recurrent(), "attention": Attention(),
-              "tied": Tied(), "listing": Listing(), "sizes": Sizes(), "tokens": Tokens(), "narrow": Narrow()}
+              "tied": Tied(), "listing": Listing(), "keeping": Keeping(), "sizes": Sizes(), "tokens": Tokens(), "narrow": Narrow()}
     for name, model in models.items():
         if name == "residual":  # Statistics that are not those of a new layer.
             model.train()
@@ -116,6 +116,30 @@ def write_overwriting(folder):
            lambda name: name[:-3] + ".PY" if name.endswith(".py") else name, {"code/decoy.py": b""})
 
 
+def write_made_up(folder):
+    """Files whose objects are not what their code says, which the loader believes."""
+
+    def number(value):
+        return b"M" + value.to_bytes(2, "little")  # BININT2 of pickle
+
+    source = f"{folder}/parts.pt"
+    torch.jit.script(Parts()).save(source)
+    changes = {
+        "beyond": lambda data: number(60000).join(data.rsplit(number(4099), 1)),  # The tensor alone,
+        "short_part": lambda data: data.replace(number(4099), number(60000)),  # and its storage too.
+        "number": lambda data: data.replace(number(4097), b"\x88"),  # True
+        "class": lambda data: data.replace(b"Thin\n", b"Wide\n"),
+    }
+    for kind, change in changes.items():
+        def change_data(name, data, change=change):
+            if name != "data.pkl":
+                return data
+            changed = change(data)
+            assert changed != data
+            return changed
+        rewrite(source, f"{folder}/bad_{kind}.pt", change_data)
+
+
 if __name__ == "__main__":
     target = sys.argv[1]
     os.makedirs(target, exist_ok=True)
@@ -123,3 +147,4 @@ if __name__ == "__main__":
     write_good(target)
     write_bad(target)
     write_overwriting(target)
+    write_made_up(target)

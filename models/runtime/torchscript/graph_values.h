@@ -31,11 +31,19 @@ bool is_one_of(std::string_view kind, const std::array<std::string_view, n>& nam
 inline constexpr std::array<std::string_view, 8> adds_one_or_none = {"append", "insert", "_set_item", "pop",
                                                                      "remove", "clear",  "reverse",   "sort"};
 
-inline bool changes_list(const torch::jit::Node& node) {
+inline bool writes_to_first(const torch::jit::Node& node) {
   const c10::FunctionSchema* schema = node.maybeSchema();
   if (schema == nullptr || schema->arguments().empty()) return false;
   const c10::AliasInfo* alias = schema->arguments()[0].alias_info();
-  return alias != nullptr && alias->isWrite() && node.input(0)->type()->kind() == c10::TypeKind::ListType;
+  return alias != nullptr && alias->isWrite();
+}
+
+inline bool changes_list(const torch::jit::Node& node) {
+  return writes_to_first(node) && node.input(0)->type()->kind() == c10::TypeKind::ListType;
+}
+
+inline bool changes_container(const torch::jit::Node& node) {
+  return writes_to_first(node) && !is_tensor(node.input(0));
 }
 
 /// Counts how deep a search is.

@@ -12,6 +12,7 @@
 #include "models/runtime/runtime.h"
 #include "models/runtime/torchscript/archive.h"
 #include "models/runtime/torchscript/operators.h"
+#include "models/runtime/torchscript/values.h"
 #include "protocol/assert.h"
 #include "protocol/text.h"
 
@@ -27,12 +28,6 @@ Identity identity_of(const at::Tensor& tensor) {
   return {tensor.data_ptr(), tensor.sizes().vec(), tensor.strides().vec()};
 }
 
-Status check_dense(const at::Tensor& tensor, const std::string& name) {
-  if (tensor.layout() != at::kStrided || tensor.is_quantized() || !tensor.device().is_cpu())
-    return fail(Errc::invalid, fmt::format("its tensor {} is sparse, quantized or not on the CPU", name));
-  return {};
-}
-
 Status check_parameter(const at::Tensor& tensor, const std::string& name) {
   if (tensor.scalar_type() == at::kFloat) return {};
   const bool floating = at::isFloatingType(tensor.scalar_type());
@@ -42,23 +37,11 @@ Status check_parameter(const at::Tensor& tensor, const std::string& name) {
                           floating ? "call model.float() before saving" : "keep it as a buffer"));
 }
 
-/// Whatever its type says: that may be Any.
-bool holds_object(const c10::IValue& value) {
-  bool found = false;
-  value.visit([&](const c10::IValue& part) {
-    found = found || part.isObject() || part.isCapsule() || part.isFuture() || part.isPyObject() ||
-            part.isRRef() || part.isStream();
-    return found;
-  });
-  return found;
-}
-
 class Collector {
  public:
   explicit Collector(UserNetwork& network) : network_(network) {}
 
-  Status visit(const Module& module, const std::string& prefix, int depth = 0) {
-    if (depth > 64) return fail(Errc::invalid, "its modules nest too deeply");
+  Status visit(const Module& module, const std::string& prefix) {
     const auto owner = module._ivalue();
     if (!seen_.insert(owner.get()).second) return {};
     const auto type = module.type();
@@ -67,13 +50,9 @@ class Collector {
       const c10::IValue& value = owner->getSlot(i);
       Status status;
       if (value.isModule()) {
-        status = visit(value.toModule(), name + ".", depth + 1);
+        status = visit(value.toModule(), name + ".");
       } else if (value.isTensor() && value.toTensor().defined()) {
         status = add(value.toTensor(), name, {owner, i}, type->is_parameter(i), type->is_buffer(i));
-      } else if (can_hold_objects(*type->getAttribute(i)) || holds_object(value)) {
-        return fail(Errc::refused, fmt::format("its attribute {} can hold an object: it must be a tensor, "
-                                               "number or text, or a list of such",
-                                               to_printable(name)));
       }
       if (!status) return status;
     }
@@ -89,9 +68,7 @@ class Collector {
         const c10::List<at::Tensor> list = owner->getSlot(i).toTensorList();
         for (std::size_t entry = 0; entry < list.size(); ++entry) {
           const at::Tensor tensor = list.get(entry);
-          const auto found = tensor.defined() && tensor.layout() == at::kStrided
-                                 ? places_.find(identity_of(tensor))
-                                 : places_.end();
+          const auto found = tensor.defined() ? places_.find(identity_of(tensor)) : places_.end();
           if (found != places_.end()) network_.shared[found->second].slots.push_back({owner, i, entry});
         }
       }
@@ -101,7 +78,6 @@ class Collector {
  private:
   Status add(const at::Tensor& tensor, const std::string& name, Slot slot, bool parameter, bool buffer) {
     if (!is_printable(name)) return fail(Errc::corrupt, "the name of one of its tensors is no text");
-    if (Status status = check_dense(tensor, name); !status) return status;
     if (parameter) {
       if (Status status = check_parameter(tensor, name); !status) return status;
     } else if (!buffer || !at::isFloatingType(tensor.scalar_type())) {
@@ -200,6 +176,7 @@ Result<UserNetwork> open_network(ByteSpan file) {
   auto module = load(file);
   if (!module) return std::unexpected(module.error());
   if (Status status = check_operators(*module); !status) return std::unexpected(status.error());
+  if (Status status = check_values(*module); !status) return std::unexpected(status.error());
   return catch_torch("reading the tensors", [&]() -> Result<UserNetwork> {
     UserNetwork network{std::move(*module), {}, {}};
     Collector collector(network);

@@ -53,9 +53,9 @@ struct UserNetwork {
   void reset_local() const;
 };
 
-/// Checks the archive, loads it, and checks its operators and tensors; nothing of its code is run.
-/// @param file untrusted. @return the errors of check_archive and check_operators; unsupported for an
-/// operator that this LibTorch lacks; invalid for tensors that cannot train.
+/// Checks the archive, loads it, and checks its values and operators; nothing of its code is run.
+/// @param file untrusted. @return the errors of check_archive, check_values and check_operators; unsupported
+/// for an operator that this LibTorch lacks; invalid for tensors that cannot train.
 Result<UserNetwork> open_network(ByteSpan file);
 
 /// The same network with tensors of its own.

@@ -11,6 +11,8 @@
 #include "models/runtime/model_impl.h"
 #include "models/runtime/torchscript/allowed_operators.h"
 #include "models/runtime/torchscript/bounds.h"
+#include "models/runtime/torchscript/kept_state.h"
+#include "models/runtime/torchscript/refusal.h"
 
 namespace rivulet::torchscript {
 namespace {
@@ -24,20 +26,6 @@ using torch::jit::Value;
 
 constexpr double turns_max = 1 << 24;  // Of loops within each other together.
 constexpr int depth_max = 64;          // Of blocks within each other.
-
-/// Where the user wrote it, if the file says so.
-std::string place_of(const Node& node) {
-  const auto written = node.sourceRange().findSourceRangeThatGenerated();
-  const auto place = written ? written->file_line_col() : node.sourceRange().file_line_col();
-  if (!place) return "";
-  const std::string& path = std::get<0>(*place);
-  return fmt::format(" ({}:{})", to_printable(path.substr(path.rfind('/') + 1)), std::get<1>(*place));
-}
-
-std::unexpected<Error> refuse(const Node& node, std::string_view why) {
-  return fail(Errc::refused,
-              fmt::format("it uses {}{}, {}", node.kind().toQualString(), place_of(node), why));
-}
 
 class Inspection {
  public:
@@ -147,6 +135,7 @@ Status check_all(const Module& module) {
     if (Status status = inspection.visit(*function); !status) return status;
   }
   const std::shared_ptr<Graph> graph = inlined_forward(module);
+  if (Status status = check_kept_state(graph); !status) return status;
   Bounds bounds(module, graph);
   return check_loops(*graph->block(), bounds, 1);
 }
