@@ -1,5 +1,7 @@
 #include "models/runtime/profile/measure.h"
 
+#include <algorithm>
+
 #include "models/runtime/model.h"
 #include "models/runtime/profile/meter.h"
 #include "models/runtime/runtime.h"
@@ -26,6 +28,10 @@ Release small_cnn() {
 /// By this clock each call takes as long as any other.
 Stopwatch steady() {
   return [now = std::chrono::nanoseconds(0)]() mutable { return now += std::chrono::microseconds(5); };
+}
+
+bool has_shape(const std::vector<OperatorTime>& operators, const std::string& shape) {
+  return std::ranges::any_of(operators, [&](const OperatorTime& step) { return step.shape == shape; });
 }
 
 }  // namespace
@@ -57,7 +63,8 @@ TEST_CASE("each variant is run by every engine that may serve it", "[profile]") 
       CHECK(one.p50_us == 5);
       CHECK(one.p99_us == 5);
       CHECK(one.samples_per_second == Approx(32 / 5e-6));
-      CHECK_FALSE(one.operators.empty());
+      CHECK(has_shape(one.operators, "1x8x8x8"));  // the convolution's
+      CHECK(has_shape(one.operators, "1x3"));      // the classes'
       // The convolution alone answers 8 * 8 * 8 numbers of at least a byte.
       CHECK(one.activation_bytes >= 512);
       CHECK(one.activation_bytes < 1'000'000);
@@ -85,6 +92,8 @@ TEST_CASE("what a thread does in LibTorch is metered, and nothing afterwards", "
     CHECK(step.name.find("::") != std::string::npos);
     CHECK(step.microseconds > 0);
   }
+  CHECK(has_shape(four.operators, "4x8x8x8"));
+  CHECK(has_shape(four.operators, "4x3"));
   // The conv's answer and the ReLU's live at once: 2 * 8 * 8 * 8 floats a sample, at least.
   CHECK(one.tensor_bytes_max >= 2 * 512 * 4);
   CHECK(four.tensor_bytes_max >= 3 * one.tensor_bytes_max);

@@ -18,7 +18,7 @@ ProfileReport small_report() {
   fast.samples_per_second = 40'000;
   fast.activation_bytes = 4096;
   fast.peak_bytes = 2'500'000;
-  fast.operators = {{"quantized::conv2d_relu", 30}, {"aten::dequantize", 10}};
+  fast.operators = {{"quantized::conv2d_relu", "1x8x6x6", 30}, {"aten::dequantize", "1x3", 10}};
   EngineProfile slow = fast;
   slow.engine = "fp32-optimized";
   slow.taken = false;
@@ -48,6 +48,7 @@ TEST_CASE("a profile's table has a row for each engine and the operators of the 
   CHECK(count(table, "1.2 kB") == 2);
   CHECK(count(table, "refused: answer 0 is <wrong>") == 1);
   CHECK(count(table, "quantized::conv2d_relu") == 1);
+  CHECK(count(table, " 1x8x6x6      30.0 us ") == 1);
   CHECK(count(table, " 75.0 %") == 1);
   CHECK(count(table, "1000 parameters: 40.0 us in operators") == 1);
 }
@@ -65,7 +66,8 @@ TEST_CASE("a profile's JSON has the figures of engines that run and the reason o
   CHECK(engines[1].at("peak_bytes") == 2'500'000);
   CHECK(engines[0].at("peak_bytes") == nullptr);
   CHECK(engines[1].at("activation_bytes") == 4096);
-  CHECK(engines[1].at("operators").at(1).at("name") == "aten::dequantize");
+  CHECK(engines[1].at("operators").at(1) ==
+        nlohmann::json{{"name", "aten::dequantize"}, {"shape", "1x3"}, {"microseconds", 10}});
   CHECK(engines[2].at("refusal") == "answer 0 is <wrong> & \"far\" off");
   CHECK_FALSE(engines[2].contains("latency_us"));
 }

@@ -58,6 +58,7 @@ std::vector<OperatorTime> operators_of(const InferenceModel& model, std::span<co
     if (mean.empty()) mean.resize(metered.operators.size());
     for (std::size_t i = 0; i < std::min(mean.size(), metered.operators.size()); ++i) {
       mean[i].name = metered.operators[i].name;
+      mean[i].shape = metered.operators[i].shape;
       mean[i].microseconds += metered.operators[i].microseconds / static_cast<double>(passes);
     }
   }

@@ -3,6 +3,8 @@
 #include <ATen/record_function.h>
 #include <c10/core/Allocator.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
+#include <spdlog/fmt/fmt.h>
+#include <spdlog/fmt/ranges.h>
 #include <torch/version.h>
 
 #include <algorithm>
@@ -43,16 +45,29 @@ thread_local Recording recording;
 
 std::unique_ptr<at::ObserverContext> on_begin(const at::RecordFunction& function) {
   if (recording.depth++ == 0) {
-    recording.operators->push_back({function.name(), 0});
+    recording.operators->push_back({function.name(), {}, 0});
     recording.began = std::chrono::steady_clock::now();
   }
   return nullptr;
 }
 
-void on_end(const at::RecordFunction&, at::ObserverContext*) {
+/// Of the first answer, if that is a tensor. Called by the interpreter, an operator's answers are the last
+/// values of its whole stack.
+std::string shape_of_answer(const at::RecordFunction& function) {
+  const auto& stack = function.outputs();
+  const std::size_t answers = function.num_outputs();
+  if (answers == 0 || stack.size() < answers) return {};
+  const c10::IValue& first = stack[stack.size() - answers];
+  if (!first.isTensor() || !first.toTensor().defined()) return {};
+  return fmt::format("{}", fmt::join(first.toTensor().sizes(), "x"));
+}
+
+void on_end(const at::RecordFunction& function, at::ObserverContext*) {
   if (--recording.depth != 0) return;
   const auto time = std::chrono::steady_clock::now() - recording.began;
-  recording.operators->back().microseconds = std::chrono::duration<double, std::micro>(time).count();
+  OperatorTime& step = recording.operators->back();
+  step.microseconds = std::chrono::duration<double, std::micro>(time).count();
+  step.shape = shape_of_answer(function);
 }
 
 class Callback {
@@ -60,7 +75,7 @@ class Callback {
   explicit Callback(std::vector<OperatorTime>& operators) {
     recording = {&operators, 0, {}};
     handle_ = at::addThreadLocalCallback(
-        at::RecordFunctionCallback(on_begin, on_end).scopes({at::RecordScope::FUNCTION}));
+        at::RecordFunctionCallback(on_begin, on_end).needsOutputs(true).scopes({at::RecordScope::FUNCTION}));
   }
   Callback(const Callback&) = delete;
   Callback& operator=(const Callback&) = delete;

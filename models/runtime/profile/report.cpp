@@ -68,8 +68,8 @@ std::string to_table(const ProfileReport& report) {
     out += fmt::format("\n{} by {}, {} parameters: {:.1f} us in operators\n", one.variant, one.engine,
                        one.parameters, sum);
     for (const OperatorTime& step : one.operators) {
-      out += fmt::format("  {:<44} {:9.1f} us {:5.1f} %\n", to_printable(step.name, text_bytes_max),
-                         step.microseconds, sum > 0 ? 100 * step.microseconds / sum : 0);
+      out += fmt::format("  {:<44} {:>16} {:9.1f} us {:5.1f} %\n", to_printable(step.name, text_bytes_max),
+                         step.shape, step.microseconds, sum > 0 ? 100 * step.microseconds / sum : 0);
     }
   }
   return out;
@@ -85,7 +85,8 @@ std::string to_json(const ProfileReport& report) {
     } else {
       json operators = json::array();
       for (const OperatorTime& step : one.operators) {
-        operators.push_back({{"name", step.name}, {"microseconds", step.microseconds}});
+        operators.push_back(
+            {{"name", step.name}, {"shape", step.shape}, {"microseconds", step.microseconds}});
       }
       entry["latency_us"] = {{"p50", one.p50_us}, {"p95", one.p95_us}, {"p99", one.p99_us}};
       entry["samples_per_second"] = one.samples_per_second;

@@ -10,9 +10,11 @@
 /// What a model costs on one machine, for people and programs. No LibTorch.
 namespace rivulet {
 
-/// One operator of a forward pass, in the order in which they run.
+/// One operator of a forward pass, in the order in which they run. Order and shape tell layers of one kind
+/// apart: engines fold, fuse and rename, so that a layer's own name is not known any more when it runs.
 struct OperatorTime {
   std::string name;         ///< LibTorch's, e.g. "quantized::conv2d_relu".
+  std::string shape;        ///< Of the tensor that it answers, e.g. "1x32x28x28"; empty if it is none.
   double microseconds = 0;  ///< Mean over the passes that were looked at.
 
   bool operator==(const OperatorTime&) const = default;
