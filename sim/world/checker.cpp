@@ -23,6 +23,15 @@ std::optional<std::vector<float>> floats_of(const BlobStore& blobs, const Conten
   return values;
 }
 
+/// Whether the store had it as an accepted update before the version.
+bool is_accepted(const Store& store, const Contribution& update) {
+  const auto bytes = store.get("updates", update.task.span());
+  if (!bytes || !*bytes) return false;
+  const auto record = coordinator::parse_record<coordinator::UpdateRecord>(**bytes);
+  return record && record->node == update.node && record->content == update.content &&
+         record->sample_count == update.sample_count;
+}
+
 }  // namespace
 
 void Checker::on_trained(const ContentId& content, Codec codec, ByteSpan wire, std::uint64_t samples) {
@@ -68,6 +77,8 @@ void Checker::check_version(const Store& store, const BlobStore& blobs, ByteSpan
       violate("version " + std::to_string(number) + " has two updates of one node");
     if (!trained_.contains(update.content))
       violate("version " + std::to_string(number) + " has an update that no node made");
+    if (!is_accepted(store, update))
+      violate("version " + std::to_string(number) + " has an update that was not durably accepted");
   }
   const auto parent_bytes = store.get("versions", number_key(version->manifest.parent));
   if (!parent_bytes || !*parent_bytes) return violate("version " + std::to_string(number) + " has no parent");
@@ -98,7 +109,7 @@ void Checker::check_master(const VersionRecord& version, const std::vector<float
     for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += weight * version.updates[k].scale * delta[i];
   }
   for (std::size_t i = 0; i < sum.size(); ++i) {
-    if (std::abs(parent[i] + sum[i] / total - master[i]) > 1e-6) {
+    if (!(std::abs(parent[i] + sum[i] / total - master[i]) <= 1e-6)) {  // No number fails too.
       return violate("the master of version " + std::to_string(version.manifest.version) +
                      " is not its parent's and the mean of its updates");
     }
@@ -139,11 +150,6 @@ std::map<TaskId, std::string> Checker::verdicts(const Store& store) const {
     return true;
   });
   return found;
-}
-
-bool Checker::all_decided(const Store& store) const {
-  const auto found = verdicts(store);
-  return std::ranges::all_of(accepted_, [&](const TaskId& task) { return found.contains(task); });
 }
 
 void Checker::at_the_end(const Store& store) {

@@ -14,8 +14,8 @@ namespace rivulet::sim {
 
 /// Watches a virtual fleet from outside, with knowledge of its own, and says where a promise is broken:
 /// - an update whose receipt said "accepted" has exactly one durable verdict, which never changes;
-/// - a version's record lists exactly the updates in it, each accepted, of another node, and in no other
-///   version, and its master is the parent's plus their mean, weighted by the samples they were
+/// - a version's record lists exactly the updates in it, each durably accepted before, of another node, and
+///   in no other version, and its master is the parent's plus their mean, weighted by the samples they were
 ///   trained on (computed anew here in double, from what the nodes made);
 /// - a version's weights are what its snapshot decodes to: the master, pruned as its release says for the
 ///   number of its ancestors, and coded;
@@ -29,8 +29,6 @@ class Checker {
   /// When the world has healed and come to rest.
   void at_the_end(const Store& store);
 
-  /// Whether each accepted update has its verdict by now.
-  [[nodiscard]] bool all_decided(const Store& store) const;
   [[nodiscard]] const std::vector<std::string>& violations() const { return violations_; }
   [[nodiscard]] std::size_t versions() const { return checked_versions_.size(); }
   [[nodiscard]] std::size_t accepted() const { return accepted_.size(); }
