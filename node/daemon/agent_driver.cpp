@@ -158,20 +158,21 @@ void AgentDriver::Impl::keep_house() {
 }
 
 void AgentDriver::Impl::care_for_samples(bool expire) {
-  Status status;
   // By what was learnt or set a moment ago, samples would seem old that have just come.
   const Now now{system_now().monotonic, utc()};
   if (expire && calendar.runs(now)) {
     const auto expired = folder.samples->expire(now.utc);
-    if (expired) {
-      metrics.samples_expired(*expired);
-    } else {
-      status = std::unexpected(expired.error());
-    }
+    metrics.samples_expired(expired.value_or(0));
+    if (!expired) judge_samples(expired.error());
   }
-  if (status) status = folder.samples->sync();
-  if (status || status.error().code == Errc::storage_full) return;
-  post([this, error = status.error()] { break_down(error); });
+  if (const auto synced = folder.samples->sync(); !synced) judge_samples(synced.error());
+}
+
+void AgentDriver::Impl::judge_samples(const Error& error) {
+  if (error.code == Errc::storage) return post([this, error] { break_down(error); });
+  // A full disk has room again some day; a damaged sample keeps no model from serving.
+  if (error.code == Errc::storage_full || std::exchange(samples_damaged, true)) return;
+  log_event(LogLevel::error, "samples_unreadable", {{"detail", error.detail}});
 }
 
 UtcTime AgentDriver::Impl::utc() const {

@@ -54,12 +54,14 @@ struct AgentDriver::Impl final : private ConnectionUser {
   std::uint64_t connection_number = 0;
   std::shared_ptr<Connection> connection;  // Shared with the coroutine that runs it.
   std::optional<effect::Fetch> fetch;
+  std::optional<std::pair<ContentId, ChunkList>> offered;  // What this connection was offered last.
   SampleCounts told_counts;
   std::uint64_t told_inferences = 0;
   std::uint64_t told_errors = 0;
   int periods = 0;
   std::atomic<std::int64_t> signed_time = 0;  // State's, in ms, for other threads.
   SteadyCalendar calendar;                    // of the storage thread
+  bool samples_damaged = false;               // of the storage thread: it has been told
 
   struct Training {
     TaskId task;
@@ -91,6 +93,8 @@ struct AgentDriver::Impl final : private ConnectionUser {
   void keep_house();
   /// On the storage thread.
   void care_for_samples(bool expire);
+  /// What to make of an error of the sample store. On the storage thread.
+  void judge_samples(const Error& error);
   /// The later of the local clock and the highest signed time, as the agent takes it. From any thread.
   UtcTime utc() const;
   void tell_counts();

@@ -24,6 +24,7 @@ asio::awaitable<void> AgentDriver::Impl::dial(std::uint64_t number) {
   const auto mine = std::make_shared<Connection>(std::move(*stream), core::Role::node, limits, credit,
                                                  *folder.blobs, parts, self);
   connection = mine;
+  offered.reset();  // The disk may have damaged it by now.
   handle(event::Connected{number, peer});
   auto running = mine->run();
   co_await std::move(running);
@@ -80,10 +81,14 @@ void AgentDriver::Impl::fetch_done(const ContentId& content) {
 }
 
 std::optional<ChunkList> AgentDriver::Impl::chunk_list(const ContentId& content) {
+  // It is asked for more than once in an upload, and hashing takes the agent's thread.
+  if (offered && offered->first == content) return offered->second;
   for (const auto& [task, entry] : state.outbox) {
     if (entry.content != content) continue;
     auto list = hash_blob(*folder.blobs, content);
-    if (list && list->id() == content) return std::move(*list);
+    if (!list || list->id() != content) continue;
+    offered.emplace(content, std::move(*list));
+    return offered->second;
   }
   return std::nullopt;
 }
@@ -92,6 +97,9 @@ void AgentDriver::Impl::count_sent(std::uint64_t bytes) { metrics.transferred(by
 void AgentDriver::Impl::count_received(std::uint64_t bytes) { metrics.transferred(0, bytes); }
 
 void AgentDriver::Impl::carry_out(effect::Connect& effect) {
+  // While a full disk kept it waiting, the agent may have given it up, and made others.
+  if (effect.connection != state.link.connection || !std::holds_alternative<Connecting>(state.link.phase))
+    return;
   drop_connection(Reason::replaced, "a new connection takes its place");
   connection_number = effect.connection;
   tasks.spawn(dial(effect.connection));
@@ -122,6 +130,12 @@ void AgentDriver::Impl::carry_out(effect::Fetch& effect) {
 }
 
 void AgentDriver::Impl::carry_out(effect::DropContent& effect) {
+  if (offered && offered->first == effect.content) offered.reset();
+  // Else its chunks would fail as ones of a part that is gone; damaged content is still waited for.
+  if (!effect.damaged && fetch && fetch->content == effect.content) {
+    fetch.reset();
+    if (connection) connection->stop_fetch(effect.content);
+  }
   storage.post([this, content = effect.content] {
     std::ignore = folder.blobs->erase(content);  // Best effort: a restart sweeps what is left.
     std::ignore = folder.blobs->erase_part(content);

@@ -1,7 +1,10 @@
 #include "node/daemon/agent_driver.h"
 
+#include <asio/io_context.hpp>
+#include <asio/ip/tcp.hpp>
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <thread>
 
 #include "models/runtime/runtime.h"
@@ -21,7 +24,11 @@ class DamagedStore final : public Store {
   Status commit(const WriteBatch& batch, Durability durability) override {
     return inner_->commit(batch, durability);
   }
-  Status sync() override { return inner_->sync(); }
+  Status sync() override {
+    if (!damaged) return inner_->sync();
+    ++syncs;
+    return fail(Errc::corrupt, "a block has a wrong checksum");
+  }
   Result<std::optional<Bytes>> get(std::string_view family, ByteSpan key) const override {
     return inner_->get(family, key);
   }
@@ -36,10 +43,39 @@ class DamagedStore final : public Store {
 
   std::atomic<bool> damaged = false;
   mutable std::atomic<int> scans = 0;
+  std::atomic<int> syncs = 0;
 
  private:
   MemoryDisk disk_;
   std::unique_ptr<Store> inner_ = make_memory_store(disk_, {sample_families.begin(), sample_families.end()});
+};
+
+/// A store whose disk is full as long as it is told so.
+class FullStore final : public Store {
+ public:
+  explicit FullStore(std::unique_ptr<Store> inner) : inner_(std::move(inner)) {}
+
+  Status commit(const WriteBatch& batch, Durability durability) override {
+    ++commits;
+    if (full) return fail(Errc::storage_full, "no space left");
+    return inner_->commit(batch, durability);
+  }
+  Status sync() override { return inner_->sync(); }
+  Result<std::optional<Bytes>> get(std::string_view family, ByteSpan key) const override {
+    return inner_->get(family, key);
+  }
+  Status scan(std::string_view family, ByteSpan prefix, const Visitor& visit, ByteSpan from) const override {
+    return inner_->scan(family, prefix, visit, from);
+  }
+  Result<std::optional<Entry>> last(std::string_view family, ByteSpan prefix) const override {
+    return inner_->last(family, prefix);
+  }
+
+  std::atomic<bool> full = true;
+  std::atomic<int> commits = 0;
+
+ private:
+  std::unique_ptr<Store> inner_;
 };
 
 /// The agent at work in a folder that serves a version, beside the test.
@@ -64,8 +100,10 @@ struct Running {
     driver->stop();
     thread.join();
   }
-  void start() {
-    driver = std::make_unique<AgentDriver>(*folder, recover_agent(*folder).value(), inference, metrics);
+  void start(const std::function<void(Config&)>& set = {}) {
+    State state = recover_agent(*folder).value();
+    if (set) set(state.config);
+    driver = std::make_unique<AgentDriver>(*folder, std::move(state), inference, metrics);
     thread = std::thread([this] { std::ignore = driver->run(); });
   }
   template <typename Condition>
@@ -90,6 +128,42 @@ TEST_CASE("a model comes back into service though the samples beside it are dama
   CHECK(node.inference.served()->version == 1);
   CHECK(Running::eventually([&] { return node.says("\"service\":\"loaded\""); }));
   CHECK(node.damaged.scans > 0);
+}
+
+TEST_CASE("a daemon goes on though a block of its samples is damaged", "[node][driver]") {
+  Running node;
+  node.folder->samples = SampleStore::open(node.damaged, {}).value();
+  const std::vector<NewSample> samples{{.id = {}, .inputs = {1, 2}, .label = "1"}};
+  REQUIRE(node.folder->samples->add(samples, UtcTime()));
+  node.damaged.damaged = true;
+  node.start();
+  REQUIRE(Running::eventually([&] { return node.damaged.syncs >= 3; }));
+  CHECK(node.says("\"running\":true"));
+}
+
+TEST_CASE("attempts to connect that a full disk kept waiting are not all made at once", "[node][driver]") {
+  Running node;
+  auto inner = std::move(node.folder->store);
+  auto wrapped = std::make_unique<FullStore>(std::move(inner));
+  FullStore& disk = *wrapped;
+  node.folder->store = std::make_unique<SerialStore>(std::move(wrapped));
+  asio::io_context io;
+  asio::ip::tcp::acceptor coordinator(io, {asio::ip::make_address("127.0.0.1"), 0});
+  node.folder->config.coordinator = {"127.0.0.1", coordinator.local_endpoint().port()};
+  node.start([](Config& config) {
+    config.connect_timeout = 20ms;
+    config.backoff_min = 1ms;
+    config.backoff_max = 400ms;
+  });
+  // A second and more, in which it gives up a dozen attempts.
+  REQUIRE(Running::eventually([&] { return disk.commits >= 3; }));
+  disk.full = false;
+  std::vector<std::chrono::steady_clock::time_point> times;
+  for (int i = 0; i < 4; ++i) {
+    std::ignore = coordinator.accept();
+    times.push_back(std::chrono::steady_clock::now());
+  }
+  CHECK(times.back() - times.front() > 400ms);  // Half of backoff_max at least lies between two.
 }
 
 TEST_CASE("a model that fails in service with none before it answers nobody any more", "[node][driver]") {
