@@ -22,8 +22,7 @@ constexpr auto raw_type = "application/octet-stream";
 
 int http_status(Errc code) {
   switch (code) {
-    case Errc::invalid:
-    case Errc::corrupt: return 400;
+    case Errc::invalid: return 400;
     case Errc::permission: return 401;
     case Errc::not_found: return 404;
     case Errc::too_large: return 413;
@@ -241,6 +240,7 @@ http::Response Api::Impl::add_samples(const http::Request& request) {
     samples.push_back(std::move(*sample));
     places.push_back(i);
   }
+  parts.metrics.samples_refused(refused.size());
   auto outcome = parts.samples.add(samples, parts.utc());
   if (outcome && request.asks("sync", "true")) {
     if (const auto status = parts.samples.sync(); !status) outcome = std::unexpected(status.error());
@@ -303,12 +303,7 @@ Result<std::unique_ptr<Api>> Api::start(ApiParts parts, const ApiOptions& option
                               return error_answer(status, error, detail);
                             }};
   auto server = http::Server::start(options.listen, limits, std::move(service));
-  if (!server) {
-    return fail(
-        Errc::busy,
-        fmt::format("{}: another program does, or the port is reserved; change api.listen in node.toml",
-                    server.error().detail));
-  }
+  if (!server) return std::unexpected(server.error());
   impl->server = std::move(*server);
   impl->address = to_string(Endpoint{options.listen.host, impl->server->local_endpoint().port});
   return std::unique_ptr<Api>(new Api(std::move(impl)));

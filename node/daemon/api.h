@@ -43,7 +43,7 @@ struct ApiOptions {
 /// as JSON. Connections are kept; what else the server puts up with is in http::Limits.
 class Api {
  public:
-  /// Listens and answers when it returns. @return busy if the port is taken.
+  /// Listens and answers when it returns. @return the errors of http::Server::start.
   static Result<std::unique_ptr<Api>> start(ApiParts parts, const ApiOptions& options);
   ~Api();
   Api(const Api&) = delete;

@@ -53,7 +53,7 @@ class Inference {
 
   explicit Inference(Metrics& metrics) : metrics_(metrics) {}
 
-  /// Before requests come.
+  /// Before the first swap(); requests may come already.
   void set_on_failure(OnFailure on_failure) { on_failure_ = std::move(on_failure); }
   void swap(std::shared_ptr<const ServedModel> model);
   /// Null when none serves.

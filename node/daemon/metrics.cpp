@@ -44,6 +44,8 @@ constexpr Warning warnings[] = {
     {"session_refused", Reason::unexpected_message, Reason::replaced},
     {"assignment_refused", Reason::too_large, Reason::corrupt_content},
     {"assignment_refused", Reason::known_answers_wrong, Reason::bad_manifest},
+    {"activation_failed", Reason::corrupt_content, Reason::corrupt_content},
+    {"activation_failed", Reason::storage_full, Reason::storage_failed},
     {"activation_failed", Reason::known_answers_wrong, Reason::bad_manifest},
     {"fell_back", Reason::not_loadable, Reason::not_loadable},
     {"no_model_serves", Reason::not_loadable, Reason::not_loadable},
@@ -52,7 +54,8 @@ constexpr Warning warnings[] = {
     {"task_refused", Reason::overloaded, Reason::overloaded},
     {"task_refused", Reason::bad_manifest, Reason::bad_manifest},
     {"task_refused", Reason::bad_plan, Reason::too_late},
-    {"task_ended", Reason::unknown_task, Reason::node_revoked},
+    {"task_ended", Reason::none, Reason::none},
+    {"task_ended", Reason::unknown_task, Reason::over_goal},
     {"task_ended", Reason::storage_full, Reason::overloaded},
     {"task_ended", Reason::known_answers_wrong, Reason::too_late},
     {"content_damaged", Reason::corrupt_content, Reason::corrupt_content},
@@ -82,7 +85,7 @@ struct Metrics::Impl {
       }
     }
     for (const Errc error : {Errc::too_large, Errc::refused, Errc::corrupt, Errc::not_found, Errc::storage,
-                             Errc::storage_full, Errc::disconnected, Errc::timeout})
+                             Errc::storage_full, Errc::disconnected, Errc::timeout, Errc::conflict})
       refusals.Add({{"event", "content_failed"}, {"reason", std::string(name(error))}});
   }
 
@@ -151,7 +154,7 @@ void Metrics::inference_failed(std::uint64_t samples) {
 }
 
 void Metrics::model_swapped(VersionNumber version) {
-  impl_->swaps.Increment();
+  if (version != 0) impl_->swaps.Increment();
   impl_->version.Set(static_cast<double>(version));
 }
 
@@ -161,6 +164,8 @@ void Metrics::samples_added(const AddOutcome& outcome) {
   impl_->refused.Increment(static_cast<double>(outcome.refused.size()));
   impl_->dropped.Increment(static_cast<double>(outcome.dropped));
 }
+
+void Metrics::samples_refused(std::uint64_t count) { impl_->refused.Increment(static_cast<double>(count)); }
 
 void Metrics::samples_expired(std::uint64_t count) { impl_->dropped.Increment(static_cast<double>(count)); }
 

@@ -21,8 +21,11 @@ class Metrics {
 
   void inferred(std::uint64_t samples, double seconds_each);
   void inference_failed(std::uint64_t samples);
+  /// @param version that answers from now on; 0 if none does.
   void model_swapped(VersionNumber version);
   void samples_added(const AddOutcome& outcome);
+  /// Samples that could not be read at all: beside those that samples_added() counts.
+  void samples_refused(std::uint64_t count);
   void samples_expired(std::uint64_t count);
   void samples_held(const SampleCounts& counts);
   /// Samples that training or judging had to leave out: a wrong width, or a label that is no class.

@@ -100,8 +100,7 @@ Status run_daemon(const std::filesystem::path& path) {
        .utc = [&driver] { return driver->utc(); }},
       {.listen = config.api, .threads = config.api_threads, .payload_bytes_max = config.payload_bytes_max});
   if (!api) {
-    return fail(api.error().code, api.error().detail +
-                                      ": stop what holds it, or set another listen under [api] in " +
+    return fail(api.error().code, api.error().detail + ": free it, or set another listen under [api] in " +
                                       (*folder)->paths.config_file.string());
   }
   const auto run_file = RunFile::write((*folder)->paths, (*api)->address());

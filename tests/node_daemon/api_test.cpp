@@ -239,16 +239,33 @@ TEST_CASE("who asks while every thread has a lively connection is answered all t
   for (auto& thread : busy) thread.join();
 }
 
+TEST_CASE("a sample that the disk has damaged is not blamed on who sends one", "[node][api]") {
+  Rig rig;
+  const std::string sample = R"({"samples":[{"inputs":[1,2],"label":"1"}]})";
+  REQUIRE(rig.post("/v1/samples", sample, with_token).first == 200);
+  const std::vector<float> inputs = {1, 2};
+  const Digest id = sample_id({}, inputs);
+  const WriteBatch damage{Put{"sample_ids", copy_of(id.span()), Bytes(3)}};
+  REQUIRE(rig.store->commit(damage, Durability::synced));
+  const auto [status, json] = rig.post("/v1/samples", sample, with_token);
+  CHECK(status == 500);
+  CHECK(json["error"] == "corrupt");
+  CHECK(json["detail"].get<std::string>().find(id.hex()) != std::string::npos);
+  CHECK(rig.storage_errors.empty());
+}
+
 TEST_CASE("metrics count what was answered and stored, and name no secret", "[node][api]") {
   Rig rig;
   rig.inference.swap(constant_model(softmax_release(2, 3), 6, 0));
   rig.post("/v1/infer", R"({"inputs":[[1,2],[3,4],[5,6]]})");
-  rig.post("/v1/samples", R"({"samples":[{"inputs":[1,2]},{"inputs":[1,2]}]})", with_token);
+  rig.post("/v1/samples", R"({"samples":[{"inputs":[1,2]},{"inputs":[1,2]},{"inputs":["a"]},{"inputs":[]}]})",
+           with_token);
   const auto result = rig.client().Get("/metrics");
   REQUIRE(result);
   for (const char* line :
        {"rivulet_node_inferences_total 3", "rivulet_node_served_version 6",
         "rivulet_node_samples_stored_total 1", "rivulet_node_samples_duplicate_total 1",
+        "rivulet_node_samples_refused_total 2",
         "rivulet_node_inference_seconds_count 3", "rivulet_node_samples{split=\"unlabelled\"} 1"}) {
     CAPTURE(line, result->body);
     CHECK(result->body.find(std::string(line) + "\n") != std::string::npos);
