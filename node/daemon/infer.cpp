@@ -14,6 +14,8 @@ namespace rivulet::node {
 namespace {
 
 constexpr std::size_t batch_samples_max = 64;
+/// Of about 20 bytes each as JSON: far less than a daemon takes by default (api.payload_bytes_max).
+constexpr std::size_t batch_numbers_max = 64 << 10;
 
 /// Lines for some samples, numbered from `first`.
 using Answerer = std::function<Result<std::vector<std::string>>(std::span<const std::vector<float>> samples,
@@ -69,7 +71,8 @@ class LineWriter {
       return {};
     }
     samples_.push_back(std::move(std::get<RawSample>(entry).inputs));
-    return samples_.size() < batch_samples_max ? Status() : flush();
+    numbers_ += samples_.back().size();
+    return samples_.size() < batch_samples_max && numbers_ < batch_numbers_max ? Status() : flush();
   }
 
   Status flush() {
@@ -83,6 +86,7 @@ class LineWriter {
     }
     next_ += samples_.size();
     samples_.clear();
+    numbers_ = 0;
     return {};
   }
 
@@ -93,6 +97,7 @@ class LineWriter {
   const LineSink& sink_;
   InferReport report_;
   std::vector<std::vector<float>> samples_;
+  std::size_t numbers_ = 0;
   std::uint64_t next_ = 0;
 };
 

@@ -150,6 +150,59 @@ TEST_CASE("a model that ends the daemon while it loads is not loaded at every st
   CHECK(next.wait().status == 0);
 }
 
+TEST_CASE("a daemon answers the samples of a file whatever the length of each", "[node][program]") {
+  const TemporaryFolder folder;
+  make_joined_folder(folder.path);
+  install_version(folder.path);
+  const std::string dir = folder.path.string(), file = dir + "/wide.csv";
+  {
+    std::ofstream out(file);
+    for (int line = 0; line < 64; ++line) {
+      for (int i = 0; i < 12'288; ++i) out << (i == 0 ? "" : ",") << "0.1234567";
+      out << '\n';
+    }
+  }
+  Program daemon(NODE_PROGRAM, {"run", "--dir", dir});
+  const Json ready = Json::parse(daemon.read_line(), nullptr, false);
+  REQUIRE(ready.is_object());
+  httplib::Client asking("http://" + ready["api"].get<std::string>());
+  const auto patience_end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  const auto serves = [&] {
+    const auto answer = asking.Get("/readyz");
+    return answer && answer->status == 200;
+  };
+  while (!serves() && std::chrono::steady_clock::now() < patience_end) std::this_thread::yield();
+  // The model takes two numbers, and says so of each.
+  const auto answered = run_node({"infer", "--dir", dir, file});
+  CAPTURE(answered.err);
+  CHECK(answered.status == 1);
+  CHECK(std::ranges::count(answered.out, '\n') == 64);
+  CHECK(answered.out.find("\"index\":63") != std::string::npos);
+  daemon.send(SIGTERM);
+  CHECK(daemon.wait().status == 0);
+}
+
+TEST_CASE("a daemon whose port is taken says so, and where to name another", "[node][program]") {
+  const TemporaryFolder folder;
+  make_joined_folder(folder.path);
+  httplib::Server stranger;
+  const std::string taken = "127.0.0.1:" + std::to_string(stranger.bind_to_any_port("127.0.0.1"));
+  std::thread serving([&] { stranger.listen_after_bind(); });
+  while (!stranger.is_running()) std::this_thread::yield();
+  std::string text(text_of(*read_file(folder.path / "node.toml", 65'536)));
+  const std::string before = "listen = \"127.0.0.1:0\"";
+  REQUIRE(text.find(before) != std::string::npos);
+  text.replace(text.find(before), before.size(), "listen = \"" + taken + "\"");
+  REQUIRE(write_file_durably(folder.path / "node.toml", bytes_of(text)));
+  const auto run = run_node({"run", "--dir", folder.path.string()});
+  stranger.stop();
+  serving.join();
+  CHECK(run.status == 1);
+  CHECK(run.err == "rivulet-node: cannot listen on " + taken +
+                       ": Address already in use: free it, or set another listen under [api] in " +
+                       (folder.path / "node.toml").string() + "\n");
+}
+
 /// The most memory that a process has had so far.
 std::uint64_t peak_kib(int process) {
   std::ifstream file("/proc/" + std::to_string(process) + "/status");
