@@ -212,6 +212,8 @@ int run_program(int argc, char** argv) {
     const std::string what = unknown.empty() ? error.what() : "'" + unknown.front() + "' is not known here";
     return complain({Errc::invalid, what + ": see 'rivulet-node --help'"});
   }
+  // Else what a library of ours has to say would stand among the output. `run` sets its own.
+  if (const auto status = setup_log("warning", LogFormat::text); !status) return complain(status.error());
   if (join_command->parsed()) return join(arguments);
   if (run_command->parsed()) return run(arguments);
   if (ingest_command->parsed()) return ingest(arguments);

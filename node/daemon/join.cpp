@@ -4,6 +4,7 @@
 
 #include <asio/io_context.hpp>
 #include <asio/steady_timer.hpp>
+#include <cstdio>
 #include <memory>
 #include <optional>
 #include <set>
@@ -35,7 +36,9 @@ class Enroller final : private ConnectionUser {
         credit_(limits_.transfer_memory),
         enrolment_(token, software_name),
         timer_(io_),
-        tasks_(io_.get_executor(), [](std::string_view) {}) {}
+        tasks_(io_.get_executor(), [](std::string_view what) {
+          std::fprintf(stderr, "rivulet-node: bug in join: %.*s\n", static_cast<int>(what.size()), what.data());
+        }) {}
 
   Enrolment::Outcome run() {
     tasks_.spawn(talk());
