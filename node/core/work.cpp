@@ -85,6 +85,14 @@ void decline(Turn& turn, const TaskId& task, Reason reason, const std::string& d
 /// Whether it ended here, and not by the coordinator's word.
 bool given_up(const Ended& ended) { return ended.outcome == "failed" || ended.outcome == "expired"; }
 
+/// A task that the coordinator itself ended comes again only from one that has forgotten it, such as an old
+/// copy that was restored: ids repeat with the numbers of rounds.
+void decline_again(Turn& turn, const Ended& ended) {
+  if (given_up(ended)) return decline(turn, ended.task, ended.reason, ended.detail);
+  decline(turn, ended.task, Reason::round_closed,
+          "a task of this id ended here before (" + ended.outcome + ")");
+}
+
 void drop_task(Turn& turn, const Task& task) {
   const TaskId id = task.task.id;
   const std::optional<ContentId> result = task.result;
@@ -162,10 +170,7 @@ void on_task(Turn& turn, message::Task message) {
   State& state = turn.state;
   const TaskId id = message.id;
   if (state.tasks.contains(id) || state.outbox.contains(id)) return;
-  if (const Ended* ended = find_ended(state, id)) {
-    if (given_up(*ended)) decline(turn, id, ended->reason, ended->detail);
-    return;
-  }
+  if (const Ended* ended = find_ended(state, id)) return decline_again(turn, *ended);
   Task task;
   if (const auto refusal = check_task(state, message, turn.now.utc, task)) {
     const auto& [reason, detail] = *refusal;

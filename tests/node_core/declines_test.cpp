@@ -66,27 +66,37 @@ TEST_CASE("a task whose time ran out while the node was down is declined when it
         std::vector{message::Declined{task_id(1), Reason::too_late, "its deadline passed"}});
 }
 
-TEST_CASE("what ended by the coordinator's word is not declined", "[node][work][declines]") {
+TEST_CASE("what ended by the coordinator's word is declined only if it comes again",
+          "[node][work][declines]") {
   Fleet fleet;
   Worker rig(fleet);
+  std::string outcome;
   SECTION("cancelled") {
     rig.trains = false;
     rig.hear(fleet.training(1, rig.base));
     rig.hear(message::TaskCancelled{task_id(1), Reason::round_closed});
+    outcome = "cancelled";
   }
   SECTION("refused") {
     rig.hear(fleet.training(1, rig.base));
     rig.receipt(1, message::ReceiptOutcome::refused, Reason::norm_too_large);
+    outcome = "refused";
   }
-  SECTION("stopped, to go on after the next start") {
-    rig.trains = false;
-    rig.hear(fleet.training(1, rig.base));
-    rig.step(event::ShuttingDown{});
-    CHECK(rig.sent_of<message::Declined>().empty());
-    return;
-  }
-  rig.hear(fleet.training(1, rig.base));
+  CHECK(rig.sent_of<message::Declined>().empty());
+  rig.hear(fleet.training(1, rig.base));  // From a coordinator whose folder is an old copy.
   CHECK(rig.state.tasks.empty());
+  CHECK(rig.sent_of<message::Declined>() ==
+        std::vector{message::Declined{task_id(1), Reason::round_closed,
+                                      "a task of this id ended here before (" + outcome + ")"}});
+}
+
+TEST_CASE("a task that is stopped, to go on after the next start, is not declined",
+          "[node][work][declines]") {
+  Fleet fleet;
+  Worker rig(fleet);
+  rig.trains = false;
+  rig.hear(fleet.training(1, rig.base));
+  rig.step(event::ShuttingDown{});
   CHECK(rig.sent_of<message::Declined>().empty());
 }
 
