@@ -1,5 +1,7 @@
 #include "node/daemon/model_loader.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -46,6 +48,13 @@ bool agrees(const EngineQuestion& question, const InferenceModel& in_int8, std::
     differ += (*some)[i].class_index != (*others)[i].class_index ? 1 : 0;
   }
   return static_cast<double>(differ) <= disagreement_max * static_cast<double>(some->size());
+}
+
+/// A device that was to answer in int8 and does not is slower than its operator expects.
+void log_float_instead(const VersionManifest& manifest, const std::string& variant, std::string why) {
+  log_event(
+      LogLevel::warning, "int8_not_used",
+      {{"version", std::to_string(manifest.version)}, {"variant", variant}, {"detail", std::move(why)}});
 }
 
 }  // namespace
@@ -96,8 +105,13 @@ Result<std::shared_ptr<const ServedModel>> ModelLoader::load(const Activation& r
   std::optional<ActivationRanges> ranges;  // Nothing: nobody has scored int8, or can.
   if (info->int8_kernels && !own_statistics) {
     question.int8.tolerance = std::min(question.int8.tolerance, info->int8_kernels->tolerance);
-    if (all_within(info->int8_kernels->known_outputs, *truth, question.int8.tolerance))
+    if (all_within(info->int8_kernels->known_outputs, *truth, question.int8.tolerance)) {
       ranges = info->int8_kernels->ranges;
+    } else {
+      log_float_instead(manifest, variant,
+                        fmt::format("the manifest's answers in int8 are more than {} off those in float here",
+                                    question.int8.tolerance));
+    }
   } else if (info->own_ranges) {
     ranges = find_own_ranges(question, own);
   }
@@ -116,6 +130,9 @@ Result<std::shared_ptr<const ServedModel>> ModelLoader::load(const Activation& r
   Remembered wanted{manifest.release, variant, ranges.has_value(), {}};
   auto model = choose(question, wanted, manifest.version);
   if (model && checkable && is_int8(model->engine().kind) && !agrees(question, *model, own.check)) {
+    log_float_instead(manifest, variant,
+                      fmt::format("more than {} % of this node's own samples get another class in int8",
+                                  100 * disagreement_max));
     keep(question, in_float);
     wanted.has_int8 = false;
     model = choose(question, wanted, manifest.version);

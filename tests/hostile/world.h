@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "tests/coordinator_server/server_rig.h"
-#include "tests/hostile/log_lines.h"
+#include "tests/log_lines.h"
 #include "tests/hostile/peer.h"
 
 namespace rivulet {

@@ -5,6 +5,7 @@
 #include "models/runtime/release_model.h"
 #include "protocol/rng.h"
 #include "tests/catch.h"
+#include "tests/log_lines.h"
 #include "tests/node_daemon/models.h"
 
 namespace rivulet::node {
@@ -86,16 +87,20 @@ TEST_CASE("the engines are timed for the first version of a release, and not for
 TEST_CASE("int8 is taken where it is faster, and only where its answers are right", "[node][inference]") {
   Version version;
   ModelLoader loader(slowing_stopwatch());
+  const std::size_t mark = LogLines::mark();
   SECTION("right") {
     const auto served = loader.load(version.ready, version.manifest, "int8", {});
     REQUIRE(served);
     CHECK(is_int8((*served)->model.engine().kind));
+    CHECK(LogLines::since(mark, {"int8_not_used"}).empty());
   }
   SECTION("wrong") {
     version.manifest.variants[0].int8_kernels->known_outputs[0] += 0.2F;
     const auto served = loader.load(version.ready, version.manifest, "int8", {});
     REQUIRE(served);
     CHECK_FALSE(is_int8((*served)->model.engine().kind));
+    CHECK(LogLines::since(mark, {"int8_not_used version=1 variant=int8", "the manifest's answers"}).size() ==
+          1);
   }
   SECTION("the manifest says nothing of int8") {
     version.manifest.variants[0].int8_kernels.reset();
@@ -151,6 +156,7 @@ TEST_CASE("where the manifest leaves it to the node, int8 is calibrated on the n
   for (float& value : samples) value = static_cast<float>(uniform_unit(rng));
   bool expected = false;
   SECTION("enough of them, and int8 answers as float does") { expected = true; }
+  bool said = false;
   std::size_t checked = 8 * ModelLoader::check_min;
   SECTION("too few") { samples.resize(samples.size() - 8); }
   SECTION("too few to check it") { checked -= 8; }
@@ -161,13 +167,16 @@ TEST_CASE("where the manifest leaves it to the node, int8 is calibrated on the n
     for (std::size_t i = 0; i < samples.size(); i += 8) samples[i] = 1000;
     version.ready.release.known_inputs.assign(8, 0.0F);
     version.manifest.variants[0].known_outputs = version.answers({}, version.ready.release.known_inputs);
+    said = true;
   }
   ModelLoader loader(slowing_stopwatch());
+  const std::size_t mark = LogLines::mark();
   const auto served =
       loader.load(version.ready, version.manifest, "int8", {samples, std::span(samples).first(checked)});
   INFO((served ? "" : served.error().detail));
   REQUIRE(served);
   CHECK(is_int8((*served)->model.engine().kind) == expected);
+  CHECK(LogLines::since(mark, {"int8_not_used version=1", "own samples"}).size() == (said ? 1 : 0));
 }
 
 TEST_CASE("a manifest cannot allow int8 to answer otherwise than float", "[node][inference]") {

@@ -1,4 +1,4 @@
-#include "tests/hostile/log_lines.h"
+#include "tests/log_lines.h"
 
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
