@@ -95,9 +95,9 @@ int run(const RunArguments& arguments) {
                                            .runner = coordinator::make_torch_runner(),
                                            .handle_signals = true});
   if (!server) return complain(server.error(), exit_status(server.error().code));
+  const std::size_t connections = coordinator::connections_allowed(files, config->server.admin_threads);
   log_event(LogLevel::info, "open_files",
-            {{"limit", std::to_string(files)},
-             {"connections_max", std::to_string(coordinator::connections_allowed(files))}});
+            {{"limit", std::to_string(files)}, {"connections_max", std::to_string(connections)}});
   int told = exit_done;
   const Status status = (*server)->run([&](const std::string& line) {
     std::printf("%s\n", line.c_str());

@@ -38,8 +38,8 @@ struct Service {
   /// connection ends.
   std::function<std::optional<Response>(const Request& head)> refuse;
   std::function<Response(const Request&)> answer;
-  /// The body of an answer that the server itself gives: to what is malformed (400), too large (413, 431), too
-  /// much beside others (503), or ended in an exception (500). Who is too slow is cut off without one.
+  /// The body of an answer that the server itself gives: to what is malformed (400), too large (413, 431),
+  /// too much beside others (503), or ended in an exception (500). Who is too slow is cut off without one.
   std::function<Response(int status, const std::string& detail)> explain;
 };
 

@@ -92,9 +92,9 @@ struct LimitsConfig {
   std::chrono::milliseconds shutdown_backoff{5'000};  ///< Asked of nodes at a shutdown.
   std::uint32_t versions_kept = 10;                   ///< Blobs of this many newest versions stay.
   std::uint32_t verdict_rounds = 100;                 ///< Rounds back for which known verdicts are kept.
-  std::uint32_t rounds_listed = 1000;  ///< Finished rounds that are kept in memory for `round list`.
-  std::uint32_t overlap_below = 20;    ///< With fewer nodes here an evaluator may have trained.
-  std::uint32_t messages_burst = 400;  ///< That a node may say at once, over all its sessions …
+  std::uint32_t rounds_listed = 1000;      ///< Finished rounds that are kept in memory for `round list`.
+  std::uint32_t overlap_below = 20;        ///< With fewer nodes here an evaluator may have trained.
+  std::uint32_t messages_burst = 400;      ///< That a node may say at once, over all its sessions …
   std::uint32_t messages_per_second = 20;  ///< … and after that; content and heartbeats do not count.
 
   bool operator==(const LimitsConfig&) const = default;

@@ -48,9 +48,7 @@ bool may_evaluate(const Node& node) {
 
 /// Whether too few nodes are here to keep those who train and those who judge apart. Members that are away
 /// do not count: they can do neither.
-bool may_overlap(const State& state) {
-  return state.fleet.active_ready < state.config.limits.overlap_below;
-}
+bool may_overlap(const State& state) { return state.fleet.active_ready < state.config.limits.overlap_below; }
 
 void invite(Step& step, Gating& phase, Node& node) {
   const State& state = step.state;

@@ -247,9 +247,10 @@ void end_failed_work(Step& step, const std::string& what, const Error& error) {
 
 void give_up_for_room(Step& step) {
   const RoundPhase& phase = step.state.round.phase;
-  const Error full{Errc::storage_full,
-                   "its updates and the versions that are kept fill the quota: raise blob_quota_mib, or lower "
-                   "cohort or versions_kept"};
+  const Error full{
+      Errc::storage_full,
+      "its updates and the versions that are kept fill the quota: raise blob_quota_mib, or lower "
+      "cohort or versions_kept"};
   const auto* aggregating = std::get_if<Aggregating>(&phase);
   if (aggregating != nullptr && !aggregating->requested) return end_failed_work(step, "aggregation", full);
   const auto* publishing = std::get_if<Publishing>(&phase);

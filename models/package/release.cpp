@@ -115,8 +115,7 @@ Status check_graph(const Release& release) {
 Status check_pruning(const Release& release) {
   if (const Status status = check(release.pruning); !status) return status;
   if (release.pruning.sparsity == 0.0 || prunable_entries(release.layout) > 0) return {};
-  return fail(Errc::invalid,
-              "nothing can be pruned: the network has no parameter of two dimensions or more");
+  return fail(Errc::invalid, "nothing can be pruned: the network has no parameter of two dimensions or more");
 }
 
 Status check_limits(const Release& release) {

@@ -59,7 +59,7 @@ struct Release {
   Bytes graph;
   BatchNorm batch_norm = BatchNorm::averaged;
   std::optional<Teacher> teacher = {};
-  PruningPlan pruning;  ///< Of what versions are; their masters stay dense.
+  PruningPlan pruning;                            ///< Of what versions are; their masters stay dense.
   RegressionLoss loss = RegressionLoss::squared;  ///< `squared` unless a regression.
 
   bool operator==(const Release&) const = default;

@@ -287,21 +287,19 @@ Result<std::unique_ptr<Api>> Api::start(ApiParts parts, const ApiOptions& option
   http::Limits limits;
   limits.threads = options.threads;
   limits.body_bytes_max = options.payload_bytes_max;
-  http::Service service{.refuse = [api = impl.get()](const http::Request& head) { return api->refuse(head); },
-                        .answer =
-                            [api = impl.get()](const http::Request& request) {
-                              return (api->*Impl::route_of(request)->answer)(request);
-                            },
-                        .explain =
-                            [](int status, const std::string& detail) {
-                              if (status == 413)
-                                return error_answer(413, "too_large",
-                                                    detail + ": see api.payload_bytes_max in node.toml");
-                              const char* error = status == 500   ? "internal"
-                                                  : status == 503 ? "busy"
-                                                                  : "invalid";
-                              return error_answer(status, error, detail);
-                            }};
+  http::Service service{
+      .refuse = [api = impl.get()](const http::Request& head) { return api->refuse(head); },
+      .answer =
+          [api = impl.get()](const http::Request& request) {
+            return (api->*Impl::route_of(request)->answer)(request);
+          },
+      .explain =
+          [](int status, const std::string& detail) {
+            if (status == 413)
+              return error_answer(413, "too_large", detail + ": see api.payload_bytes_max in node.toml");
+            const char* error = status == 500 ? "internal" : status == 503 ? "busy" : "invalid";
+            return error_answer(status, error, detail);
+          }};
   auto server = http::Server::start(options.listen, limits, std::move(service));
   if (!server) return std::unexpected(server.error());
   impl->server = std::move(*server);

@@ -37,7 +37,8 @@ class Enroller final : private ConnectionUser {
         enrolment_(token, software_name),
         timer_(io_),
         tasks_(io_.get_executor(), [](std::string_view what) {
-          std::fprintf(stderr, "rivulet-node: bug in join: %.*s\n", static_cast<int>(what.size()), what.data());
+          std::fprintf(stderr, "rivulet-node: bug in join: %.*s\n", static_cast<int>(what.size()),
+                       what.data());
         }) {}
 
   Enrolment::Outcome run() {

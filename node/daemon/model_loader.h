@@ -25,8 +25,9 @@ struct OwnSamples {
 ///
 /// The online key's manifest names ranges, int8 answers and tolerance. What is believed of these is only what
 /// float confirms here: int8 has to answer the known inputs as this node does in float, within
-/// int8_tolerance_of() whatever the manifest allows, and so do the int8 answers that the manifest names. Those
-/// are of static int8 where there are ranges: dynamic int8 then needs samples of the node that speak for it.
+/// int8_tolerance_of() whatever the manifest allows, and so do the int8 answers that the manifest names.
+/// Those are of static int8 where there are ranges: dynamic int8 then needs samples of the node that speak
+/// for it.
 class ModelLoader {
  public:
   explicit ModelLoader(Stopwatch stopwatch) : stopwatch_(std::move(stopwatch)) {}

@@ -87,14 +87,13 @@ Result<TrainingResult> TorchEngine::train(const Release& release, std::span<cons
   }
   const auto model = model_of(release);
   if (!model) return std::unexpected(with_reason(model.error(), Reason::training_failed));
-  auto outcome = rivulet::train(
-      **model, base,
-      {.inputs = data->inputs,
-       .labels = data->labels,
-       .targets = data->targets,
-       .task = release.task,
-       .loss = release.loss},
-      *parameters, &stop);
+  auto outcome = rivulet::train(**model, base,
+                                {.inputs = data->inputs,
+                                 .labels = data->labels,
+                                 .targets = data->targets,
+                                 .task = release.task,
+                                 .loss = release.loss},
+                                *parameters, &stop);
   if (!outcome) return std::unexpected(with_reason(outcome.error(), Reason::training_failed));
   if (outcome->end == TrainingEnd::stopped) return fail(Errc::cancelled, "the training was stopped");
   if (outcome->end == TrainingEnd::diverged) {
@@ -140,12 +139,11 @@ Result<HoldoutScore> TorchEngine::score(const Release& release, std::span<const 
   const auto model = model_of(release);
   if (!model) return std::unexpected(with_reason(model.error(), Reason::not_loadable));
   if (const auto status = (*model)->set_weights(weights); !status) return std::unexpected(status.error());
-  auto evaluation =
-      release.task == TaskKind::classification
-          ? evaluate(**model, data.inputs, data.labels, stop_)
-          : evaluate_values(**model, data.inputs,
-                            release.task == TaskKind::anomaly ? data.inputs : data.targets, stop_,
-                            release.loss);
+  auto evaluation = release.task == TaskKind::classification
+                        ? evaluate(**model, data.inputs, data.labels, stop_)
+                        : evaluate_values(**model, data.inputs,
+                                          release.task == TaskKind::anomaly ? data.inputs : data.targets,
+                                          stop_, release.loss);
   if (!evaluation) return std::unexpected(evaluation.error());
   HoldoutScore score{.right = std::move(evaluation->right),
                      .loss_sum = evaluation->loss_sum,

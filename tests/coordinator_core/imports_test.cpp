@@ -141,8 +141,16 @@ TEST_CASE("of an import that fails nothing stays that was stored for it", "[coor
   Release newer = test_release();
   newer.created += 1s;
   newer.initial_weights = content("w1");
-  event::ImportRelease event{7,  rivulet::seal(release_key(), Context::release, encode(newer)),
-                             content("r"), content("s"), 24, {}, first.master, {}, false, false};
+  event::ImportRelease event{7,
+                             rivulet::seal(release_key(), Context::release, encode(newer)),
+                             content("r"),
+                             content("s"),
+                             24,
+                             {},
+                             first.master,
+                             {},
+                             false,
+                             false};
   std::vector<Effect> effects;
   std::vector<ContentId> gone{content("r"), content("s")};
   SECTION("refused") {
@@ -157,9 +165,8 @@ TEST_CASE("of an import that fails nothing stays that was stored for it", "[coor
     const auto asked = all_of<effect::SealVersion>(bench.give(event)).at(0);
     // Another one that comes meanwhile is refused, and leaves alone what this one needs.
     REQUIRE(all_of<effect::EraseContent>(bench.give(event)).empty());
-    effects = bench.give(event::PublicationFailed{asked.manifest.manifest_version,
-                                                  {Errc::refused, "no variant"},
-                                                  {content("v")}});
+    effects = bench.give(event::PublicationFailed{
+        asked.manifest.manifest_version, {Errc::refused, "no variant"}, {content("v")}});
     gone.insert(gone.end(), {content("v"), content("w1")});
   }
   REQUIRE_FALSE(all_of<effect::Reply>(effects).at(0).result.has_value());

@@ -284,7 +284,8 @@ TEST_CASE("while storage is full rounds pause, offers back off, and nothing acce
   REQUIRE(bench.in<Aggregating>());
 }
 
-TEST_CASE("a round that fills the quota ends when its time is over, and makes room", "[coordinator][storage]") {
+TEST_CASE("a round that fills the quota ends when its time is over, and makes room",
+          "[coordinator][storage]") {
   Bench bench;
   bench.fleet(2);
   bench.start(4);

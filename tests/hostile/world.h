@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "tests/coordinator_server/server_rig.h"
-#include "tests/log_lines.h"
 #include "tests/hostile/peer.h"
+#include "tests/log_lines.h"
 
 namespace rivulet {
 

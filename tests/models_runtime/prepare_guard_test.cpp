@@ -105,7 +105,9 @@ TEST_CASE("a profile is taken while nothing can be written, and has each engine'
       prepare_model(spec, {.fleet = {}, .seed = 1, .epoch = 0, .created = UtcTime{}}).value();
   victim = (folder.path / "spec.toml").string();
   // What the process held before says nothing about an engine.
-  { const std::vector<char> large(400 << 20, 1); }
+  {
+    const std::vector<char> large(400 << 20, 1);
+  }
   REQUIRE(PeakMemory::bytes() > 400 << 20);
   const Observation observation;
   const auto report = profile_prepared(model, 3, {{"fp32"}, {"int8", true}},

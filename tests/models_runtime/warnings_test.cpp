@@ -67,8 +67,7 @@ TEST_CASE("a network that warns writes nothing to standard error", "[runtime][to
   torch::jit::Module bare = torch::jit::load(in);
   REQUIRE(said([&] { bare.forward({at::ones({1, 4})}); }).find(forged) != std::string::npos);
 
-  const Architecture architecture{
-      .kind = std::string(user_architecture), .input_shape = {4}, .outputs = 2};
+  const Architecture architecture{.kind = std::string(user_architecture), .input_shape = {4}, .outputs = 2};
   const std::vector<float> inputs = reference::uniform(4 * 8, -1, 1, 2);
   const std::vector<std::int64_t> labels = {0, 1, 0, 1, 0, 1, 0, 1};
   std::size_t answers = 0, engines = 0;

@@ -262,11 +262,10 @@ TEST_CASE("metrics count what was answered and stored, and name no secret", "[no
            with_token);
   const auto result = rig.client().Get("/metrics");
   REQUIRE(result);
-  for (const char* line :
-       {"rivulet_node_inferences_total 3", "rivulet_node_served_version 6",
-        "rivulet_node_samples_stored_total 1", "rivulet_node_samples_duplicate_total 1",
-        "rivulet_node_samples_refused_total 2",
-        "rivulet_node_inference_seconds_count 3", "rivulet_node_samples{split=\"unlabelled\"} 1"}) {
+  for (const char* line : {"rivulet_node_inferences_total 3", "rivulet_node_served_version 6",
+                           "rivulet_node_samples_stored_total 1", "rivulet_node_samples_duplicate_total 1",
+                           "rivulet_node_samples_refused_total 2", "rivulet_node_inference_seconds_count 3",
+                           "rivulet_node_samples{split=\"unlabelled\"} 1"}) {
     CAPTURE(line, result->body);
     CHECK(result->body.find(std::string(line) + "\n") != std::string::npos);
   }

@@ -311,8 +311,8 @@ TEST_CASE("a damaged sample is named to whoever comes upon it", "[node][samples]
   const auto is_named = [&](const Error& error) {
     return error.code == Errc::corrupt && error.detail.find(" " + to_hex(key) + " ") != std::string::npos;
   };
-  const auto fit = samples->set_fit(
-      {.model = "m", .inputs = 3, .task = TaskKind::classification, .classes = {"a", "b"}});
+  const auto fit =
+      samples->set_fit({.model = "m", .inputs = 3, .task = TaskKind::classification, .classes = {"a", "b"}});
   REQUIRE_FALSE(fit);
   CHECK(is_named(fit.error()));
   const auto expired = samples->expire(noon + std::chrono::hours(2));
