@@ -102,7 +102,7 @@ class StopTest:
         fleet = self.fleet
         dead = fleet.nodes[2:]
         self.stop_daemon(fleet.coordinator, signal.SIGTERM, "idle")
-        self.set_training({"epochs": 300, "learning_rate": 0.001})  # Seconds: enough to be killed in.
+        self.set_training({"epochs": 150, "learning_rate": 0.001})  # A second, to be killed in.
         fleet.operate("round", "start", "--count", "1")
         self.wait_until_training(dead)
         begun = time.monotonic()
