@@ -3,6 +3,8 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <cmath>
+#include <functional>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -18,6 +20,23 @@ std::unexpected<Error> fail_corrupt(ByteSpan key) {
               fmt::format("the stored sample {} does not have the form of one: remove the folder's "
                           "store, or restore it",
                           to_hex(key)));
+}
+
+/// Calls `take` with each sample, from a key on, until it gives false. @return corrupt, with the key of the
+/// record that does not have the form of a sample, if it comes to one.
+Status scan_samples(const Store& store, ByteSpan from,
+                    const std::function<bool(ByteSpan key, ByteSpan value, SampleView& sample)>& take) {
+  std::vector<float> inputs;
+  SampleView view;
+  std::optional<Bytes> damaged;
+  const auto decode_and_take = [&](ByteSpan key, ByteSpan value) {
+    if (decode(value, inputs, view)) return take(key, value, view);
+    damaged = copy_of(key);
+    return false;
+  };
+  const auto status = store.scan(samples_family, {}, decode_and_take, from);
+  if (status && damaged) return fail_corrupt(*damaged);
+  return status;
 }
 
 Status check(const NewSample& sample, std::uint64_t bytes_max) {
@@ -100,21 +119,12 @@ Status SampleStore::rewrite_first_format() {
   Bytes from;
   for (bool done = false; !done;) {
     Batch batch;
-    bool sound = true;
     std::map<Digest, std::uint64_t> seen;  // in this batch
-    std::vector<float> inputs;
-    SampleView view;
-    Bytes damaged;
     done = true;
-    const auto rewrite = [&](ByteSpan key, ByteSpan value) {
+    const auto rewrite = [&](ByteSpan key, ByteSpan, SampleView& view) {
       if (batch.bytes >= batch_bytes_max) {
         from = copy_of(key);
         done = false;
-        return false;
-      }
-      sound = decode(value, inputs, view);
-      if (!sound) {
-        damaged = copy_of(key);
         return false;
       }
       const Digest id = view.id;
@@ -133,8 +143,7 @@ Status SampleStore::rewrite_first_format() {
       seen[view.id] = number;
       return true;
     };
-    if (const auto status = store_.scan(samples_family, {}, rewrite, from); !status) return status;
-    if (!sound) return fail_corrupt(damaged);
+    if (const auto status = scan_samples(store_, from, rewrite); !status) return status;
     if (const auto status = store_.commit(batch.writes, Durability::synced); !status) return status;
   }
   // What no sample has any more, if anything: an index without its sample would stay for ever.
@@ -175,20 +184,10 @@ Status SampleStore::set_fit(const SampleFit& fit) {
   if (fit_ == fit) return {};
   const auto before = std::exchange(fit_, fit);
   SampleCounts counts;
-  bool sound = true;
-  std::vector<float> inputs;
-  SampleView view;
-  Bytes damaged;
-  auto status = store_.scan(samples_family, {}, [&](ByteSpan key, ByteSpan value) {
-    sound = decode(value, inputs, view);
-    if (sound) {
-      count(counts, view, entry_bytes(value.size()), +1);
-    } else {
-      damaged = copy_of(key);
-    }
-    return sound;
+  const auto status = scan_samples(store_, {}, [&](ByteSpan, ByteSpan value, const SampleView& view) {
+    count(counts, view, entry_bytes(value.size()), +1);
+    return true;
   });
-  if (status && !sound) status = fail_corrupt(damaged);
   if (status) {
     set_counts(counts);
   } else {
@@ -292,16 +291,7 @@ Status SampleStore::commit(Batch& batch, AddOutcome& outcome) {
 /// Adds the removal of the oldest samples to `batch`, as long as one is `wanted` out.
 Status SampleStore::drop_oldest(Batch& batch, const std::function<bool(std::uint64_t, UtcTime)>& wanted) {
   if (!wanted(0, UtcTime::min())) return {};
-  bool sound = true;
-  std::vector<float> inputs;
-  SampleView view;
-  Bytes damaged;
-  const auto visit = [&](ByteSpan key, ByteSpan value) {
-    sound = decode(value, inputs, view);
-    if (!sound) {
-      damaged = copy_of(key);
-      return false;
-    }
+  const auto drop = [&](ByteSpan key, ByteSpan value, const SampleView& view) {
     if (batch.ids.contains(view.id)) return true;  // It gives way to its labelled form anyway.
     if (!wanted(batch.dropped, view.time)) return false;
     batch.erase(samples_family, copy_of(key));
@@ -312,10 +302,7 @@ Status SampleStore::drop_oldest(Batch& batch, const std::function<bool(std::uint
     return true;
   };
   // From the oldest that is left: what was erased before it need not be walked over again.
-  const auto status = store_.scan(samples_family, {}, visit, number_key(batch.oldest));
-  if (!status) return status;
-  if (!sound) return fail_corrupt(damaged);
-  return {};
+  return scan_samples(store_, number_key(batch.oldest), drop);
 }
 
 Result<std::uint64_t> SampleStore::expire(UtcTime now) {
@@ -356,23 +343,11 @@ void SampleStore::set_counts(const SampleCounts& counts) {
 
 Status SampleStore::visit(Split split, const std::function<bool(const SampleView&)>& visit,
                           bool unlabelled) const {
-  bool sound = true;
-  Bytes damaged;
-  std::vector<float> inputs;
-  SampleView view;
-  const auto status = store_.scan(samples_family, {}, [&](ByteSpan key, ByteSpan value) {
-    sound = decode(value, inputs, view);
-    if (!sound) {
-      damaged = copy_of(key);
-      return false;
-    }
+  return scan_samples(store_, {}, [&](ByteSpan, ByteSpan, const SampleView& view) {
     if (!view.label && !unlabelled) return true;
     if (in_holdout(view.draw, limits_.holdout_fraction) != (split == Split::holdout)) return true;
     return visit(view);
   });
-  if (!status) return status;
-  if (!sound) return fail_corrupt(damaged);
-  return {};
 }
 
 }  // namespace rivulet::node
