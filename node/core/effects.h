@@ -48,23 +48,22 @@ struct DropContent {
 /// Train from `base`, whose release, w_0 and snapshot are in the blob store; signatures are verified.
 /// Before training, the driver checks that the snapshot decodes to `base.weights_hash` and lies within
 /// the release's max_distance of w_0 (else TaskFailed with corrupt_content). The delta is clipped and
-/// coded as `plan` says. Answered by TrainingDone or TaskFailed. One at a time.
+/// coded as `plan` says. Answered by TrainingDone or TaskFailed, or ended by StopTask, which comes at the
+/// task's deadline too. One at a time.
 struct Train {
   TaskId task;
   RoundNumber round = 0;
   VersionManifest base;
   message::TrainingPlan plan;
-  MonotonicTime deadline{};
 };
 /// Score the variant of both that this node serves on the local holdout, with Train's checks for each.
-/// Answered by EvaluationDone or TaskFailed. One at a time, perhaps beside a training. StopTask comes at the
-/// deadline at the latest.
+/// Answered by EvaluationDone or TaskFailed, or ended by StopTask as a training is. One at a time, perhaps
+/// beside a training.
 struct Evaluate {
   TaskId task;
   RoundNumber round = 0;
   VersionManifest parent;
   CandidateManifest candidate;
-  MonotonicTime deadline{};
   std::string variant = "fp32";
 };
 /// The result of a Train or Evaluate is not wanted any more; a late answer does no harm.

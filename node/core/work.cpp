@@ -139,10 +139,10 @@ void start_task(Turn& turn, Task& task) {
   turn.write(task_record(task));
   if (task.candidate) {
     const KnownRelease& release = turn.state.releases.at(task.base.release);
-    turn.emit(effect::Evaluate{task.task.id, task.task.round, task.base, *task.candidate, task.deadline,
+    turn.emit(effect::Evaluate{task.task.id, task.task.round, task.base, *task.candidate,
                                choose_variant(turn.state, release, task.base).value_or("fp32")});
   } else {
-    turn.emit(effect::Train{task.task.id, task.task.round, task.base, task.task.training, task.deadline});
+    turn.emit(effect::Train{task.task.id, task.task.round, task.base, task.task.training});
   }
 }
 
