@@ -66,7 +66,8 @@ struct Evaluate {
   CandidateManifest candidate;
   std::string variant = "fp32";
 };
-/// The result of a Train or Evaluate is not wanted any more; a late answer does no harm.
+/// The result of a Train or Evaluate is not wanted any more, or not yet: an evaluation is stopped with each
+/// Activate that inference waits for, and given again once that is answered. A late answer does no harm.
 struct StopTask {
   TaskId task;
 };

@@ -195,6 +195,13 @@ VersionNumber served_version(const State& state) {
   return serving.active && serves ? serving.active->manifest.version : 0;
 }
 
+bool activation_pressing(const State& state) {
+  const Serving& serving = state.serving;
+  if (serving.service == Service::loading) return true;
+  return serving.trial &&
+         (serving.service != Service::loaded || returns_to(serving, serving.trial->manifest));
+}
+
 bool wants_activation(const State& state, std::uint64_t manifest_version) {
   const Serving& serving = state.serving;
   if (serving.trial && serving.trial->manifest.manifest_version == manifest_version)

@@ -25,6 +25,10 @@ void settle_serving(Turn& turn);
 void add_serving_needs(const State& state, std::vector<Need>& needs);
 void fail_assignment_with(Turn& turn, const ContentId& content, Reason reason, const std::string& detail);
 
+/// Whether inference has no model, or one that was taken back, until the driver has answered an Activate:
+/// evaluations, which a driver may do on the same thread, give way to it.
+bool activation_pressing(const State& state);
+
 /// What Ready and Telemetry say: 0 = nothing.
 VersionNumber served_version(const State& state);
 

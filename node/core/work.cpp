@@ -146,6 +146,14 @@ void start_task(Turn& turn, Task& task) {
   }
 }
 
+/// It begins anew, and what it was stopped for is no attempt of its own.
+void put_off(Turn& turn, Task& task) {
+  turn.emit(effect::StopTask{task.task.id});
+  --task.attempts;
+  turn.write(task_record(task));
+  task.step = Step::preparing;
+}
+
 /// One of each kind runs at a time.
 bool one_runs(const State& state, message::TaskType type) {
   return std::any_of(state.tasks.begin(), state.tasks.end(), [type](const auto& entry) {
@@ -297,25 +305,27 @@ void start_work(Turn& turn) {
 
 void stop_work(Turn& turn) {
   for (auto& [id, task] : turn.state.tasks) {
-    if (task.step == Step::running) {
-      turn.emit(effect::StopTask{id});
-      --task.attempts;
-      turn.write(task_record(task));
-    }
+    if (task.step == Step::running) put_off(turn, task);
     task.step = Step::preparing;
   }
 }
 
 void settle_work(Turn& turn) {
   State& state = turn.state;
+  const bool serving_first = activation_pressing(state);
   for (const TaskId& id : by_arrival(state)) {
     Task& task = state.tasks.at(id);
+    const bool waits = serving_first && task.candidate;
     if (task.deadline <= turn.now.monotonic) {
       end_task(turn, id, {.task = id, .outcome = "expired", .reason = Reason::too_late},
                "its deadline passed");
       continue;
     }
-    if (task.step != Step::preparing) continue;
+    if (waits && task.step == Step::running) {
+      put_off(turn, task);
+      turn.notice(Level::info, "task_put_off", {{"task", id.hex()}, {"detail", "a model is loaded first"}});
+    }
+    if (task.step != Step::preparing || waits) continue;
     const KnownRelease* release = known_release(state, task.base.release, task.base.release_content);
     if (release == nullptr) continue;
     if (auto status = check_task_release(state, task, *release, turn.now.utc); !status) {

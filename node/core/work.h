@@ -24,7 +24,8 @@ void on_report_sealed(Turn& turn, const event::ReportSealed& event);
 void start_work(Turn& turn);
 /// What is running starts anew after the next start.
 void stop_work(Turn& turn);
-/// Ends tasks whose time is up or whose release forbids them, and starts the next.
+/// Ends tasks whose time is up or whose release forbids them, puts evaluations off while inference waits for a
+/// model, and starts the next.
 void settle_work(Turn& turn);
 
 /// Missing content of all tasks, by order of arrival.

@@ -50,8 +50,12 @@ Status TorchEngine::read(const Release& release, Split split, Data& data) {
     ++data.count;
     return true;
   };
+  // What was read is of no use to a comparison that is stopped.
+  const auto take_one = [&](const SampleView& sample) {
+    return take(sample) && (stop_ == nullptr || !stop_->load(std::memory_order_relaxed));
+  };
   // An anomaly model learns what is normal, from inputs alone.
-  auto status = samples_.visit(split, take, release.task == TaskKind::anomaly);
+  auto status = samples_.visit(split, take_one, release.task == TaskKind::anomaly);
   if (data.skipped > 0) metrics_.samples_skipped(data.skipped);
   preprocessor->apply(data.inputs);
   return status;

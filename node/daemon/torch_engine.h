@@ -19,7 +19,8 @@ class TorchEngine final : public Engine {
   TorchEngine(const SampleStore& samples, Metrics& metrics) : samples_(samples), metrics_(metrics) {}
 
   /// To be called before each comparison, whose models then see the same samples, whatever arrives meanwhile.
-  /// @param stop ends score() early, with Errc::cancelled; outlives the comparison; may be null.
+  /// @param stop ends score() early, with Errc::cancelled, and localize() with what was read; outlives the
+  /// comparison; may be null.
   void begin_comparison(const std::atomic<bool>* stop = nullptr) {
     end_comparison();
     stop_ = stop;

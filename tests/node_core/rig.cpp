@@ -221,6 +221,7 @@ void Rig::carry_out_on(const effect::Train& train) {
 void Rig::carry_out_on(const effect::Evaluate& evaluate) {
   require_whole(evaluate.parent);
   REQUIRE(blobs.contains(evaluate.candidate.snapshot));
+  REQUIRE(state.serving.service != Service::loading);  // Inference waits for no evaluation.
   if (!evaluates) return;
   events.push_back(event::EvaluationDone{.task = evaluate.task,
                                          .both_right = 40,

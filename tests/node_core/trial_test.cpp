@@ -5,6 +5,7 @@
 using namespace rivulet;
 using namespace rivulet::node;
 using namespace rivulet::node::testing;
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -41,6 +42,23 @@ struct Trying : Rig {
       count += one.kind == kind && one.manifest.manifest_version == manifest ? 1 : 0;
     }
     return count;
+  }
+  /// Has it score a candidate, until the test says what came of it.
+  void judge_candidate_of(const VersionManifest& base) {
+    library[fleet.candidate(base, 2).snapshot] = {};
+    evaluates = false;
+    hear(fleet.evaluation(2, base));
+    REQUIRE(done_of<effect::Evaluate>().size() == 1);
+    clear();
+  }
+  /// How often it has been stopped, and how often begun, since clear().
+  using Counts = std::pair<std::size_t, std::size_t>;
+  [[nodiscard]] Counts stopped_and_begun() const {
+    return {done_of<effect::StopTask>().size(), done_of<effect::Evaluate>().size()};
+  }
+  void check_reported() const {
+    CHECK(sent_of<message::Evaluation>().size() == 1);
+    CHECK(sent_of<message::Declined>().empty());
   }
 
   Model model = fleet.model();
@@ -218,4 +236,129 @@ TEST_CASE("a model that fails with none before it is taken out of service", "[no
   rig.step(event::ActiveModelFailed{1, "answers are not finite"});
   CHECK(rig.in_service == 0);
   CHECK(rig.done_of<effect::Unload>().size() == 1);
+}
+
+TEST_CASE("a model that inference waits for is loaded first: an evaluation is stopped, and begins anew after",
+          "[node][serving][work]") {
+  Fleet fleet;
+  Trying rig(fleet);
+  std::uint64_t awaited = 1;
+  SECTION("after the one in service failed") {
+    rig.settle_on(rig.first);
+    rig.settle_on(rig.second);
+    rig.judge_candidate_of(rig.first);
+    rig.step(event::ActiveModelFailed{2, "answers are not finite"});
+    CHECK(rig.begun(Kind::restoration, 1) == 1);
+  }
+  SECTION("in a rollback") {
+    rig.settle_on(rig.first);
+    rig.settle_on(rig.second);
+    rig.judge_candidate_of(rig.first);
+    awaited = 4;
+    rig.assign(fleet.manifest(rig.model, awaited, 1));
+    CHECK(rig.begun(Kind::rollback, awaited) == 1);
+  }
+  SECTION("where nothing has served yet") {
+    rig.activates = false;
+    rig.judge_candidate_of(rig.first);
+    rig.assign(rig.first);
+    CHECK(rig.begun(Kind::trial, 1) == 1);
+  }
+  CHECK(rig.stopped_and_begun() == Trying::Counts{1, 0});
+  rig.step(event::EvaluationDone{.task = task_id(2), .both_right = 1});  // It was too late to stop.
+  CHECK(rig.sent_of<message::Evaluation>().empty());
+  CHECK(rig.state.tasks.at(task_id(2)).attempts == 0);
+  rig.evaluates = true;
+  rig.finish(awaited);
+  CHECK(served_version(rig.state) == 1);
+  CHECK(rig.stopped_and_begun() == Trying::Counts{1, 1});
+  rig.check_reported();
+}
+
+TEST_CASE("an evaluation uses the time in which damaged content of the model in service is fetched",
+          "[node][serving][work][damage]") {
+  Fleet fleet;
+  Trying rig(fleet);
+  rig.settle_on(rig.first);
+  rig.settle_on(rig.second);
+  rig.judge_candidate_of(rig.second);
+  rig.answers_fetch = false;
+  rig.step(event::ActiveModelFailed{2, "answers are not finite"});
+  rig.step(event::ActivationFailed{1, Reason::corrupt_content, "damaged", {rig.first.snapshot}});
+  REQUIRE(rig.state.serving.service == Service::waiting);
+  CHECK(rig.stopped_and_begun() == Trying::Counts{1, 1});
+  rig.blobs.insert(rig.first.snapshot);
+  rig.step(event::ContentReceived{rig.first.snapshot, {}});
+  REQUIRE(rig.begun(Kind::restoration, 1) == 2);
+  CHECK(rig.stopped_and_begun() == Trying::Counts{2, 1});
+  rig.evaluates = true;
+  rig.finish(1);
+  CHECK(rig.stopped_and_begun() == Trying::Counts{2, 2});
+  rig.check_reported();
+}
+
+TEST_CASE("after a start an evaluation waits until the model is back, and does not answer for its faults",
+          "[node][serving][work][attempts]") {
+  Fleet fleet;
+  Trying rig(fleet);
+  rig.settle_on(rig.first);
+  rig.settle_on(rig.second);
+  rig.judge_candidate_of(rig.first);
+  for (int i = 0; i < 4; ++i) rig.restart();  // Loading version 2 ends the process three times.
+  CHECK(rig.done_of<effect::Evaluate>().empty());
+  REQUIRE(rig.begun(Kind::restoration, 1) == 1);
+  rig.evaluates = true;
+  rig.finish(1);
+  CHECK(rig.done_of<effect::Evaluate>().size() == 1);
+  rig.check_reported();
+}
+
+TEST_CASE("models that fail one after the other keep no evaluation from its end", "[node][serving][work]") {
+  Fleet fleet;
+  Trying rig(fleet);
+  rig.settle_on(rig.first);
+  rig.settle_on(rig.second);
+  rig.judge_candidate_of(rig.first);
+  const std::vector<ContentId> damaged{rig.first.snapshot};
+  rig.step(event::ActiveModelFailed{2, "answers are not finite"});
+  for (std::uint32_t i = 0; i < rig.config.attempts_max; ++i) {
+    CHECK(rig.state.serving.service == Service::loading);
+    rig.step(event::ActivationFailed{1, Reason::corrupt_content, "damaged", damaged});
+  }
+  CHECK(rig.state.serving.service == Service::failed);
+  CHECK(rig.state.tasks.at(task_id(2)).attempts == 1);
+  rig.step(event::EvaluationDone{.task = task_id(2), .both_right = 1});
+  rig.check_reported();
+}
+
+TEST_CASE("a task that was put off ends at its deadline all the same", "[node][serving][work][time]") {
+  Fleet fleet;
+  Trying rig(fleet);
+  rig.settle_on(rig.first);
+  rig.settle_on(rig.second);
+  rig.judge_candidate_of(rig.first);
+  const bool put_off = GENERATE(false, true);
+  if (put_off) rig.step(event::ActiveModelFailed{2, "answers are not finite"});
+  rig.advance(10min);
+  CHECK(rig.outcome_of(task_id(2)) == "expired");
+  CHECK(rig.stopped_and_begun() == Trying::Counts{1, 0});
+  if (put_off) rig.finish(1);
+  CHECK(rig.done_of<effect::Evaluate>().empty());
+}
+
+TEST_CASE("neither a training nor, while a model serves, an evaluation gives way to a trial",
+          "[node][serving][work]") {
+  Fleet fleet;
+  Trying rig(fleet);
+  rig.settle_on(rig.first);
+  rig.trains = false;
+  rig.hear(fleet.training(1, rig.first));
+  rig.judge_candidate_of(rig.first);
+  rig.assign(rig.second);
+  REQUIRE(rig.begun(Kind::trial, 2) == 1);
+  CHECK(rig.done_of<effect::StopTask>().empty());
+  rig.finish(2);
+  rig.step(event::ActiveModelFailed{2, "answers are not finite"});
+  REQUIRE(rig.done_of<effect::StopTask>().size() == 1);
+  CHECK(rig.done_of<effect::StopTask>()[0].task == task_id(2));
 }

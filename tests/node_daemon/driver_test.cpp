@@ -4,10 +4,14 @@
 #include <asio/ip/tcp.hpp>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <functional>
+#include <mutex>
 #include <thread>
 
+#include "link/system_clock.h"
 #include "models/runtime/runtime.h"
+#include "node/daemon/sample_fit.h"
 #include "storage/memory_disk.h"
 #include "tests/catch.h"
 #include "tests/node_daemon/joined_folder.h"
@@ -18,8 +22,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// A store of samples with a block that its disk has damaged.
-class DamagedStore final : public Store {
+/// A store of samples that has a damaged block, or no end, as long as it is told so.
+class OddStore final : public Store {
  public:
   Status commit(const WriteBatch& batch, Durability durability) override {
     return inner_->commit(batch, durability);
@@ -33,12 +37,27 @@ class DamagedStore final : public Store {
     return inner_->get(family, key);
   }
   Status scan(std::string_view family, ByteSpan prefix, const Visitor& visit, ByteSpan from) const override {
-    if (!damaged) return inner_->scan(family, prefix, visit, from);
-    ++scans;
-    return fail(Errc::corrupt, "a block has a wrong checksum");
+    if (damaged) {
+      ++scans;
+      return fail(Errc::corrupt, "a block has a wrong checksum");
+    }
+    bool wanted = true;
+    const Visitor visit_one = [&](ByteSpan key, ByteSpan value) { return wanted = visit(key, value); };
+    Status status = inner_->scan(family, prefix, visit_one, from);
+    std::unique_lock lock(mutex_);
+    // Slowly, for who reads it keeps what it has read.
+    while (wanted && status && !changed_.wait_for(lock, 1ms, [this] { return !endless_; }))
+      status = inner_->scan(family, prefix, visit_one, from);
+    return status;
   }
   Result<std::optional<Entry>> last(std::string_view family, ByteSpan prefix) const override {
     return inner_->last(family, prefix);
+  }
+
+  void set_endless(bool endless) {
+    const std::lock_guard lock(mutex_);
+    endless_ = endless;
+    changed_.notify_all();
   }
 
   std::atomic<bool> damaged = false;
@@ -48,6 +67,9 @@ class DamagedStore final : public Store {
  private:
   MemoryDisk disk_;
   std::unique_ptr<Store> inner_ = make_memory_store(disk_, {sample_families.begin(), sample_families.end()});
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
+  bool endless_ = false;
 };
 
 /// A store whose disk is full as long as it is told so.
@@ -78,11 +100,13 @@ class FullStore final : public Store {
   std::unique_ptr<Store> inner_;
 };
 
+const std::vector<std::vector<float>> overflowing = {{1e38F, 1e38F}};
+
 /// The agent at work in a folder that serves a version, beside the test.
 struct Running {
   TemporaryFolder temporary;
   InstalledVersion version;
-  DamagedStore damaged;
+  OddStore odd;
   std::unique_ptr<NodeFolder> folder;
   Metrics metrics;
   Inference inference{metrics};
@@ -97,12 +121,13 @@ struct Running {
   }
   ~Running() {
     if (!driver) return;
+    odd.set_endless(false);
     driver->stop();
     thread.join();
   }
-  void start(const std::function<void(Config&)>& set = {}) {
+  void start(const std::function<void(State&)>& set = {}) {
     State state = recover_agent(*folder).value();
-    if (set) set(state.config);
+    if (set) set(state);
     driver = std::make_unique<AgentDriver>(*folder, std::move(state), inference, metrics);
     thread = std::thread([this] { std::ignore = driver->run(); });
   }
@@ -111,6 +136,16 @@ struct Running {
     const auto end = std::chrono::steady_clock::now() + 60s;
     while (!condition() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
     return condition();
+  }
+  /// What serves is the same version, as if its memory had been damaged: it overflows on its known inputs.
+  void fail_in_service() {
+    Release release = version.release;
+    release.known_inputs = overflowing[0];
+    std::vector<float> weights(release.layout.size(), 0.0F);
+    weights[0] = 1e30F;
+    weights[1] = -1e30F;
+    inference.swap(load_served_model(release, weights, version.manifest, "int8").value());
+    REQUIRE(inference.answer(overflowing));
   }
   [[nodiscard]] bool serves() const { return inference.served() != nullptr; }
   [[nodiscard]] bool says(const std::string& words) {
@@ -121,23 +156,23 @@ struct Running {
 
 TEST_CASE("a model comes back into service though the samples beside it are damaged", "[node][driver]") {
   Running node;
-  node.folder->samples = SampleStore::open(node.damaged, {}).value();
-  node.damaged.damaged = true;
+  node.folder->samples = SampleStore::open(node.odd, {}).value();
+  node.odd.damaged = true;
   node.start();
   REQUIRE(Running::eventually([&] { return node.serves(); }));
   CHECK(node.inference.served()->version == 1);
   CHECK(Running::eventually([&] { return node.says("\"service\":\"loaded\""); }));
-  CHECK(node.damaged.scans > 0);
+  CHECK(node.odd.scans > 0);
 }
 
 TEST_CASE("a daemon goes on though a block of its samples is damaged", "[node][driver]") {
   Running node;
-  node.folder->samples = SampleStore::open(node.damaged, {}).value();
+  node.folder->samples = SampleStore::open(node.odd, {}).value();
   const std::vector<NewSample> samples{{.id = {}, .inputs = {1, 2}, .label = "1"}};
   REQUIRE(node.folder->samples->add(samples, UtcTime()));
-  node.damaged.damaged = true;
+  node.odd.damaged = true;
   node.start();
-  REQUIRE(Running::eventually([&] { return node.damaged.syncs >= 3; }));
+  REQUIRE(Running::eventually([&] { return node.odd.syncs >= 3; }));
   CHECK(node.says("\"running\":true"));
 }
 
@@ -150,10 +185,10 @@ TEST_CASE("attempts to connect that a full disk kept waiting are not all made at
   asio::io_context io;
   asio::ip::tcp::acceptor coordinator(io, {asio::ip::make_address("127.0.0.1"), 0});
   node.folder->config.coordinator = {"127.0.0.1", coordinator.local_endpoint().port()};
-  node.start([](Config& config) {
-    config.connect_timeout = 20ms;
-    config.backoff_min = 1ms;
-    config.backoff_max = 400ms;
+  node.start([](State& state) {
+    state.config.connect_timeout = 20ms;
+    state.config.backoff_min = 1ms;
+    state.config.backoff_max = 400ms;
   });
   // A second and more, in which it gives up a dozen attempts.
   REQUIRE(Running::eventually([&] { return disk.commits >= 3; }));
@@ -170,20 +205,57 @@ TEST_CASE("a model that fails in service with none before it answers nobody any 
   Running node;
   node.start();
   REQUIRE(Running::eventually([&] { return node.says("\"service\":\"loaded\""); }));
-  // The same version, as if its memory had been damaged: it overflows on its own known inputs.
-  Release release = node.version.release;
-  release.known_inputs = {1e38F, 1e38F};
-  std::vector<float> weights(release.layout.size(), 0.0F);
-  weights[0] = 1e30F;
-  weights[1] = -1e30F;
-  node.inference.swap(load_served_model(release, weights, node.version.manifest, "int8").value());
-  const std::vector<std::vector<float>> sample = {{1e38F, 1e38F}};
-  REQUIRE(node.inference.answer(sample));
+  node.fail_in_service();
   CHECK(Running::eventually([&] { return !node.serves(); }));
-  const auto refused = node.inference.answer(sample);
+  const auto refused = node.inference.answer(overflowing);
   REQUIRE_FALSE(refused);
   CHECK(refused.error().code == Errc::busy);
   CHECK(Running::eventually([&] { return node.says("\"service\":\"failed\""); }));
+}
+
+/// A task to compare the version that is installed with itself.
+Task comparison_of(const VersionManifest& manifest) {
+  Task task;
+  task.task.id.bytes[0] = std::byte{9};
+  task.task.type = message::TaskType::evaluate;
+  task.task.remaining_ms = 600'000;
+  task.base = manifest;
+  CandidateManifest& candidate = task.candidate.emplace();
+  candidate.release = manifest.release;
+  candidate.release_content = manifest.release_content;
+  candidate.form = manifest.form;
+  candidate.snapshot = manifest.snapshot;
+  candidate.snapshot_bytes = manifest.snapshot_bytes;
+  candidate.weights_hash = manifest.weights_hash;
+  task.deadline_utc = system_now().utc + 10min;
+  return task;
+}
+
+TEST_CASE("a model comes back into service though an evaluation is under way, which begins anew then",
+          "[node][driver]") {
+  Running node;
+  node.folder->samples = SampleStore::open(node.odd, {.holdout_fraction = 0.5}).value();
+  std::vector<NewSample> samples(20);
+  for (std::size_t i = 0; i < samples.size(); ++i)
+    samples[i] = {.id = {}, .inputs = {static_cast<float>(i), 1}, .label = "1"};
+  REQUIRE(node.folder->samples->add(samples, system_now().utc));
+  REQUIRE(node.folder->samples->set_fit(fit_of(node.version.release)));
+  node.odd.set_endless(true);  // No evaluation comes to its end, unless it is stopped.
+  node.start([&](State& state) {
+    state.trust.document->release_keys.push_back(state.releases.begin()->second.signer);
+    state.serving.active->manifest.variants[0].own_ranges = false;  // Loading it reads no sample.
+    state.serving.previous = state.serving.active;
+    state.serving.previous->manifest.version = state.serving.previous->manifest.manifest_version = 7;
+    const Task task = comparison_of(node.version.manifest);
+    state.tasks.emplace(task.task.id, task);
+  });
+  REQUIRE(Running::eventually([&] { return node.says("\"service\":\"loaded\""); }));
+  REQUIRE(Running::eventually([&] { return node.says("\"state\":\"running\""); }));
+  node.fail_in_service();
+  CHECK(Running::eventually([&] { return node.serves() && node.inference.served()->version == 7; }));
+  CHECK(Running::eventually([&] { return node.says("\"state\":\"running\""); }));
+  node.odd.set_endless(false);
+  CHECK(Running::eventually([&] { return node.says("\"type\":\"report\""); }));
 }
 
 }  // namespace

@@ -198,6 +198,20 @@ TEST_CASE("a comparison that is stopped takes no more scores", "[node][engine]")
   CHECK(engine.score(release, weights));
 }
 
+TEST_CASE("a comparison that is stopped reads no more samples", "[node][engine]") {
+  Rig rig(0.5);
+  rig.add(two_clusters(20));
+  const WriteBatch damage{Put{std::string(sample_families[0]), number_key(19), copy_of(bytes_of("rubbish"))}};
+  REQUIRE(rig.store->commit(damage, Durability::synced));
+  const Release release = softmax_release(2, 2);
+  TorchEngine engine(*rig.samples, rig.metrics);
+  const std::atomic<bool> stop = true;
+  engine.begin_comparison(&stop);
+  const auto stopped = engine.score(release, constant_weights(release, 1, 3));
+  REQUIRE_FALSE(stopped);
+  CHECK(stopped.error().code == Errc::cancelled);  // It has not come to the damaged one.
+}
+
 TEST_CASE("statistics of its own are not worth a model: damaged samples leave it those of its version",
           "[node][engine]") {
   Rig rig(0.0);
