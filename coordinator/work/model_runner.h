@@ -63,6 +63,13 @@ class ModelRunner {
     static_cast<void>(release), static_cast<void>(weights), static_cast<void>(ranges);
     return std::nullopt;
   }
+  /// What a sample takes in int8 where each node finds ranges of its own, in microseconds: timed with those
+  /// that the release's known inputs give, which serve for times, not for answers.
+  /// @return nothing where no int8 engine runs this model, or nothing is measured.
+  virtual std::optional<double> own_int8_time(const Release& release, std::span<const float> weights) {
+    static_cast<void>(release), static_cast<void>(weights);
+    return std::nullopt;
+  }
   /// The processor that cost() is about; empty where nothing is measured.
   [[nodiscard]] virtual std::string reference() const { return {}; }
 };

@@ -117,3 +117,19 @@ TEST_CASE("a model is calibrated on the holdout, and scored as nodes run it in i
   CHECK(int8.known_outputs != *known);  // Int8 it is.
   CHECK_FALSE(runner->run_in_int8(release, weights, data, nullptr).value()->test);
 }
+
+TEST_CASE("int8 of nodes that find its ranges is timed without their samples", "[coordinator][scoring]") {
+  Release release;
+  release.architecture = {.kind = "mlp", .hidden = {16}, .input_shape = {4}, .outputs = 2};
+  auto model = Model::build(release.architecture);
+  REQUIRE(model.has_value());
+  release.layout = model->layout();
+  release.classes = {"no", "yes"};
+  release.known_inputs = {1, 0, 0.5F, 0};
+  const std::vector<float> weights = model->initial_weights(7);
+  const auto runner = make_torch_runner();
+  const auto time = runner->own_int8_time(release, weights);
+  REQUIRE(time.has_value());
+  CHECK(*time > 0);
+  CHECK(runner->own_int8_time(release, weights) == time);  // It is timed once.
+}

@@ -21,6 +21,7 @@ class TellingRunner final : public ModelRunner {
  public:
   Metrics version{0.90, 0.5, 4};
   Metrics rounded{0.90, 0.5, 4};
+  std::optional<double> own_time = 60;  // Of int8, where nodes find ranges of their own.
   Result<std::optional<Int8Outcome>> int8 =
       Int8Outcome{{{{0, 1}}, {}}, {0.3F, 0.7F}, Metrics{0.89, 0.5, 4}, Metrics{0.875, 0.5, 4}};
 
@@ -34,6 +35,11 @@ class TellingRunner final : public ModelRunner {
                                                  const ScoringData*) override {
     return int8;
   }
+  Result<std::optional<VariantCost>> cost(const Release&, std::span<const float>,
+                                          const ActivationRanges* ranges) override {
+    return ranges != nullptr ? VariantCost{200, 40} : VariantCost{500, 100};
+  }
+  std::optional<double> own_int8_time(const Release&, std::span<const float>) override { return own_time; }
 };
 
 struct Deriving {
@@ -155,4 +161,35 @@ TEST_CASE("where each node has statistics of its own, each finds its own ranges"
   CHECK_FALSE(derived->variants[1].int8_kernels);
   CHECK(derived->variants[1].own_ranges);
   CHECK(derived->left_out.empty());
+}
+
+TEST_CASE("int8 is timed as nodes run it, whoever finds its ranges", "[coordinator][work][variants]") {
+  Deriving deriving;
+  double expected = 40;
+  std::uint64_t bytes = 200;
+  SECTION("the coordinator") {}
+  SECTION("each node") {
+    deriving.release.batch_norm = BatchNorm::local;
+    expected = 60;
+    bytes = 500;  // With few samples a node runs it in float.
+    SECTION("but no int8 engine runs the model") {
+      deriving.runner.own_time.reset();
+      expected = 100;
+    }
+    SECTION("but float is faster, and nodes take it") {
+      deriving.runner.own_time = 150;
+      expected = 100;
+    }
+  }
+  SECTION("nobody: it runs in float") {
+    deriving.runner.int8 = fail(Errc::unsupported, "no part can be quantized");
+    expected = 100;
+    bytes = 500;
+  }
+  const auto derived = deriving.derive();
+  REQUIRE(derived);
+  REQUIRE(derived->variants.size() == 2);
+  CHECK(derived->variants[0].microseconds == 100);
+  CHECK(derived->variants[1].microseconds == expected);
+  CHECK(derived->variants[1].activation_bytes == bytes);
 }
