@@ -41,11 +41,12 @@ std::string variants_table(const json& version) {
     const auto tensors = variant.find("activation_bytes");
     table.add({variant.at("name").get<std::string>(), size_text(variant.at("bytes").get<std::uint64_t>()),
                std::to_string(version.at("parameters").get<std::uint64_t>()),
-               fraction_text(variant.value("accuracy", json())), variant.value("kernels", "float"),
+               fraction_text(variant.value("accuracy", json())), kernels_text(variant),
                time == variant.end() ? "-" : fmt::format("{:.0f} us", time->get<double>()),
                tensors == variant.end() ? "-" : size_text(tensors->get<std::uint64_t>())});
   }
-  return table.text() + (reference.empty() ? "" : "one sample as timed on: " + printable(reference) + "\n");
+  return table.text() + (reference.empty() ? "" : "one sample as timed on: " + printable(reference) + "\n") +
+         float_notes(version);
 }
 
 }  // namespace

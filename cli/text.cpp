@@ -69,6 +69,31 @@ std::string release_text(const nlohmann::json& release) {
                      time_text(release.at("expires").get<std::string>()));
 }
 
+std::string kernels_text(const nlohmann::json& variant) {
+  const auto kernels = variant.value("kernels", std::string("float"));
+  if (kernels != "int8") return kernels;
+  const auto form = variant.value("int8_form", kernels);
+  const auto left = variant.find("left_in_float");
+  const std::size_t count = left == variant.end() ? 0 : left->size();
+  return count == 0 ? form : fmt::format("{}, {} module{} in float", form, count, count == 1 ? "" : "s");
+}
+
+std::string float_notes(const nlohmann::json& version) {
+  std::string out;
+  for (const auto& variant : version.at("variants")) {
+    std::vector<std::string> names = variant.value("left_in_float", std::vector<std::string>());
+    if (names.empty()) continue;
+    std::ranges::replace(names, std::string(), std::string("the network's own operations"));
+    out += printable(fmt::format("left in float by {}: {}", variant.at("name").get<std::string>(),
+                                 fmt::join(names, ", ")));
+    out += '\n';
+  }
+  const auto lacking = version.value("not_published", std::vector<std::string>());
+  if (lacking.empty()) return out;
+  constexpr const char* why = "left_out of version_published in 'rivulet audit' says why";
+  return out + printable(fmt::format("not published: {} ({})", fmt::join(lacking, ", "), why)) + '\n';
+}
+
 std::string json_line(const nlohmann::json& document) {
   return document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n';
 }

@@ -36,6 +36,12 @@ inline constexpr std::size_t short_digits = 16;
 /// expired.
 /// @param release null: there is none.
 std::string release_text(const nlohmann::json& release);
+/// How nodes run a variant: "float", "static", "static, 2 modules in float", "dynamic", or "own" where they
+/// find its ranges themselves.
+/// @param variant of a version as the coordinator shows it.
+std::string kernels_text(const nlohmann::json& variant);
+/// What of a version stays in float, and what of its release was not published; a line each, or nothing.
+std::string float_notes(const nlohmann::json& version);
 /// One document on one line, as --json prints it.
 std::string json_line(const nlohmann::json& document);
 /// "NAME:  VALUE" a line, the values under each other.

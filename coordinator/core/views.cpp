@@ -1,6 +1,9 @@
 #include "coordinator/core/views.h"
 
+#include <algorithm>
+
 #include "coordinator/core/records.h"
+#include "models/package/snapshot.h"
 
 namespace rivulet::coordinator {
 namespace {
@@ -14,7 +17,10 @@ json version_json(const Registry& registry, const VersionRecord& version) {
   for (const VariantInfo& variant : manifest.variants) {
     json one = {{"name", variant.name}, {"bytes", variant.bytes}};
     if (variant.accuracy) one["accuracy"] = *variant.accuracy;
-    if (variant.int8_kernels) one["kernels"] = "int8";
+    if (variant.int8_kernels) {
+      one["kernels"] = "int8";
+      one["int8_form"] = variant.int8_kernels->ranges.values.empty() ? "dynamic" : "static";
+    }
     if (variant.own_ranges) one["kernels"] = "own";
     if (variant.activation_bytes > 0) one["activation_bytes"] = variant.activation_bytes;
     if (variant.microseconds > 0) one["microseconds"] = variant.microseconds;
@@ -33,6 +39,21 @@ json version_json(const Registry& registry, const VersionRecord& version) {
           {"sparsity", sparsity_at(release.pruning, version.steps)},
           {"metrics", std::move(metrics)},
           {"variants", std::move(variants)}};
+}
+
+/// What the release allows and the version lacks, by the names that the audit log has for it.
+json not_published(const Release& release, const VersionManifest& manifest) {
+  json out = json::array();
+  for (const std::string& recipe : release.recipes) {
+    const auto variant = std::ranges::find(manifest.variants, recipe, &VariantInfo::name);
+    if (variant == manifest.variants.end()) {
+      out.push_back(recipe);
+    } else if (dense_form(variant_form(recipe, release.snapshot)) == SnapshotForm::int8 &&
+               !variant->int8_kernels && !variant->own_ranges) {
+      out.push_back(recipe + " kernels");
+    }
+  }
+  return out;
 }
 
 /// The running round; its phase says how far it is.
@@ -104,6 +125,11 @@ Result<json> version_view(const State& state, VersionNumber number) {
   out["audit_head"] = manifest.audit_head.hex();
   out["assigned"] = number == state.registry.assigned;
   out["kept"] = version->blobs_kept;
+  for (std::size_t i = 0; i < manifest.variants.size(); ++i) {
+    const auto& int8 = manifest.variants[i].int8_kernels;
+    if (int8) out["variants"][i]["left_in_float"] = int8->ranges.left_in_float;
+  }
+  out["not_published"] = not_published(state.registry.releases.at(manifest.release).release, manifest);
   return out;
 }
 

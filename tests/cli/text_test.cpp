@@ -36,6 +36,27 @@ TEST_CASE("a release that has expired says so", "[cli][text]") {
   CHECK(release_text(nullptr).starts_with("none"));
 }
 
+TEST_CASE("it is told how a variant runs, and what of it stays in float", "[cli][text]") {
+  nlohmann::json int8 = {{"name", "int8"}, {"kernels", "int8"}};
+  CHECK(kernels_text({{"name", "fp32"}}) == "float");
+  CHECK(kernels_text({{"name", "int8"}, {"kernels", "own"}}) == "own");
+  CHECK(kernels_text(int8) == "int8");  // Of an older coordinator.
+  int8["int8_form"] = "dynamic";
+  CHECK(kernels_text(int8) == "dynamic");
+  int8["int8_form"] = "static";
+  int8["left_in_float"] = nlohmann::json::array();
+  CHECK(kernels_text(int8) == "static");
+  CHECK(float_notes({{"variants", {int8}}}).empty());
+  int8["left_in_float"] = {"head.norm"};
+  CHECK(kernels_text(int8) == "static, 1 module in float");
+  int8["left_in_float"] = {"", "head.\x1b[2Jnorm"};
+  CHECK(kernels_text(int8) == "static, 2 modules in float");
+  CHECK(float_notes({{"variants", {int8}}, {"not_published", nlohmann::json::array()}}) ==
+        "left in float by int8: the network's own operations, head.?[2Jnorm\n");
+  CHECK(float_notes({{"variants", nlohmann::json::array()}, {"not_published", {"int8 kernels"}}}) ==
+        "not published: int8 kernels (left_out of version_published in 'rivulet audit' says why)\n");
+}
+
 TEST_CASE("sizes, fractions and times are short", "[cli][text]") {
   CHECK(size_text(0) == "0 B");
   CHECK(size_text(999) == "999 B");

@@ -348,6 +348,52 @@ TEST_CASE("the audit log says which variant was left out, and why", "[coordinato
   CHECK(entry.at("left_out") == nlohmann::json{{"int8 kernels", "accuracy falls"}});
 }
 
+TEST_CASE("a version shows how its int8 runs, and what it lacks", "[coordinator][publishing]") {
+  Bench bench;
+  Release release = test_release();
+  release.recipes = {"fp32", "int8"};
+  for (unsigned n = 1; n <= 2; ++n) bench.enrol(n);
+  bench.import(release);
+  for (unsigned n = 1; n <= 2; ++n) bench.connect(n);
+  bench.start();
+  bench.up_to_gating();
+  bench.report(1, 0, 0);
+  auto sealed = seal_for(all_of<effect::SealVersion>(bench.report(2, 0, 0)).at(0));
+  VariantInfo int8 = sealed.manifest.variants.at(0);
+  int8.name = "int8";
+  int8.content = content("in int8");
+  auto lacking = nlohmann::json::array();
+  nlohmann::json form;
+  std::vector<std::string> left;
+  SECTION("static") {
+    int8.int8_kernels = Int8Kernels{{{{0, 1}}, {}}, int8.known_outputs, 0.05F};
+    form = "static";
+  }
+  SECTION("static but for two modules") {
+    left = {"same", "up"};
+    int8.int8_kernels = Int8Kernels{{{{0, 1}}, left}, int8.known_outputs, 0.05F};
+    form = "static";
+  }
+  SECTION("dynamic") {
+    int8.int8_kernels = Int8Kernels{{}, int8.known_outputs, 0.05F};
+    form = "dynamic";
+  }
+  SECTION("by ranges of each node") { int8.own_ranges = true; }
+  SECTION("in float") { lacking = {"int8 kernels"}; }
+  SECTION("not at all") { lacking = {"int8"}; }
+  if (lacking != nlohmann::json{"int8"}) sealed.manifest.variants.push_back(int8);
+  bench.give(sealed);
+  const auto shown = version_view(bench.state, 2);
+  REQUIRE(shown);
+  CHECK(shown->at("not_published") == lacking);
+  if (lacking == nlohmann::json{"int8"}) return;
+  const nlohmann::json& variant = shown->at("variants").at(1);
+  CHECK(variant.value("int8_form", nlohmann::json()) == form);
+  CHECK(variant.value("kernels", "") == (form.is_string() ? "int8" : int8.own_ranges ? "own" : ""));
+  CHECK(variant.value("left_in_float", std::vector<std::string>()) == left);
+  CHECK_FALSE(shown->at("variants").at(0).contains("left_in_float"));
+}
+
 TEST_CASE("old blobs go, those of a release's first version stay", "[coordinator][registry]") {
   Config config = test_config();
   config.limits.versions_kept = 3;
