@@ -9,12 +9,10 @@
 #include "link/log.h"
 #include "models/runtime/calibration.h"
 #include "models/runtime/release_model.h"
+#include "node/daemon/int8_check.h"
 
 namespace rivulet::node {
 namespace {
-
-/// Of the classes that a node's own samples get, in int8 so many may differ from those in float.
-constexpr double disagreement_max = 0.02;
 
 /// Ranges on the node's own samples, none if static int8 is not possible; nothing if samples are too few.
 std::optional<ActivationRanges> find_own_ranges(const EngineQuestion& question, const OwnSamples& own) {
@@ -34,27 +32,55 @@ bool all_within(std::span<const float> some, std::span<const float> others, floa
   return std::ranges::equal(some, others, near);
 }
 
-/// Whether int8 gives the node's own samples the classes that float gives them. What answers values is held
-/// to the known answers alone.
-bool agrees(const EngineQuestion& question, const InferenceModel& in_int8, std::span<const float> samples) {
-  if (question.spec.task != TaskKind::classification) return true;
+/// What the node's own samples say against int8.
+std::optional<std::string> find_own_fault(const EngineQuestion& question, const InferenceModel& in_int8,
+                                          std::span<const float> samples) {
   const auto in_float = InferenceModel::load(question.spec, question.weights);
-  if (!in_float) return false;
-  const auto some = in_int8.infer_batch(samples);
-  const auto others = in_float->infer_batch(samples);
-  if (!some || !others) return false;
-  std::size_t differ = 0;
-  for (std::size_t i = 0; i < some->size(); ++i) {
-    differ += (*some)[i].class_index != (*others)[i].class_index ? 1 : 0;
-  }
-  return static_cast<double>(differ) <= disagreement_max * static_cast<double>(some->size());
+  if (!in_float) return in_float.error().detail;
+  const auto expected = in_float->infer_batch(samples);
+  if (!expected) return expected.error().detail;
+  const auto answers = in_int8.infer_batch(samples);
+  if (!answers) return answers.error().detail;
+  return find_int8_fault(question.spec.task, *expected, *answers);
 }
 
+bool in_float(EngineKind kind) { return !is_int8(kind); }
+
 /// A device that was to answer in int8 and does not is slower than its operator expects.
-void log_float_instead(const VersionManifest& manifest, const std::string& variant, std::string why) {
+void log_not_used(const VersionManifest& manifest, const std::string& variant, std::string why) {
   log_event(
       LogLevel::warning, "int8_not_used",
       {{"version", std::to_string(manifest.version)}, {"variant", variant}, {"detail", std::move(why)}});
+}
+
+/// The ranges by which int8 may run, none where only dynamic int8 may; nothing: nobody has scored int8, or
+/// can. Narrows what int8 is held to.
+std::optional<ActivationRanges> find_ranges(EngineQuestion& question, const VersionManifest& manifest,
+                                            const VariantInfo& info, bool own_statistics,
+                                            const OwnSamples& own) {
+  if (!info.int8_kernels || own_statistics) {
+    return info.own_ranges ? find_own_ranges(question, own) : std::nullopt;
+  }
+  KnownAnswers& held_to = question.int8;
+  held_to.tolerance = std::min(held_to.tolerance, info.int8_kernels->tolerance);
+  if (all_within(info.int8_kernels->known_outputs, held_to.outputs, held_to.tolerance))
+    return info.int8_kernels->ranges;
+  log_not_used(manifest, info.name,
+               fmt::format("the manifest's answers in int8 are more than {} off those in float here",
+                           held_to.tolerance));
+  return std::nullopt;
+}
+
+/// What float is held to, and int8 by nothing but float's own answers on this node.
+EngineQuestion question_of(const Activation& ready, const VariantInfo& info,
+                           const std::vector<float>& truth) {
+  const Release& release = ready.release;
+  EngineQuestion question{.spec = inference_spec(release), .weights = ready.weights};
+  question.fp32 = {release.known_inputs, info.known_outputs, info.tolerance};
+  // With statistics of its own the node's answers are nobody else's: engines are held to each other.
+  if (release.batch_norm == BatchNorm::local) question.fp32.outputs = truth;
+  question.int8 = {release.known_inputs, truth, int8_tolerance_of(release.task, truth)};
+  return question;
 }
 
 }  // namespace
@@ -84,59 +110,43 @@ Result<InferenceModel> ModelLoader::choose(const EngineQuestion& question, const
   return std::move(*choice->model);
 }
 
+Result<InferenceModel> ModelLoader::choose_checked(EngineQuestion& question, Remembered wanted,
+                                                   const VersionManifest& manifest,
+                                                   std::span<const float> own_check) {
+  auto model = choose(question, wanted, manifest.version);
+  if (!model || !is_int8(model->engine().kind) || own_check.empty()) return model;
+  auto fault = find_own_fault(question, *model, own_check);
+  if (!fault) return model;
+  log_not_used(manifest, wanted.variant, *fault);
+  keep(question, in_float);
+  wanted.has_int8 = false;
+  return choose(question, wanted, manifest.version);
+}
+
 Result<std::shared_ptr<const ServedModel>> ModelLoader::load(const Activation& ready,
                                                              const VersionManifest& manifest,
-                                                             const std::string& variant,
-                                                             const OwnSamples& own) {
+                                                             const std::string& variant, OwnSamples own) {
   const auto info = std::ranges::find(manifest.variants, variant, &VariantInfo::name);
   if (info == manifest.variants.end()) {
     return fail(Errc::refused, "the manifest names no variant " + variant, Reason::bad_manifest);
   }
   const Release& release = ready.release;
-  EngineQuestion question{.spec = inference_spec(release), .weights = ready.weights};
-  question.stop = &stop_;
-  question.fp32 = {release.known_inputs, info->known_outputs, info->tolerance};
-  const auto truth = reference_answers(question.spec, ready.weights, release.known_inputs);
+  const auto truth = reference_answers(inference_spec(release), ready.weights, release.known_inputs);
   if (!truth) return std::unexpected(truth.error());
-  const bool own_statistics = release.batch_norm == BatchNorm::local;
-  // With statistics of its own the node's answers are nobody else's: engines are held to each other.
-  if (own_statistics) question.fp32.outputs = *truth;
-  question.int8 = {release.known_inputs, *truth, int8_tolerance_of(release.task, *truth)};
-  std::optional<ActivationRanges> ranges;  // Nothing: nobody has scored int8, or can.
-  if (info->int8_kernels && !own_statistics) {
-    question.int8.tolerance = std::min(question.int8.tolerance, info->int8_kernels->tolerance);
-    if (all_within(info->int8_kernels->known_outputs, *truth, question.int8.tolerance)) {
-      ranges = info->int8_kernels->ranges;
-    } else {
-      log_float_instead(manifest, variant,
-                        fmt::format("the manifest's answers in int8 are more than {} off those in float here",
-                                    question.int8.tolerance));
-    }
-  } else if (info->own_ranges) {
-    ranges = find_own_ranges(question, own);
-  }
-  const auto in_float = [](EngineKind kind) { return !is_int8(kind); };
-  if (!ranges) keep(question, in_float);
-  if (ranges && ranges->values.empty()) {
-    keep(question, [](EngineKind kind) { return kind != EngineKind::int8_static; });
-  }
+  EngineQuestion question = question_of(ready, *info, *truth);
+  question.stop = &stop_;
+  if (own.check.size() < check_min * release.architecture.input_size()) own.check = {};
+  const auto ranges = find_ranges(question, manifest, *info, release.batch_norm == BatchNorm::local, own);
   if (ranges && !ranges->values.empty()) question.ranges = &*ranges;
-  const bool checkable = own.check.size() >= check_min * question.spec.architecture.input_size();
-  const bool compares = checkable && release.task == TaskKind::classification;  // As agrees() does.
-  // The manifest's int8 was scored with its ranges: of dynamic int8 a few known answers alone would tell.
-  if (question.ranges != nullptr && !compares) {
-    keep(question, [](EngineKind kind) { return kind != EngineKind::int8_dynamic; });
-  }
-  Remembered wanted{manifest.release, variant, ranges.has_value(), {}};
-  auto model = choose(question, wanted, manifest.version);
-  if (model && checkable && is_int8(model->engine().kind) && !agrees(question, *model, own.check)) {
-    log_float_instead(manifest, variant,
-                      fmt::format("more than {} % of this node's own samples get another class in int8",
-                                  100 * disagreement_max));
-    keep(question, in_float);
-    wanted.has_int8 = false;
-    model = choose(question, wanted, manifest.version);
-  }
+  keep(question, [&](EngineKind kind) {
+    if (kind == EngineKind::int8_static) return question.ranges != nullptr;
+    // The manifest's int8 was scored with its ranges: of dynamic int8 a few known answers alone would tell.
+    if (kind == EngineKind::int8_dynamic)
+      return ranges && (question.ranges == nullptr || !own.check.empty());
+    return true;
+  });
+  auto model =
+      choose_checked(question, {manifest.release, variant, ranges.has_value(), {}}, manifest, own.check);
   if (!model) return std::unexpected(model.error());
   return make_served_model(std::move(*model), release, manifest, variant);
 }

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "models/package/version.h"
@@ -15,7 +16,7 @@ namespace rivulet::node {
 /// Samples of the node, raw, [n * input_size], for where the manifest leaves activation ranges to the nodes.
 struct OwnSamples {
   std::span<const float> calibration{};  ///< The ranges are found on these: training samples.
-  /// int8 must give these the classes that float gives them, if they are enough: holdout samples.
+  /// int8 is held to what float answers to these, if they are enough (find_int8_fault): holdout samples.
   std::span<const float> check{};
 };
 
@@ -39,7 +40,7 @@ class ModelLoader {
   /// @return Errc::refused with Reason::known_answers_wrong if no engine is right, not_loadable; the errors
   /// of InferenceModel::load.
   Result<std::shared_ptr<const ServedModel>> load(const Activation& ready, const VersionManifest& manifest,
-                                                  const std::string& variant, const OwnSamples& own);
+                                                  const std::string& variant, OwnSamples own);
 
   /// With fewer samples of its own a node serves in float.
   static constexpr std::size_t calibration_min = 100;
@@ -55,6 +56,9 @@ class ModelLoader {
 
   Result<InferenceModel> choose(const EngineQuestion& question, const Remembered& wanted,
                                 VersionNumber version);
+  /// In float if the node's own samples speak against int8. @param own_check enough of them, or none.
+  Result<InferenceModel> choose_checked(EngineQuestion& question, Remembered wanted,
+                                        const VersionManifest& manifest, std::span<const float> own_check);
 
   Stopwatch stopwatch_;
   std::atomic<bool> stop_ = false;

@@ -1,8 +1,11 @@
 #include "node/daemon/model_loader.h"
 
+#include <limits>
+
 #include "models/runtime/calibration.h"
 #include "models/runtime/int8/backend.h"
 #include "models/runtime/release_model.h"
+#include "node/daemon/int8_check.h"
 #include "protocol/rng.h"
 #include "tests/catch.h"
 #include "tests/log_lines.h"
@@ -177,6 +180,164 @@ TEST_CASE("where the manifest leaves it to the node, int8 is calibrated on the n
   REQUIRE(served);
   CHECK(is_int8((*served)->model.engine().kind) == expected);
   CHECK(LogLines::since(mark, {"int8_not_used version=1", "own samples"}).size() == (said ? 1 : 0));
+}
+
+/// A version of one dense layer that answers values, by weights that are known, and of whose int8 the node
+/// has to find the ranges itself. The known input is 0, and answered right in any number of bits.
+struct ValueVersion {
+  Activation ready;
+  VersionManifest manifest;
+
+  ValueVersion(TaskKind task, std::int64_t outputs) : ready{softmax_release(8, outputs), {}} {
+    ready.release.task = task;
+    ready.release.classes.clear();
+    ready.release.known_inputs.assign(8, 0.0F);
+    ready.weights.assign(ready.release.layout.size(), 0.0F);
+    VariantInfo variant;
+    variant.name = "int8";
+    variant.known_outputs.assign(1, 0.0F);
+    variant.tolerance = 1e-3F;
+    variant.own_ranges = true;
+    manifest.manifest_version = manifest.version = 1;
+    manifest.variants = {variant};
+  }
+
+  /// With ranges of the coordinator's, which found int8 to be right.
+  void score(std::span<const float> samples) {
+    Int8Kernels int8;
+    int8.ranges = calibrate(inference_spec(ready.release), ready.weights, samples).value();
+    int8.known_outputs = {0.0F};
+    int8.tolerance = 0.05F;
+    manifest.variants[0].own_ranges = false;
+    manifest.variants[0].int8_kernels = int8;
+  }
+
+  EngineKind kind_with(const OwnSamples& own) const {
+    ModelLoader loader(slowing_stopwatch());
+    const auto served = loader.load(ready, manifest, "int8", own);
+    INFO((served ? "" : served.error().detail));
+    REQUIRE(served);
+    return (*served)->model.engine().kind;
+  }
+};
+
+/// Samples (first, x, x, …) with x 0 and 1 by turns. Beside a first of 1000 a step of int8 is at least
+/// 1000 / 255, and every x rounds to 0.
+std::vector<float> own_samples_with(float first, std::size_t count = ModelLoader::calibration_min) {
+  std::vector<float> samples;
+  for (std::size_t i = 0; i < count; ++i) {
+    samples.push_back(first);
+    samples.insert(samples.end(), 7, i % 2 == 0 ? 0.0F : 1.0F);
+  }
+  return samples;
+}
+
+/// Rebuilds the first input as it is, and a quarter of each other.
+ValueVersion quarter_rebuilder() {
+  ValueVersion version(TaskKind::anomaly, 8);
+  for (std::size_t i = 0; i < 8; ++i) version.ready.weights[9 * i] = i == 0 ? 1.0F : 0.25F;
+  return version;
+}
+
+TEST_CASE("int8 serves a model of values only where it answers the node's own samples as float does",
+          "[node][inference]") {
+  const std::size_t mark = LogLines::mark();
+  // The error of every other sample is 7/8 * 0.75^2, and 7/8 or more where the step swallows the inputs.
+  SECTION("anomalies: one whose errors grow") {
+    const auto own = own_samples_with(1000);
+    CHECK_FALSE(is_int8(quarter_rebuilder().kind_with({own, own})));
+    CHECK(LogLines::since(mark, {"int8_not_used version=1 variant=int8", "rises in int8 from 0.2461 to "})
+              .size() == 1);
+  }
+  SECTION("anomalies: one whose errors stay") {
+    const auto own = own_samples_with(1);
+    CHECK(is_int8(quarter_rebuilder().kind_with({own, own})));
+    CHECK(LogLines::since(mark, {"int8_not_used"}).empty());
+  }
+  // The sum of all inputs but the first: 0 and 7 by turns, so that 3.5 is their standard deviation.
+  ValueVersion sum(TaskKind::regression, 1);
+  for (std::size_t i = 1; i < 8; ++i) sum.ready.weights[i] = 1;
+  SECTION("a regression whose answers are lost") {
+    const auto own = own_samples_with(1000);
+    CHECK_FALSE(is_int8(sum.kind_with({own, own})));
+    CHECK(LogLines::since(mark, {"int8_not_used version=1 variant=int8", "is 4.95 off in int8",
+                                 "standard deviation of 3.5 is"})
+              .size() == 1);
+  }
+  SECTION("a regression whose answers stay") {
+    const auto own = own_samples_with(1);
+    CHECK(is_int8(sum.kind_with({own, own})));
+    CHECK(LogLines::since(mark, {"int8_not_used"}).empty());
+  }
+  SECTION("too few samples to tell") {
+    const auto own = own_samples_with(1);
+    const std::size_t few = 8 * (ModelLoader::check_min - 1);
+    CHECK_FALSE(is_int8(sum.kind_with({own, std::span(own).first(few)})));
+    CHECK_FALSE(is_int8(quarter_rebuilder().kind_with({own, std::span(own).first(few)})));
+  }
+}
+
+TEST_CASE("the node's own samples speak for and against the coordinator's int8 of values",
+          "[node][inference]") {
+  ValueVersion version = quarter_rebuilder();
+  const auto ordinary = own_samples_with(1), other = own_samples_with(1000);
+  version.score(ordinary);
+  CHECK(version.kind_with({}) == EngineKind::int8_static);
+  // By this clock dynamic int8, which is tried last, is the fastest.
+  CHECK(version.kind_with({.check = ordinary}) == EngineKind::int8_dynamic);
+  CHECK_FALSE(is_int8(version.kind_with({.check = other})));
+}
+
+TEST_CASE("what own samples say against int8 is told by their answers", "[node][inference]") {
+  const auto answer = [](std::initializer_list<float> value) {
+    Prediction one;
+    one.value = value;
+    return one;
+  };
+  const auto values = [&](std::initializer_list<float> all) {
+    std::vector<Prediction> answers;
+    for (const float value : all) answers.push_back(answer({value}));
+    return answers;
+  };
+  const auto faulty = [&](TaskKind task, std::initializer_list<float> in_float,
+                          std::initializer_list<float> in_int8) {
+    return find_int8_fault(task, values(in_float), values(in_int8)).has_value();
+  };
+  SECTION("the error of rebuilding may grow by 2 %, and shrink") {
+    CHECK_FALSE(faulty(TaskKind::anomaly, {1, 2, 3}, {1.01F, 2.03F, 3.04F}));
+    CHECK_FALSE(faulty(TaskKind::anomaly, {1, 2, 3}, {0.5F, 1, 2}));
+    CHECK(faulty(TaskKind::anomaly, {1, 2, 3}, {1, 2, 3.15F}));
+    CHECK(faulty(TaskKind::anomaly, {0, 0, 0}, {0, 0, 0.001F}));
+  }
+  SECTION("an anomaly among them does not hide that normal ones grow") {
+    CHECK(faulty(TaskKind::anomaly, {1, 1, 1, 1000}, {4, 4, 4, 1000}));
+  }
+  SECTION("a regression's answers may be off by 5 % of their standard deviation") {
+    // Of 0 and 10 it is 5.
+    CHECK_FALSE(faulty(TaskKind::regression, {0, 10}, {0.24F, 9.76F}));
+    CHECK(faulty(TaskKind::regression, {0, 10}, {0.26F, 9.74F}));
+    CHECK(faulty(TaskKind::regression, {100, 110}, {100.26F, 110.26F}));
+    CHECK_FALSE(faulty(TaskKind::regression, {3, 3}, {3, 3}));
+    CHECK(faulty(TaskKind::regression, {3, 3}, {3, 3.01F}));
+  }
+  SECTION("each value of a regression by its own standard deviation") {
+    const std::vector<Prediction> in_float{answer({0, 0}), answer({1000, 1})};
+    const std::vector<Prediction> in_int8{answer({1, 0.2F}), answer({999, 0.8F})};
+    const auto fault = find_int8_fault(TaskKind::regression, in_float, in_int8);
+    REQUIRE(fault);
+    CHECK(fault->starts_with("value 1 "));
+  }
+  SECTION("what is no number is never good") {
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    CHECK(faulty(TaskKind::regression, {0, 10}, {0, nan}));
+  }
+  SECTION("of 100 classes two may be others") {
+    std::vector<Prediction> in_float(100), in_int8(100);
+    in_int8[3].class_index = in_int8[7].class_index = 1;
+    CHECK_FALSE(find_int8_fault(TaskKind::classification, in_float, in_int8));
+    in_int8[9].class_index = 2;
+    CHECK(find_int8_fault(TaskKind::classification, in_float, in_int8));
+  }
 }
 
 TEST_CASE("a manifest cannot allow int8 to answer otherwise than float", "[node][inference]") {
