@@ -136,7 +136,10 @@ Result<AgentDriver::Impl::Prepared> AgentDriver::Impl::prepare(const effect::Act
   std::vector<float> calibration, check;
   OwnSamples own;
   if (info != effect.manifest.variants.end()) own = own_samples(ready->release, *info, calibration, check);
-  auto model = loader.load(*ready, effect.manifest, effect.variant, own);
+  // What served goes on, whatever the operator changed since.
+  const bool restoring = effect.kind == effect::Activate::Kind::restoration;
+  const std::uint64_t memory_max = restoring ? 0 : folder.config.memory_max;
+  auto model = loader.load(*ready, effect.manifest, effect.variant, own, memory_max);
   if (!model) return std::unexpected(model.error());
   set_fit(ready->release);
   return Prepared{std::move(*model), std::make_shared<Activation>(std::move(*ready))};

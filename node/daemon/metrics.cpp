@@ -44,7 +44,7 @@ constexpr Warning warnings[] = {
     {"session_refused", Reason::unexpected_message, Reason::replaced},
     {"assignment_refused", Reason::too_large, Reason::corrupt_content},
     {"assignment_refused", Reason::known_answers_wrong, Reason::bad_manifest},
-    {"activation_failed", Reason::corrupt_content, Reason::corrupt_content},
+    {"activation_failed", Reason::too_large, Reason::corrupt_content},
     {"activation_failed", Reason::storage_full, Reason::storage_failed},
     {"activation_failed", Reason::known_answers_wrong, Reason::bad_manifest},
     {"fell_back", Reason::not_loadable, Reason::not_loadable},

@@ -7,8 +7,10 @@
 #include <functional>
 
 #include "link/log.h"
+#include "models/package/snapshot.h"
 #include "models/runtime/calibration.h"
 #include "models/runtime/release_model.h"
+#include "node/core/variant_choice.h"
 #include "node/daemon/int8_check.h"
 
 namespace rivulet::node {
@@ -83,6 +85,12 @@ EngineQuestion question_of(const Activation& ready, const VariantInfo& info,
   return question;
 }
 
+/// The choice of the variant counted on int8, where that was scored.
+bool fits_in_float(const Release& release, const VariantInfo& info, std::uint64_t memory_max) {
+  const WeightBytes weights{.fp32 = snapshot_size(SnapshotForm::fp32, release.layout)};
+  return memory_max == 0 || !info.int8_kernels || memory_of(info, weights, false) <= memory_max;
+}
+
 }  // namespace
 
 Result<InferenceModel> ModelLoader::choose(const EngineQuestion& question, const Remembered& wanted,
@@ -119,13 +127,17 @@ Result<InferenceModel> ModelLoader::choose_checked(EngineQuestion& question, Rem
   if (!fault) return model;
   log_not_used(manifest, wanted.variant, *fault);
   keep(question, in_float);
+  if (question.candidates.empty()) {
+    return fail(Errc::refused, std::move(*fault), Reason::known_answers_wrong);
+  }
   wanted.has_int8 = false;
   return choose(question, wanted, manifest.version);
 }
 
 Result<std::shared_ptr<const ServedModel>> ModelLoader::load(const Activation& ready,
                                                              const VersionManifest& manifest,
-                                                             const std::string& variant, OwnSamples own) {
+                                                             const std::string& variant, OwnSamples own,
+                                                             std::uint64_t memory_max) {
   const auto info = std::ranges::find(manifest.variants, variant, &VariantInfo::name);
   if (info == manifest.variants.end()) {
     return fail(Errc::refused, "the manifest names no variant " + variant, Reason::bad_manifest);
@@ -143,10 +155,18 @@ Result<std::shared_ptr<const ServedModel>> ModelLoader::load(const Activation& r
     // The manifest's int8 was scored with its ranges: of dynamic int8 a few known answers alone would tell.
     if (kind == EngineKind::int8_dynamic)
       return ranges && (question.ranges == nullptr || !own.check.empty());
-    return true;
+    return fits_in_float(release, *info, memory_max);
   });
   auto model =
       choose_checked(question, {manifest.release, variant, ranges.has_value(), {}}, manifest, own.check);
+  const bool no_room = !fits_in_float(release, *info, memory_max);
+  if (!model && no_room && model.error().reason == Reason::known_answers_wrong) {
+    return fail(Errc::too_large,
+                fmt::format("version {} does not fit into model.memory_max = {} of node.toml in float, and "
+                            "in int8 it may not run here: {}",
+                            manifest.version, memory_max, model.error().detail),
+                Reason::too_large);
+  }
   if (!model) return std::unexpected(model.error());
   return make_served_model(std::move(*model), release, manifest, variant);
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
@@ -36,11 +37,13 @@ class ModelLoader {
   /// Ends a load() under way early, with Errc::cancelled, and every later one. From any thread.
   void stop() { stop_ = true; }
 
-  /// @param ready what prepare_activation found sound.
-  /// @return Errc::refused with Reason::known_answers_wrong if no engine is right, not_loadable; the errors
-  /// of InferenceModel::load.
+  /// @param ready what prepare_activation found sound. @param memory_max DeviceLimits::memory_max: a variant
+  /// that was chosen as one in int8 is not served in float where that does not fit; 0: it may be.
+  /// @return Errc::refused with Reason::known_answers_wrong if no engine is right, not_loadable;
+  /// Errc::too_large with Reason::too_large if none is that fits; the errors of InferenceModel::load.
   Result<std::shared_ptr<const ServedModel>> load(const Activation& ready, const VersionManifest& manifest,
-                                                  const std::string& variant, OwnSamples own);
+                                                  const std::string& variant, OwnSamples own,
+                                                  std::uint64_t memory_max = 0);
 
   /// With fewer samples of its own a node serves in float.
   static constexpr std::size_t calibration_min = 100;

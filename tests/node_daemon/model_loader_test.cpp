@@ -340,6 +340,59 @@ TEST_CASE("what own samples say against int8 is told by their answers", "[node][
   }
 }
 
+TEST_CASE("a variant chosen as one in int8 is not served in float beyond the node's memory",
+          "[node][inference]") {
+  Version version;
+  // 8 * 3 weights and 3 biases of 4 bytes, and the activations of the manifest.
+  constexpr std::uint64_t in_float = 4 * 27 + 1000;
+  VariantInfo& variant = version.manifest.variants[0];
+  variant.activation_bytes = 1000;
+  Clock clock;  // Nothing is faster than float by this one.
+  ModelLoader loader(clock.stopwatch());
+  const auto load = [&](std::uint64_t memory_max, std::span<const float> check = {}) {
+    return loader.load(version.ready, version.manifest, "int8", {.check = check}, memory_max);
+  };
+  const auto runs_in_int8 = [&](std::uint64_t memory_max) {
+    const auto served = load(memory_max);
+    REQUIRE(served);
+    return is_int8((*served)->model.engine().kind);
+  };
+  SECTION("int8, though it is not faster") {
+    CHECK_FALSE(runs_in_int8(0));
+    CHECK_FALSE(runs_in_int8(in_float));
+    CHECK(runs_in_int8(in_float - 1));
+  }
+  SECTION("nothing, where float contradicts the manifest's answers in int8") {
+    variant.int8_kernels->known_outputs[0] += 0.2F;
+    CHECK_FALSE(runs_in_int8(in_float));
+    const auto refused = load(in_float - 1);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == Errc::too_large);
+    CHECK(refused.error().reason == Reason::too_large);
+  }
+  SECTION("nothing, where the node's own samples speak against int8") {
+    // No class looks at the first input, so large that a step of int8 swallows the others.
+    for (std::size_t c = 0; c < 3; ++c) version.ready.weights[8 * c] = 0;
+    version.ready.release.known_inputs.assign(8, 0.0F);
+    variant.known_outputs = variant.int8_kernels->known_outputs =
+        version.answers({}, version.ready.release.known_inputs);
+    std::vector<float> own(8 * ModelLoader::check_min);
+    Rng rng(5);
+    for (float& value : own) value = static_cast<float>(uniform_unit(rng));
+    for (std::size_t i = 0; i < own.size(); i += 8) own[i] = 1000;
+    variant.int8_kernels->ranges =
+        calibrate(inference_spec(version.ready.release), version.ready.weights, own).value();
+    const auto refused = load(in_float - 1, own);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().reason == Reason::too_large);
+    CHECK(refused.error().detail.find("own samples get another class") != std::string::npos);
+  }
+  SECTION("a variant that was chosen as one in float is") {
+    variant.int8_kernels.reset();
+    CHECK_FALSE(runs_in_int8(in_float - 1));
+  }
+}
+
 TEST_CASE("a manifest cannot allow int8 to answer otherwise than float", "[node][inference]") {
   Version version;
   VariantInfo& variant = version.manifest.variants[0];
