@@ -93,9 +93,10 @@ Status distill_model(const ConnectionOptions& connection, const DistillCommand& 
   if (!student) return std::unexpected(student.error());
   const auto release = check_prepared(student->model, *spec, fleet->id, fleet->epoch, link);
   if (!release) return std::unexpected(release.error());
+  // Before all nodes get it, and also if the coordinator refuses it.
+  for (const std::string& note : student->model.notes) fmt::print(stderr, "rivulet: note: {}\n", note);
   auto answer = publish_release(*client, student->model, *key);
   if (!answer) return std::unexpected(answer.error());
-  for (const std::string& note : student->model.notes) fmt::print(stderr, "rivulet: note: {}\n", note);
   if (command.json) {
     (*answer)["teacher"] = {{"release", link.release.hex()}, {"version", link.version}};
     (*answer)["distillation"] = to_json(student->report);

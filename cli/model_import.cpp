@@ -41,9 +41,10 @@ Status import_model(const ConnectionOptions& connection, const ImportOptions& op
   if (!model) return std::unexpected(model.error());
   const auto release = check_prepared(*model, *spec, fleet->id, fleet->epoch);
   if (!release) return std::unexpected(release.error());
+  // Before all nodes get it, and also if the coordinator refuses it.
+  for (const std::string& note : model->notes) fmt::print(stderr, "rivulet: note: {}\n", note);
   const auto answer = publish_release(*client, *model, *key);
   if (!answer) return std::unexpected(answer.error());
-  for (const std::string& note : model->notes) fmt::print(stderr, "rivulet: note: {}\n", note);
   if (options.json) {
     print(json_line(*answer));
     return {};

@@ -50,6 +50,14 @@ struct Fleet {
   }
 };
 
+/// A network with dropout, traced: an import takes it with a note.
+constexpr const char* trace = R"(
+import sys, torch
+from torch import nn
+network = nn.Sequential(nn.Linear(64, 8), nn.Tanh(), nn.Dropout(), nn.Linear(8, 10)).eval()
+torch.jit.trace(network, torch.rand(4, 64)).save(sys.argv[1])
+)";
+
 /// Recomputes the accuracy from what was exported; prints it.
 constexpr const char* recompute = R"(
 import csv, gzip, sys
@@ -153,6 +161,39 @@ TEST_CASE("an operator founds a fleet, imports a model, exports it and checks th
                       "audit entry " + std::to_string(entry) + " ");
   CHECK(daemon.stop() == 0);
   fleet.check_refused({"status"}, 1, "no coordinator runs in " + fleet.dir);
+}
+
+TEST_CASE("what the trial of a network found is said before it is published, and if it is refused then",
+          "[cli][coordinator]") {
+  const Fleet fleet;
+  const auto script = fleet.folder.path / "trace.py";
+  tests::write(script, trace);
+  const auto file = fleet.folder.path / "traced.pt";
+  if (run("/usr/bin/python3", {"-W", "ignore", script.string(), file.string()}).status != 0) {
+    WARN("skipped: /usr/bin/python3 has no torch (install python3-torch)");
+    return;
+  }
+  Daemon daemon(program("rivulet-coordinator"), {"run", "--dir", fleet.dir});
+  REQUIRE(json::parse(daemon.ready()).at("ready") == true);
+  const auto spec = fleet.folder.path / "traced.toml";
+  std::string text = digits_spec();
+  const std::string built_in = "architecture = \"mlp\"\nhidden = [32]";
+  text.replace(text.find(built_in), built_in.size(), "architecture = \"torchscript\"\npath = \"traced.pt\"");
+  tests::write(spec, text);
+  const auto import = [&](const char* epoch) {
+    return operate({"--dir", fleet.dir, "model", "import", spec.string(), "--release-key",
+                    fleet.offline("release.key"), "--epoch", epoch});
+  };
+  const std::string note = "rivulet: note: its aten::dropout never works as in training";
+  const Outcome taken = import("2");
+  INFO(taken.err);
+  CHECK(taken.status == 0);
+  CHECK(taken.err.starts_with(note));
+  const Outcome refused = import("1");
+  INFO(refused.err);
+  CHECK(refused.status == 1);
+  CHECK(refused.err.starts_with(note));
+  CHECK(refused.err.find("the release has epoch 1") != std::string::npos);
 }
 
 TEST_CASE("a wrong token or key gets nowhere, and the trust document changes hands", "[cli][coordinator]") {
