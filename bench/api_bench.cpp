@@ -26,8 +26,8 @@ using namespace rivulet;
 
 namespace {
 
-constexpr int rounds = 40;
-constexpr int burst = 25;
+constexpr int rounds = 20;
+constexpr int burst = 100;
 
 using asio::ip::tcp;
 
