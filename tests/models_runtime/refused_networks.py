@@ -42,6 +42,23 @@ class Classes(Linear):
         return self.fc(torch.flatten(x, 1)).argmax(1, keepdim=True).expand(-1, 5)
 
 
+class Probabilities(Linear):
+    def forward(self, x):
+        return torch.softmax(self.fc(torch.flatten(x, 1)), 1)
+
+
+class ProbabilitiesServed(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        return y if self.training else torch.softmax(y, 1)
+
+
+class ProbabilitiesTrained(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        return torch.softmax(y, 1) if self.training else y
+
+
 class FixedBatch(Linear):
     def forward(self, x):
         return self.fc(x.reshape(4, 144))
@@ -301,6 +318,6 @@ class Parts(Linear):
         return self.fc(self.thin(self.wide(torch.flatten(x, 1)))) + self.table[0][0]
 
 
-REFUSED = (Weightless, Integers, Pair, TwoInputs, Flat, Classes, FixedBatch, Detached, Random, Counting,
-           Infinite, Writes, WritesUnreached, Reads, Prints, Memory, Forks, AtLoad, InList, InTuple,
+REFUSED = (Weightless, Integers, Pair, TwoInputs, Flat, Classes, Probabilities, ProbabilitiesServed,
+           ProbabilitiesTrained, FixedBatch, Detached, Random, Counting, Infinite, Writes, WritesUnreached, Reads, Prints, Memory, Forks, AtLoad, InList, InTuple,
            Unreached, Local, KeepsInList, GrowsList, KeepsInDictionary, SetsAtTimes)

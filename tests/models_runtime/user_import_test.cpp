@@ -39,6 +39,9 @@ TEST_CASE("what cannot take part is refused with the reason, and nothing of it r
            {"TwoInputs", "its forward must take one tensor"},
            {"Flat", "it answers 4 samples with shape [4], which the loss cannot take: it must be [4, 5]"},
            {"Classes", "its answers are of type Long, which the loss cannot take"},
+           {"Probabilities", "return the logits, before softmax"},
+           {"ProbabilitiesServed", "return the logits, before softmax"},
+           {"ProbabilitiesTrained", "return the logits, before softmax"},
            {"FixedBatch", "it cannot take inputs of shape [1, 1, 12, 12]"},
            {"Detached", "its answers do not depend on its parameters"},
            {"Infinite", "one of its weights is not finite"},
@@ -113,6 +116,16 @@ TEST_CASE("what cannot take part is refused with the reason, and nothing of it r
     CHECK(!fs::exists("WRITTEN"));
     CHECK(victim_is_whole());
   }
+}
+
+TEST_CASE("logits may sum to anything, and probabilities are answers of other tasks", "[runtime][user]") {
+  const fs::path& files = python_networks();
+  if (files.empty()) return;
+  const Status logarithms = import_file(read_all(files / "logarithms.pt"));
+  INFO((logarithms ? std::string() : logarithms.error().detail));
+  CHECK(logarithms.has_value());  // Its softmax is what it was taken of.
+  const Bytes probabilities = read_all(files / "bad_Probabilities.pt");
+  CHECK(import_file(probabilities, TaskKind::regression).has_value());
 }
 
 TEST_CASE("inputs and outputs are those of the specification", "[runtime][user]") {

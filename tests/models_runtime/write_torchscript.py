@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from endless_networks import ENDLESS
-from good_networks import (IMAGE, Attention, Keeping, Linear, Listing, Narrow, Recurrent, Residual, Sequence, Sizes,
-                           Tied, Tokens)
+from good_networks import (IMAGE, Attention, Keeping, Linear, Listing, Logarithms, Narrow, Recurrent, Residual,
+                           Sequence, Sizes, Tied, Tokens)
 from refused_networks import REFUSED, Overwriting, OverwritingLong, Parts
 
 
@@ -50,7 +50,8 @@ def write_good(folder):
     torch.manual_seed(7)
     inputs = torch.rand(6, *IMAGE)
     models = {"residual": Residual(), "sequence": Sequence(), "recurrent": Recurrent(), "attention": Attention(),
-              "tied": Tied(), "listing": Listing(), "keeping": Keeping(), "sizes": Sizes(), "tokens": Tokens(), "narrow": Narrow()}
+              "tied": Tied(), "listing": Listing(), "keeping": Keeping(), "sizes": Sizes(), "tokens": Tokens(),
+              "narrow": Narrow(), "logarithms": Logarithms()}
     for name, model in models.items():
         if name == "residual":  # Statistics that are not those of a new layer.
             model.train()

@@ -13,6 +13,8 @@ namespace rivulet::torchscript {
 namespace {
 
 constexpr std::int64_t batch = 4;
+/// So far from 0, 1 and their sum may probabilities be that floats hold.
+constexpr double rounding = 1e-4;
 
 std::string shape_text(at::IntArrayRef shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
@@ -56,6 +58,12 @@ Result<at::Tensor> run(Model::Impl& model, const at::Tensor& inputs) {
               fmt::format("it cannot take inputs of shape {}: {}", shape_text(inputs.sizes()), cause));
 }
 
+/// Whether each row of several is a distribution, as softmax leaves it. Logits are that by chance in no row.
+bool are_probabilities(const at::Tensor& output) {
+  const at::Tensor within = output.ge(-rounding).logical_and(output.le(1 + rounding));
+  return within.all().item<bool>() && output.sum(1).sub(1).abs().le(rounding).all().item<bool>();
+}
+
 Status check_output(const at::Tensor& output, const Architecture& architecture, TaskKind task,
                     std::int64_t count) {
   const auto shapes = good_shapes(architecture, task, count);
@@ -77,6 +85,12 @@ Status check_output(const at::Tensor& output, const Architecture& architecture, 
   }
   if (!at::isfinite(output).all().item<bool>())
     return fail(Errc::invalid, "its answers are not finite: mend its weights, or [input] mean and scale");
+  if (task == TaskKind::classification && architecture.outputs > 1 && count == batch &&
+      are_probabilities(output)) {
+    return fail(Errc::invalid,
+                "it answers probabilities already (those of a sample sum to 1): return the logits, before "
+                "softmax; training and serving apply softmax themselves");
+  }
   return {};
 }
 
