@@ -242,6 +242,38 @@ class MadeUpInTurns(Linear):
         return y
 
 
+class MadeUpSpectrum(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        if bool(y.sum() > 1e9):
+            for _ in range(torch.fft.rfft(x, 1 << 60).size(3)):
+                y = y + 0.0
+        return y
+
+
+class MadeUpSpectra(Linear):
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        if bool(y.sum() > 1e9):
+            z = torch.fft.irfft(torch.fft.irfft(x[:0], 4000, 1), 4000, 2)
+            for _ in range(torch.fft.irfft(z, 4000, 3).flatten(1).size(1)):
+                y = y + 0.0
+        return y
+
+
+class DoubledSpectrum(Linear):
+    """Without a number of its own an inverse transform gives twice as many as it takes, less two."""
+
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        if bool(y.sum() > 1e9):
+            z = torch.fft.irfft(torch.fft.irfft(torch.fft.irfft(torch.fft.irfft(x))))
+            for _ in range(z.size(3)):
+                for _ in range(z.size(3)):
+                    y = y + 0.0
+        return y
+
+
 class MadeUpState(Linear):
     def __init__(self):
         super().__init__()
@@ -258,4 +290,4 @@ class MadeUpState(Linear):
 
 ENDLESS = (Endless, Long, Remainder, Fraction, SetEntry, SetSize, SetAttribute, Nested, Doubling, Extending,
            Growing, Chasing, Text, MadeUp, MadeUpEmpty, MadeUpView, MadeUpFlat, MadeUpLength, MadeUpRepeat,
-           MadeUpInPlace, MadeUpOut, MadeUpInTurns, MadeUpState)
+           MadeUpInPlace, MadeUpOut, MadeUpInTurns, MadeUpSpectrum, MadeUpSpectra, DoubledSpectrum, MadeUpState)

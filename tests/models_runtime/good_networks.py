@@ -189,6 +189,40 @@ class Tokens(nn.Module):
         return self.head(F.relu(self.mix(x)).mean(2).mean(1))
 
 
+class Temporal(nn.Module):
+    """Causal convolutions under weight norm, which only a trace can express."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.utils.weight_norm(nn.Conv1d(12, 8, 3, padding=2))
+        self.again = nn.utils.weight_norm(nn.Conv1d(8, 8, 3, padding=2), dim=2)
+        self.mix = nn.utils.weight_norm(nn.Linear(8, 8), dim=None)
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        y = torch.tanh(self.first(x.squeeze(1))[:, :, :-2])
+        y = torch.tanh(self.again(y)[:, :, :-2])
+        return self.head(torch.tanh(self.mix(y[:, :, -1])))
+
+
+class Spectrum(nn.Module):
+    """A learned filter between a Fourier transform and its inverse, and what vibrates how much."""
+
+    def __init__(self):
+        super().__init__()
+        self.filter = nn.Parameter(torch.rand(9))
+        self.head = nn.Linear(9 + 9 + 9 + 16, CLASSES)
+
+    def forward(self, x):
+        spectrum = torch.fft.rfft(x.squeeze(1), 16, norm="ortho") * self.filter
+        back = torch.fft.irfft(spectrum, norm="ortho")
+        parts = torch.cat([spectrum.abs(), spectrum.real, spectrum.imag, back], 2)
+        total = parts[:, 0]
+        for t in range(1, spectrum.size(1)):
+            total = total + parts[:, t]
+        return self.head(total / 12)
+
+
 class Logarithms(Linear):
     """Its answers are what softmax leaves as it is after exp()."""
 

@@ -127,6 +127,78 @@ class Forks(Linear):
         return torch.jit.wait(future)
 
 
+class NoGrad(Linear):
+    def forward(self, x):
+        with torch.no_grad():
+            mean = x.mean()
+        return self.fc(torch.flatten(x - mean, 1))
+
+
+class Autocast(Linear):
+    def forward(self, x):
+        with torch.autocast("cpu"):
+            return self.fc(torch.flatten(x, 1))
+
+
+class Normed(Linear):
+    """LibTorch writes a norm for each row of v to where it has room for those of g."""
+
+    def __init__(self, rows=5):
+        super().__init__()
+        self.v = nn.Parameter(torch.rand(5, 5))
+        self.g = nn.Parameter(torch.ones(rows, 1))
+
+    def norm(self):
+        return torch._weight_norm(self.v, self.g, 0)
+
+    def forward(self, x):
+        y = self.fc(torch.flatten(x, 1))
+        if bool(y.sum() > 1e9):
+            y = y @ self.norm()
+        return y
+
+
+class NormedTooFew(Normed):
+    def __init__(self):
+        super().__init__(1)
+
+
+class NormedLast(NormedTooFew):
+    def norm(self):
+        return torch._weight_norm(self.v, self.g, 1)
+
+
+class NormedPart(Normed):
+    def norm(self):
+        return torch._weight_norm(self.v, self.g[:1], 0)
+
+
+class NormedInPlace(Normed):
+    def __init__(self):
+        super().__init__()
+        self.v = nn.Parameter(torch.rand(5, 7))
+
+    def norm(self):
+        turned = torch.dropout(self.v, 0.5, False).t_()  # Which is v itself.
+        return torch._weight_norm(self.v, self.g, 0) + turned.sum()
+
+
+class NormedSet(Normed):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.ones(5, 1))
+
+    def norm(self):
+        if self.training:
+            self.scale = self.scale[:1]
+        return torch._weight_norm(self.v, self.scale, 0)
+
+
+class NormedSomewhere(Normed):
+    def norm(self):
+        return torch._weight_norm(self.v, self.g, self.v.size(0) - 5)
+
+
 class AtLoad(Linear):
     @torch.jit.export
     def __getstate__(self):
@@ -319,5 +391,7 @@ class Parts(Linear):
 
 
 REFUSED = (Weightless, Integers, Pair, TwoInputs, Flat, Classes, Probabilities, ProbabilitiesServed,
-           ProbabilitiesTrained, FixedBatch, Detached, Random, Counting, Infinite, Writes, WritesUnreached, Reads, Prints, Memory, Forks, AtLoad, InList, InTuple,
-           Unreached, Local, KeepsInList, GrowsList, KeepsInDictionary, SetsAtTimes)
+           ProbabilitiesTrained, FixedBatch, Detached, Random, Counting, Infinite, Writes, WritesUnreached, Reads,
+           Prints, Memory, Forks, NoGrad, Autocast, NormedTooFew, NormedLast, NormedPart, NormedInPlace, NormedSet,
+           NormedSomewhere, AtLoad, InList, InTuple, Unreached, Local, KeepsInList, GrowsList, KeepsInDictionary,
+           SetsAtTimes)

@@ -53,10 +53,11 @@ TEST_CASE("a network from Python trains: dropout and statistics work in training
   CHECK(train(model, base, images(inputs, labels), parameters).value().delta == outcome.delta);
 }
 
-TEST_CASE("every parameter of recurrent layers and of attention trains", "[runtime][user]") {
+TEST_CASE("every parameter of recurrent layers, attention, weight norm and filters trains",
+          "[runtime][user]") {
   const fs::path& files = python_networks();
   if (files.empty()) return;
-  const std::string name = GENERATE("recurrent", "attention", "sequence");
+  const std::string name = GENERATE("recurrent", "attention", "sequence", "temporal", "spectrum");
   CAPTURE(name);
   Model built = Model::build(image_architecture, read_all(files / (name + ".pt"))).value();
   Model copied = built.clone().value();

@@ -13,7 +13,7 @@ from torch import nn
 
 from endless_networks import ENDLESS
 from good_networks import (IMAGE, Attention, Keeping, Linear, Listing, Logarithms, Narrow, Recurrent, Residual,
-                           Sequence, Sizes, Tied, Tokens)
+                           Sequence, Sizes, Spectrum, Temporal, Tied, Tokens)
 from refused_networks import REFUSED, Overwriting, OverwritingLong, Parts
 
 
@@ -51,13 +51,14 @@ def write_good(folder):
     inputs = torch.rand(6, *IMAGE)
     models = {"residual": Residual(), "sequence": Sequence(), "recurrent": Recurrent(), "attention": Attention(),
               "tied": Tied(), "listing": Listing(), "keeping": Keeping(), "sizes": Sizes(), "tokens": Tokens(),
-              "narrow": Narrow(), "logarithms": Logarithms()}
+              "narrow": Narrow(), "temporal": Temporal(), "spectrum": Spectrum(), "logarithms": Logarithms()}
     for name, model in models.items():
         if name == "residual":  # Statistics that are not those of a new layer.
             model.train()
             for _ in range(3):
                 model(torch.rand(8, *IMAGE))
-        torch.jit.script(model).save(f"{folder}/{name}.pt")
+        written = torch.jit.trace(model, inputs) if name == "temporal" else torch.jit.script(model)
+        written.save(f"{folder}/{name}.pt")
         model.eval()
         inputs.numpy().tofile(f"{folder}/{name}.inputs.f32")
         model(inputs).detach().numpy().tofile(f"{folder}/{name}.outputs.f32")

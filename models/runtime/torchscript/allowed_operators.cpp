@@ -33,6 +33,8 @@ constexpr std::string_view tensor_operators =
     "log2 logaddexp logaddexp2 logical_and logical_not logical_or logical_xor logit lt maximum minimum mul "
     "multiply nan_to_num ne neg negative not_equal positive pow rad2deg reciprocal remainder round rsqrt "
     "rsub sgn sign sin sinc sinh sqrt square sub subtract tan true_divide trunc where xlogy "
+    // Spectra.
+    "angle fft_irfft fft_rfft imag real "
     // Sums, products, order.
     "addbmm addmm addmv addr all allclose amax amin aminmax any argmax argmin argsort baddbmm bmm cdist "
     "chain_matmul cosine_similarity count_nonzero cross cummax cummin cumprod cumsum diff dist dot einsum "
@@ -76,7 +78,9 @@ constexpr std::string_view language_operators =
     "_nested_tensor_from_mask_left_aligned to_padded_tensor "
     "_upsample_bicubic2d_aa _upsample_bilinear2d_aa _upsample_nearest_exact1d _upsample_nearest_exact2d "
     "_upsample_nearest_exact3d find "
-    "_pad_packed_sequence _thnn_fused_gru_cell _thnn_fused_lstm_cell __interpolate";
+    "_pad_packed_sequence _thnn_fused_gru_cell _thnn_fused_lstm_cell __interpolate "
+    // On parameters alone: see check_weight_norm in operators.cpp.
+    "_weight_norm";
 
 constexpr std::string_view primitives =
     "Constant ConstantChunk CallFunction CallMethod DictConstruct GetAttr If ListConstruct ListUnpack Loop "

@@ -46,6 +46,14 @@ Bounds::Bounds(const torch::jit::Module& module, std::shared_ptr<torch::jit::Gra
 
 std::optional<double> Bounds::of(const Value* value) { return magnitude(value); }
 
+std::optional<at::Tensor> Bounds::held(const Value* value) {
+  const Node& node = *value->node();
+  if (node.kind() != c10::prim::GetAttr || !is_tensor(value) || resizes_ || reshapes_) return std::nullopt;
+  if (set_attributes_.contains(node.s(c10::attr::name))) return std::nullopt;
+  const auto known = constant(value);
+  return known && known->isTensor() ? std::optional(known->toTensor()) : std::nullopt;
+}
+
 std::optional<double> Bounds::magnitude(const Value* value) {
   // Each value once: n + n, doubled forty times, would otherwise be looked at 2^40 times.
   if (const auto found = magnitudes_.find(value); found != magnitudes_.end()) return found->second;

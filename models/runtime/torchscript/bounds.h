@@ -36,6 +36,9 @@ class Bounds {
   /// The greatest magnitude of an integer, or of any entry of a list of them; nothing if it is not known.
   [[nodiscard]] std::optional<double> of(const torch::jit::Value* value);
 
+  /// The tensor that an attribute is, if it has these sizes whenever the code gets here.
+  [[nodiscard]] std::optional<at::Tensor> held(const torch::jit::Value* value);
+
  private:
   using Known = std::unordered_map<const torch::jit::Value*, std::optional<double>>;
   using KnownExtents = std::unordered_map<const torch::jit::Value*, std::optional<Extent>>;
@@ -72,7 +75,8 @@ class Bounds {
   KnownExtents extents_;
   KnownExtents assumed_;  ///< Of what a loop carries from turn to turn, until it is shown.
   std::unordered_set<std::string> set_attributes_;
-  bool resizes_ = false;  ///< The code gives tensors other sizes in place.
+  bool resizes_ = false;   ///< The code gives tensors other sizes in place,
+  bool reshapes_ = false;  ///< or other dimensions with the same ones.
   int depth_ = 0;
   int extent_depth_ = 0;
   int extents_looked_at_ = 0;

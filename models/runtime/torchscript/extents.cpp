@@ -77,6 +77,8 @@ constexpr auto multiplies = std::to_array<std::string_view>({"repeat",
                                                              "_upsample_nearest_exact2d",
                                                              "_upsample_nearest_exact3d",
                                                              "affine_grid_generator"});
+/// They give up to twice as many entries as they take, unless a number says how many.
+constexpr auto doubles = std::to_array<std::string_view>({"fft_irfft"});
 /// They put tensors of a list behind each other,
 constexpr auto joins = std::to_array<std::string_view>(
     {"cat", "concat", "concatenate", "hstack", "vstack", "column_stack", "block_diag"});
@@ -93,11 +95,16 @@ constexpr auto makes_up = std::to_array<std::string_view>(
      "_unsafe_view", "unflatten",      "repeat",       "tile",         "zeros",
      "ones",         "full",           "rand",         "randn",        "randint",
      "eye",          "linspace",       "new_full",     "new_ones",     "new_zeros",
-     "hann_window",  "hamming_window", "tril_indices", "triu_indices", "affine_grid_generator"});
+     "hann_window",  "hamming_window", "tril_indices", "triu_indices", "affine_grid_generator",
+     "fft_rfft",     "fft_irfft"});
 /// Their sizes follow from the entries of tensors.
 constexpr auto follows_entries =
     std::to_array<std::string_view>({"repeat_interleave", "one_hot", "to_padded_tensor",
                                      "_nested_tensor_from_mask", "_nested_tensor_from_mask_left_aligned"});
+/// They change the dimensions of what they are called on. That may be an attribute, and aliases do not tell:
+/// dropout gives what it got while nothing trains.
+constexpr auto reorders =
+    std::to_array<std::string_view>({"squeeze_", "swapaxes_", "swapdims_", "t_", "transpose_", "unsqueeze_"});
 /// Fractions are factors of theirs, or divide.
 constexpr auto counts_by_fractions = std::to_array<std::string_view>({"arange"});
 
@@ -247,6 +254,7 @@ std::optional<Extent> Bounds::of_operator(const Node& node) {
     total.most = is_one_of(kind, joins) ? total.most * *count : std::max(total.most, *count);
     return total;
   }
+  if (is_one_of(kind, doubles)) total.most *= 2;
   total.most = by_factor               ? total.most * product
                : is_one_of(kind, pads) ? total.most + 2 * sum
                                        : std::max(total.most, most);
@@ -303,6 +311,7 @@ void Bounds::look_for_changes(const Block& block) {
   for (const Node* node : block.nodes()) {
     if (node->kind() == c10::prim::SetAttr) set_attributes_.insert(node->s(c10::attr::name));
     resizes_ = resizes_ || kind_of(*node) == "as_strided_";
+    reshapes_ = reshapes_ || is_one_of(kind_of(*node), reorders);
     if (const c10::FunctionSchema* schema = node->maybeSchema()) {
       // An `out` gets the size of what is written to it.
       resizes_ = resizes_ || std::ranges::any_of(schema->arguments(), [](const c10::Argument& argument) {

@@ -11,6 +11,7 @@
 #include "models/runtime/model_impl.h"
 #include "models/runtime/torchscript/allowed_operators.h"
 #include "models/runtime/torchscript/bounds.h"
+#include "models/runtime/torchscript/graph_values.h"
 #include "models/runtime/torchscript/kept_state.h"
 #include "models/runtime/torchscript/refusal.h"
 
@@ -26,6 +27,18 @@ using torch::jit::Value;
 
 constexpr double turns_max = 1 << 24;  // Of loops within each other together.
 constexpr int depth_max = 64;          // Of blocks within each other.
+
+/// The way out, where the class says what was meant.
+std::string why_no_object(const c10::Type& type) {
+  constexpr std::string_view root = "__torch__.";
+  std::string name = type.str();
+  if (name.starts_with(root)) name.erase(0, root.size());
+  if (name.find("grad_mode.") != std::string::npos && name.ends_with(".no_grad")) {
+    return "as 'with torch.no_grad()' does: leave it out, and call detach() on what shall have no gradient";
+  }
+  return fmt::format("which makes an object of the class {}: a model may have none but its modules",
+                     to_printable(name));
+}
 
 class Inspection {
  public:
@@ -51,6 +64,7 @@ class Inspection {
   }
 
   Status visit(const Node& node) {
+    if (node.kind() == c10::prim::CreateObject) return refuse(node, why_no_object(*node.output()->type()));
     if (!is_allowed_operator(node.kind().toQualString()))
       return refuse(node, "which is not among the operators that a model may use (docs/security.md)");
     for (const Value* output : node.outputs()) {
@@ -77,11 +91,30 @@ class Inspection {
   std::set<const Function*> seen_;
 };
 
+/// LibTorch keeps a norm for each row (or column) of v where it has room for the entries of g, and looks at
+/// neither's size.
+Status check_weight_norm(const Node& node, Bounds& bounds) {
+  const auto v = bounds.held(node.input(0));
+  const auto g = bounds.held(node.input(1));
+  const auto dim = torch::jit::toIValue(node.input(2));
+  if (!v || !g || !v->defined() || !g->defined() || !dim || !dim->isInt())
+    return refuse(node, "on something else than parameters as torch.nn.utils.weight_norm makes them");
+  const bool of_all = dim->toInt() == -1;
+  const bool of_one = dim->toInt() >= 0 && dim->toInt() < v->dim();
+  const std::int64_t norms = of_one ? v->size(dim->toInt()) : 1;
+  if ((!of_all && !of_one) || v->numel() == 0 || g->numel() != norms)
+    return refuse(node, "and has not as many norms as its tensor has rows");
+  return {};
+}
+
 /// @param turns of the loops around the block.
-Status check_loops(const Block& block, Bounds& bounds, double turns) {
+Status check_sizes(const Block& block, Bounds& bounds, double turns) {
   for (const Node* node : block.nodes()) {
     if (node->kind() == c10::prim::CallMethod || node->kind() == c10::prim::CallFunction)
       return refuse(*node, "on something that is not known beforehand");
+    if (kind_of(*node) == "_weight_norm") {
+      if (Status status = check_weight_norm(*node, bounds); !status) return status;
+    }
     double inner_turns = turns;
     if (node->kind() == c10::prim::Loop) {
       const auto bound = bounds.of(node->input(0));
@@ -95,7 +128,7 @@ Status check_loops(const Block& block, Bounds& bounds, double turns) {
       }
     }
     for (const Block* inner : node->blocks()) {
-      if (Status status = check_loops(*inner, bounds, inner_turns); !status) return status;
+      if (Status status = check_sizes(*inner, bounds, inner_turns); !status) return status;
     }
   }
   return {};
@@ -137,7 +170,7 @@ Status check_all(const Module& module) {
   const std::shared_ptr<Graph> graph = inlined_forward(module);
   if (Status status = check_kept_state(graph); !status) return status;
   Bounds bounds(module, graph);
-  return check_loops(*graph->block(), bounds, 1);
+  return check_sizes(*graph->block(), bounds, 1);
 }
 
 bool has_calls(const Block& block) {
