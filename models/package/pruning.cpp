@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
+#include <numeric>
+#include <ranges>
 #include <vector>
 
 #include "protocol/assert.h"
@@ -15,13 +18,34 @@ namespace {
 /// Orders as the magnitudes do, and is an order also where those are not numbers.
 std::uint32_t magnitude(float x) { return std::bit_cast<std::uint32_t>(x) & 0x7fff'ffffU; }
 
+/// The places of a tensor's entries, the smallest magnitude first and of equal ones the first.
+std::vector<std::size_t> by_magnitude(std::span<const float> entries) {
+  std::vector<std::size_t> order(entries.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, {}, [entries](std::size_t i) { return magnitude(entries[i]); });
+  return order;
+}
+
+/// Of each entry of a tensor, as prune() declares them.
+void append_scores(std::vector<double>& scores, std::span<const float> entries) {
+  const std::size_t begin = scores.size();
+  scores.resize(begin + entries.size(), 0.0);
+  double no_smaller = 0;
+  for (const std::size_t i : std::views::reverse(by_magnitude(entries))) {
+    const double square = static_cast<double>(entries[i]) * entries[i];
+    const bool is_number = std::isfinite(square);
+    if (is_number) no_smaller += square;
+    if (entries[i] != 0.0F)
+      scores[begin + i] = is_number ? square / no_smaller : std::numeric_limits<double>::infinity();
+  }
+}
+
 template <typename Visit>
 void visit_weights(const ParameterLayout& layout, std::span<float> weights, Visit visit) {
   for (const TensorSpec& tensor : layout.tensors) {
     const auto entries = weights.first(tensor.size());
     weights = weights.subspan(entries.size());
-    if (!tensor.is_weight()) continue;
-    for (float& x : entries) visit(x);
+    if (tensor.is_weight()) visit(entries);
   }
 }
 
@@ -66,19 +90,23 @@ void prune(std::span<float> weights, const ParameterLayout& layout, double spars
   const std::size_t entries = prunable_entries(layout);
   const std::size_t pruned = part_of(sparsity, entries);
   if (pruned == 0) return;
-  std::vector<std::uint32_t> magnitudes;
-  magnitudes.reserve(entries);
-  visit_weights(layout, weights, [&](float x) { magnitudes.push_back(magnitude(x)); });
-  const auto last = magnitudes.begin() + static_cast<std::ptrdiff_t>(pruned - 1);
-  std::nth_element(magnitudes.begin(), last, magnitudes.end());
-  const std::uint32_t threshold = *last;
+  std::vector<double> scores;
+  scores.reserve(entries);
+  visit_weights(layout, weights, [&](std::span<float> tensor) { append_scores(scores, tensor); });
+  std::vector<double> ordered = scores;
+  const auto last = ordered.begin() + static_cast<std::ptrdiff_t>(pruned - 1);
+  std::nth_element(ordered.begin(), last, ordered.end());
+  const double threshold = *last;
   // nth_element leaves what is smaller in front of it, and maybe some that are equal.
-  auto equal = static_cast<std::size_t>(std::count(magnitudes.begin(), std::next(last), threshold));
-  visit_weights(layout, weights, [&](float& x) {
-    const std::uint32_t size = magnitude(x);
-    if (size > threshold || (size == threshold && equal == 0)) return;
-    if (size == threshold) --equal;
-    x = 0.0F;
+  auto equal = static_cast<std::size_t>(std::count(ordered.begin(), std::next(last), threshold));
+  auto score = scores.begin();
+  visit_weights(layout, weights, [&](std::span<float> tensor) {
+    for (float& x : tensor) {
+      const double own = *score++;
+      if (own > threshold || (own == threshold && equal == 0)) continue;
+      if (own == threshold) --equal;
+      x = 0.0F;
+    }
   });
 }
 

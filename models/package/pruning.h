@@ -36,8 +36,11 @@ std::size_t part_of(double fraction, std::size_t count);
 /// The number of entries that may be pruned: those of all tensors that are weights.
 std::size_t prunable_entries(const ParameterLayout& layout);
 
-/// Sets the part_of(sparsity, prunable_entries) entries of the smallest magnitude among all weights to +0; of
-/// equal ones those that come first. Entries that are not numbers count as the largest. In O(n).
+/// Sets part_of(sparsity, prunable_entries) weights to +0: those of the smallest w^2 / sum of v^2 over all v
+/// of their tensor that are no smaller (of equal w the first one counts as the smallest). So within a tensor
+/// the smallest go, and no tensor loses more because its numbers are small: behind a norm their scale says
+/// nothing. Of equal scores those that come first go. Entries that are not numbers count as the largest. In
+/// O(n log n). Source: Lee et al. 2021, arXiv:2010.07611 (LAMP).
 /// @param weights [layout.size()]. @param sparsity in [0, 1).
 void prune(std::span<float> weights, const ParameterLayout& layout, double sparsity);
 

@@ -69,6 +69,7 @@ TEST_CASE("a plan that leaves nothing, or has no end, is refused", "[models][pru
 
 TEST_CASE("the smallest weights of all tensors go, and nothing else", "[models][pruning]") {
   CHECK(prunable_entries(mixed) == 8);
+  // Scores of w by magnitude: 0.04/26.38, 0.09/26.34, 0.25/26.25, 1/26, 9/25, 1; of v: 0.0625/81.0625, 1.
   //                       w                           b           mean          v           t
   const Floats weights = {-0.5F, 3.0F,  0.2F, -4.0F,  1.0F, 0.3F, 0.1F,
                           -0.1F, 0.01F, 0.0F, -0.25F, 9.0F, 0.05F};
@@ -76,9 +77,20 @@ TEST_CASE("the smallest weights of all tensors go, and nothing else", "[models][
   CHECK(pruned(weights, 0.12) == weights);  // floor(0.96) = 0
   // floor(0.5 * 8) = 4: 0.2, 0.25, 0.3 and 0.5.
   CHECK(pruned(weights, 0.5) == Floats{0, 3, 0, -4, 1, 0, 0.1F, -0.1F, 0.01F, 0, 0, 9, 0.05F});
-  // floor(0.99 * 8) = 7: only the largest is left.
+  // floor(0.99 * 8) = 7: of the two scores of 1 the first goes.
   CHECK(pruned(weights, 0.99) == Floats{0, 0, 0, 0, 0, 0, 0.1F, -0.1F, 0.01F, 0, 0, 9, 0.05F});
   CHECK_FALSE(std::signbit(pruned(weights, 0.5)[0]));
+}
+
+TEST_CASE("a tensor of small numbers is not emptied for that, whatever its scale (LAMP)",
+          "[models][pruning]") {
+  const ParameterLayout two{{{"a", {1, 2}, TensorKind::parameter}, {"b", {1, 3}, TensorKind::parameter}}};
+  // Scores of a: 1/5, 1; of b: 100/1400, 400/1300, 1. By magnitude alone all of a would go first.
+  CHECK(pruned({1, 2, -10, 20, 30}, 0.2, two) == Floats{1, 2, 0, 20, 30});
+  CHECK(pruned({1, 2, -10, 20, 30}, 0.4, two) == Floats{0, 2, 0, 20, 30});
+  CHECK(pruned({1, 2, -10, 20, 30}, 0.6, two) == Floats{0, 2, 0, 0, 30});
+  for (const float scale : {0x1p-60F, 0x1p-10F, 0x1p60F})
+    CHECK(pruned({scale, 2 * scale, -10, 20, 30}, 0.4, two) == Floats{0, 2 * scale, 0, 20, 30});
 }
 
 TEST_CASE("a fraction in decimal is that of the count, though binary falls short of it",
