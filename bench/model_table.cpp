@@ -9,11 +9,13 @@
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "bench/contenders.h"
 #include "models/dataset/dataset.h"
 #include "models/package/pruning.h"
 #include "models/package/snapshot.h"
@@ -36,6 +38,8 @@ constexpr std::uint32_t pruning_steps = 6;
 constexpr std::uint32_t fine_tuning_epochs = 8;  // Behind the last step.
 constexpr std::uint32_t pruning_epochs = pruning_steps + fine_tuning_epochs;
 constexpr std::size_t calibration_samples = 500;
+/// What timing one engine twice may differ by.
+constexpr double noise = 1.05;
 
 struct Data {
   std::vector<float> inputs;  // preprocessed
@@ -57,9 +61,9 @@ struct Task {
   Data train;
   Data test;
   std::uint32_t epochs = 3;
-  double file_ratio = 0.27;   // of int8 to fp32, at most; 0.30 where the rest weighs more
-  double to_script = 0;       // latency of int8 to the fp32 script, at most; 0: no bar
-  double to_optimized = 1.0;  // of the engine taken to fp32 optimized for inference
+  double file_ratio = 0.27;  // of int8 to fp32, at most; 0.30 where the rest weighs more
+  double to_script = 0;      // latency of int8 to the fp32 script, at most; 0: no bar
+  double to_optimized = 0;   // to fp32 optimized for inference
 };
 
 std::filesystem::path data_folder() {
@@ -140,9 +144,35 @@ double accuracy_of(const InferenceModel& model, const Data& data) {
   return right / static_cast<double>(data.size());
 }
 
-/// The row of a form in which the weights travel, and with `times` the latency of each engine.
+/// Medians in turns, microseconds a sample.
+struct Times {
+  double taken = 0;  // of the engine that a node takes
+  double int8 = 0;   // static
+  double script = 0;
+  double optimized = 0;
+};
+
+/// What choose_engine() measured is not used again: of its own trials it always takes the fastest.
+Times time_in_turns(const EngineQuestion& question, const EngineChoice& choice) {
+  const auto sample = question.fp32.inputs.first(question.spec.architecture.input_size());
+  const auto contender = [&](const char* name, const EngineSetup& setup) {
+    auto model = std::make_shared<InferenceModel>(
+        InferenceModel::load(question.spec, question.weights, setup).value());
+    return Contender{name, [model, sample] { model->infer(sample).value(); }};
+  };
+  const EngineSetup int8{{EngineKind::int8_static, int8_backends().at(0), activation_bits_of_cpu()},
+                         *question.ranges};
+  std::vector<Contender> contenders = {contender("taken", choice.setup), contender("int8", int8),
+                                       contender("script", {{EngineKind::fp32_script}, {}}),
+                                       contender("optimized", {{EngineKind::fp32_optimized}, {}})};
+  take_turns(contenders, 20, 50);
+  const auto time = [&](std::size_t i) { return median(contenders[i].times); };
+  return {time(0), time(1), time(2), time(3)};
+}
+
+/// The row of a form in which the weights travel, and with `times` what the engines take for it.
 Row weigh(const std::string& label, std::uint32_t epochs, SnapshotForm form, const Model& model,
-          const std::vector<float>& weights, const Task& task, std::vector<EngineTrial>* times = nullptr) {
+          const std::vector<float>& weights, const Task& task, Times* times = nullptr) {
   const Bytes file = encode_snapshot(form, model.layout(), weights).value();
   const std::vector<float> served = decode_snapshot(form, model.layout(), file).value();
   const InferenceSpec spec{model.architecture(), model.layout(), TaskKind::classification, {}, {}};
@@ -161,7 +191,7 @@ Row weigh(const std::string& label, std::uint32_t epochs, SnapshotForm form, con
   question.int8 = {sample, answers, int8_tolerance_of(spec.task, answers)};
   if (!ranges) std::erase_if(question.candidates, [](const Engine& engine) { return is_int8(engine.kind); });
   const EngineChoice choice = choose_engine(question, steady_stopwatch()).value();
-  if (times != nullptr) *times = choice.trials;
+  if (times != nullptr) *times = time_in_turns(question, choice);
   // What is reported of int8 is what its kernels answer, also where they are not taken.
   double accuracy = accuracy_of(*choice.model, task.test);
   if (ranges && !is_int8(choice.setup.engine.kind)) {
@@ -197,20 +227,11 @@ void bar(const std::string& what, double value, double allowed) {
   fmt::print("    {:<58} {:.4f}, {:.2f} of what is allowed\n", what, value, value / allowed);
 }
 
-double time_of(const std::vector<EngineTrial>& trials, const std::function<bool(const Engine&)>& which) {
-  double best = 0;
-  for (const EngineTrial& trial : trials) {
-    if (!trial.refusal.empty() || !which(trial.engine)) continue;
-    if (best == 0 || trial.microseconds < best) best = trial.microseconds;
-  }
-  return best;
-}
-
 void run(const Task& task) {
   fmt::print("{}: {} training and {} test samples\n", task.name, task.train.size(), task.test.size());
   Model model = Model::build(task.teacher).value();
   const std::vector<float> weights = fit(model, model.initial_weights(1), task.train, task.epochs, 1e-3);
-  std::vector<EngineTrial> times;
+  Times times;
   std::vector<Row> rows = {weigh("fp32", task.epochs, SnapshotForm::fp32, model, weights, task),
                            weigh("int8", task.epochs, SnapshotForm::int8, model, weights, task, &times)};
 
@@ -228,17 +249,12 @@ void run(const Task& task) {
     fmt::print("  {:<12} {:>2} epochs {:>9} bytes {:>8} parameters   accuracy {:.4f}   {:>8.1f} us  {}\n",
                row.form, row.epochs, row.bytes, row.parameters, row.accuracy, row.microseconds, row.engine);
   }
-  const auto engine_time = [&](EngineKind kind) {
-    return time_of(times, [kind](const Engine& engine) { return engine.kind == kind; });
-  };
-  const double script = engine_time(EngineKind::fp32_script);
-  const double optimized = engine_time(EngineKind::fp32_optimized);
   bar("int8 file / fp32 file", static_cast<double>(rows[1].bytes) / static_cast<double>(rows[0].bytes),
       task.file_ratio);
-  const double int8 = engine_time(EngineKind::int8_static);
-  if (task.to_script > 0) bar("int8 latency / fp32 script", int8 / script, task.to_script);
-  if (task.to_script > 0) bar("int8 latency / fp32 optimized", int8 / optimized, task.to_optimized);
-  bar("latency of the engine taken / fp32 optimized", rows[1].microseconds / optimized, 1);
+  if (task.to_script > 0) bar("int8 latency / fp32 script", times.int8 / times.script, task.to_script);
+  if (task.to_script > 0)
+    bar("int8 latency / fp32 optimized", times.int8 / times.optimized, task.to_optimized);
+  bar("latency of the engine taken / fp32 optimized", times.taken / times.optimized, noise);
   bar("accuracy that int8 costs", std::max(0.0, rows[0].accuracy - rows[1].accuracy), 0.005);
   const double dense = std::max(rows[0].accuracy, rows[4].accuracy);
   bar("accuracy that pruning and int8 cost", std::max(0.0, dense - rows[2].accuracy), 0.01);
@@ -352,14 +368,18 @@ int main(int argc, char** argv) {
   const std::string only = argc > 1 ? argv[1] : "";
   const std::vector<std::pair<std::string, std::function<Task()>>> tasks = {
       {"digits", digits}, {"mnist", mnist}, {"fashion", fashion}, {"activities", activities}};
+  bool any_skipped = false;
   for (const auto& [name, make] : tasks) {
     if (!only.empty() && only != name) continue;
     if (name != "digits" && !std::filesystem::exists(data_folder())) {
       fmt::print("{}: skipped, RIVULET_DATA names no folder\n", name);
+      any_skipped = true;
       continue;
     }
     run(make());
   }
-  fmt::print("{}\n", all_held ? "every bar is met" : "a bar is missed: see the ratios above 1");
+  fmt::print("{}\n", !all_held     ? "a bar is missed: see the ratios above 1"
+                     : any_skipped ? "every bar is met of what was not skipped"
+                                   : "every bar is met");
   return all_held ? 0 : 1;
 }
