@@ -11,7 +11,7 @@ bool runs_in_int8(const VariantInfo& variant, bool has_int8) { return has_int8 &
 
 /// What the device takes for a sample; 0: unknown, as where a time in int8 says nothing of one in float.
 double time_of(const VariantInfo& variant, const DeviceLimits& device) {
-  const bool says_nothing = variant.int8_kernels && !device.has_int8;
+  const bool says_nothing = (variant.int8_kernels || variant.own_ranges) && !device.has_int8;
   return says_nothing ? 0 : variant.microseconds / device.speed;
 }
 

@@ -20,6 +20,14 @@ VariantInfo int8(std::optional<double> accuracy = 0.945, double microseconds = 4
   return {"int8", {}, 1100, {}, 0, accuracy, Int8Kernels{{{{0, 1}}, {}}, {}, 0}, 200, microseconds, false};
 }
 
+/// Whose ranges each node finds itself.
+VariantInfo own_int8(double accuracy, double microseconds) {
+  VariantInfo variant = int8(accuracy, microseconds);
+  variant.int8_kernels.reset();
+  variant.own_ranges = true;
+  return variant;
+}
+
 std::string chosen(const std::vector<VariantInfo>& variants, const DeviceLimits& device) {
   const auto best = best_variant(variants, weights, device);
   return best ? variants[*best].name : "none";
@@ -56,6 +64,10 @@ TEST_CASE("the best variant that fits the device is chosen", "[node][variants]")
       {"a time that is not known is fast enough", {fp32(0.95, 0), int8(0.8)}, {.latency_max_us = 10}, "fp32"},
       {"a time in int8 says nothing where it runs in float",
        {fp32(0.8), int8(0.95, 200)},
+       {.latency_max_us = 100, .has_int8 = false},
+       "int8"},
+      {"nor one with ranges of its own",
+       {fp32(0.8), own_int8(0.95, 200)},
        {.latency_max_us = 100, .has_int8 = false},
        "int8"},
       {"nothing to choose from", {}, {}, "none"},
