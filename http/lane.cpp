@@ -14,6 +14,28 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 using Clock = std::chrono::steady_clock;
 
+/// With one core there is none to keep awake.
+std::chrono::microseconds poll_time(const Limits& limits) {
+  return std::thread::hardware_concurrency() > 1 ? limits.busy_poll_max : std::chrono::microseconds(0);
+}
+
+/// The turn to poll, if no other lane has it.
+class PollTurn {
+ public:
+  explicit PollTurn(std::atomic<bool>& is_polled)
+      : is_polled_(is_polled), is_ours_(!is_polled.exchange(true)) {}
+  ~PollTurn() {
+    if (is_ours_) is_polled_ = false;
+  }
+  PollTurn(const PollTurn&) = delete;
+  PollTurn& operator=(const PollTurn&) = delete;
+  explicit operator bool() const { return is_ours_; }
+
+ private:
+  std::atomic<bool>& is_polled_;
+  const bool is_ours_;
+};
+
 template <typename Answer, typename Work>
 Answer guarded(const Service& service, Work work) {
   try {
@@ -30,7 +52,7 @@ Shared::Shared(const Limits& limits_of_server, Service service_of_server)
       service(std::move(service_of_server)),
       room(std::max(limits.bodies_bytes_max, limits.body_bytes_max)) {}
 
-Lane::Lane(Shared& shared) : shared_(shared) {
+Lane::Lane(Shared& shared) : shared_(shared), poll_(poll_time(shared.limits)) {
   watch();
   thread_ = std::thread([this] { run(); });
 }
@@ -44,12 +66,26 @@ Lane::~Lane() {
 void Lane::run() {
   while (true) {
     try {
-      io_.run();
+      while (poll() || io_.run_one() > 0) {
+      }
       return;
     } catch (...) {
       is_busy_ = false;
     }
   }
+}
+
+/// @return whether something came and was handled; false without delay where it is better to sleep.
+bool Lane::poll() {
+  const auto until = poll_.until();
+  if (!until || Clock::now() >= *until) return false;
+  const PollTurn turn(shared_.is_polled);
+  if (!turn) return false;
+  while (io_.poll_one() == 0) {
+    if (io_.stopped() || Clock::now() >= *until) return false;
+    std::this_thread::yield();
+  }
+  return true;
 }
 
 std::optional<Response> Lane::refuse(const Request& head) {

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "http/body_room.h"
+#include "http/busy_poll.h"
 #include "http/server.h"
 
 namespace rivulet::http {
@@ -25,6 +26,8 @@ struct Shared {
   const Limits limits;
   const Service service;
   BodyRoom room;
+  /// Whether a lane polls: one at a time, so that cores are left for other work.
+  std::atomic<bool> is_polled = false;
 };
 
 /// One thread and the connections that it serves. Nothing of them is shared with other threads, so that a
@@ -54,9 +57,12 @@ class Lane {
   std::optional<Response> refuse(const Request& head);
   Response answer(const Request& request);
   Response explain(int status, const std::string& detail) { return shared_.service.explain(status, detail); }
+  void on_request() { poll_.on_request(std::chrono::steady_clock::now()); }
+  void on_answer() { poll_.on_answer(std::chrono::steady_clock::now()); }
 
  private:
   void run();
+  bool poll();
   void admit(const boost::asio::ip::tcp& protocol, boost::asio::ip::tcp::socket::native_handle_type handle);
   void watch();
   void end_if_empty();
@@ -69,6 +75,7 @@ class Lane {
   std::atomic<std::size_t> count_ = 0;
   std::atomic<bool> is_busy_ = false;
   bool is_stopping_ = false;
+  BusyPoll poll_;
   std::thread thread_;
 };
 

@@ -30,6 +30,9 @@ struct Limits {
   std::chrono::milliseconds body_time_max{30'000};    ///< From the head to the last byte.
   std::chrono::milliseconds answer_time_max{30'000};  ///< Until the client has taken an answer.
   std::chrono::milliseconds end_time_max{3'000};      ///< For what is under way when the server stops.
+  /// Behind an answer, one thread at a time polls so long for the next request before it sleeps, as long as
+  /// requests have been coming that soon: to wake a halted core may take longer than to answer. 0: never.
+  std::chrono::microseconds busy_poll_max{200};
 };
 
 /// What to do with requests. Called from several threads at once; an exception is answered with status 500.

@@ -89,6 +89,7 @@ void Session::end_soon(Clock::time_point at) {
 
 void Session::on_head(beast::error_code error) {
   if (error) return on_broken(error);
+  lane_.on_request();
   request_ = request_of(parser_->get());
   if (auto refusal = lane_.refuse(request_)) return send(std::move(*refusal), false);
   if (parser_->is_done()) return answer();
@@ -163,8 +164,9 @@ void Session::send(Response&& response, bool keep_alive) {
                            [self = shared_from_this(), keep_alive](beast::error_code error, std::size_t) {
                              self->out_.reset();
                              if (error) return;
-                             if (keep_alive) return self->read_head();
-                             self->drain();
+                             if (!keep_alive) return self->drain();
+                             self->lane_.on_answer();
+                             self->read_head();
                            });
 }
 

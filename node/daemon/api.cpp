@@ -287,6 +287,7 @@ Result<std::unique_ptr<Api>> Api::start(ApiParts parts, const ApiOptions& option
   http::Limits limits;
   limits.threads = options.threads;
   limits.body_bytes_max = options.payload_bytes_max;
+  limits.busy_poll_max = options.busy_poll_max;
   http::Service service{
       .refuse = [api = impl.get()](const http::Request& head) { return api->refuse(head); },
       .answer =

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -27,6 +28,7 @@ struct ApiOptions {
   Endpoint listen{"127.0.0.1", 0};
   std::uint32_t threads = 8;
   std::uint64_t payload_bytes_max = 8 << 20;
+  std::chrono::microseconds busy_poll_max{200};  ///< Of http::Limits.
 };
 
 /// The node's HTTP API on loopback:

@@ -43,6 +43,8 @@ Result<NodeConfig> read_config(TomlReader reader) {
                "must be 127.0.0.1:PORT or localhost:PORT: the API has no TLS, so it stays on this machine");
   }
   config.api_threads = static_cast<std::uint32_t>(read_count(api, "threads", config.api_threads, 1, 256));
+  config.busy_poll_max =
+      std::chrono::microseconds(read_count(api, "busy_poll_us", config.busy_poll_max.count(), 0, 10'000));
   config.payload_bytes_max = read_count(api, "payload_bytes_max", config.payload_bytes_max, 1024, 1 << 30);
 
   TomlReader buffer = reader.table("buffer");
@@ -90,6 +92,7 @@ root_key = "{}"  # that signs the fleet's trust documents, by the token
 listen = "{}"  # loopback only; port 0 picks one
 threads = {}  # that answer requests
 payload_bytes_max = {}  # of one request
+busy_poll_us = {}  # to poll for a next request before sleeping, while they come that soon; 0 saves power
 
 [buffer]
 bytes_max = {}  # of samples on disk; when full the oldest are dropped
@@ -108,9 +111,10 @@ speed = {}  # of this device, in ratio to the machine that a version's times wer
 time_max = "{}s"  # a longer training is given up
 )",
       to_string(config.coordinator), config.fleet.hex(), config.root.hex(), to_string(config.api),
-      config.api_threads, config.payload_bytes_max, config.buffer_bytes_max, config.buffer_age_max.count(),
-      config.holdout_fraction, config.models_bytes_max, config.weights_bytes_max, config.variant,
-      config.memory_max, config.latency_max_us, config.speed, config.training_time_max.count());
+      config.api_threads, config.payload_bytes_max, config.busy_poll_max.count(), config.buffer_bytes_max,
+      config.buffer_age_max.count(), config.holdout_fraction, config.models_bytes_max,
+      config.weights_bytes_max, config.variant, config.memory_max, config.latency_max_us, config.speed,
+      config.training_time_max.count());
 }
 
 }  // namespace rivulet::node

@@ -21,6 +21,8 @@ struct NodeConfig {
   Endpoint api{"127.0.0.1", 0};  ///< Loopback only: the API has no TLS. Port 0 picks one.
   std::uint32_t api_threads = 8;
   std::uint64_t payload_bytes_max = 8 << 20;  ///< Of one request.
+  /// Behind an answer the API polls so long for the next request, while requests come that soon; 0: never.
+  std::chrono::microseconds busy_poll_max{200};
 
   std::uint64_t buffer_bytes_max = 128 << 20;  ///< Samples on disk; when full the oldest are dropped.
   std::chrono::seconds buffer_age_max{0};      ///< Older samples are dropped; 0: never.

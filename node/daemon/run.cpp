@@ -90,15 +90,17 @@ Status run_daemon(const std::filesystem::path& path) {
   Inference inference(metrics);
   auto driver = std::make_unique<AgentDriver>(**folder, std::move(*state), inference, metrics);
   const NodeConfig& config = (*folder)->config;
-  const auto api = Api::start(
-      {.inference = inference,
-       .samples = *(*folder)->samples,
-       .metrics = metrics,
-       .token = std::move(*token),
-       .status = [&driver] { return driver->status(); },
-       .on_storage = [&driver](const Error& error) { driver->fail_with(error); },
-       .utc = [&driver] { return driver->utc(); }},
-      {.listen = config.api, .threads = config.api_threads, .payload_bytes_max = config.payload_bytes_max});
+  const auto api = Api::start({.inference = inference,
+                               .samples = *(*folder)->samples,
+                               .metrics = metrics,
+                               .token = std::move(*token),
+                               .status = [&driver] { return driver->status(); },
+                               .on_storage = [&driver](const Error& error) { driver->fail_with(error); },
+                               .utc = [&driver] { return driver->utc(); }},
+                              {.listen = config.api,
+                               .threads = config.api_threads,
+                               .payload_bytes_max = config.payload_bytes_max,
+                               .busy_poll_max = config.busy_poll_max});
   if (!api) {
     return fail(api.error().code, api.error().detail + ": free it, or set another listen under [api] in " +
                                       (*folder)->paths.config_file.string());

@@ -254,6 +254,21 @@ TEST_CASE("connections beyond the limit are closed, and there is room again when
   while (!is_served()) std::this_thread::yield();
 }
 
+TEST_CASE("who polls for requests answers all of them, side by side, and stops when told", "[http]") {
+  http::Limits limits;
+  limits.threads = 2;
+  limits.busy_poll_max = std::chrono::microseconds(GENERATE(0, 200, 3'600'000'000));
+  const auto server = start(limits);
+  Client first(*server), second(*server), third(*server);
+  for (int i = 0; i < 50; ++i) {
+    CHECK_THAT(first.ask(get), StartsWith("HTTP/1.1 200"));
+    CHECK_THAT(second.ask(get), StartsWith("HTTP/1.1 200"));
+    if (i % 10 == 0) CHECK_THAT(third.ask(post("/fail", "a")), StartsWith("HTTP/1.1 500"));
+  }
+  server->stop();
+  CHECK(first.is_ended());
+}
+
 TEST_CASE("a stop lets what is under way be answered and ends idle connections", "[http]") {
   std::latch begun(1), finish(1);
   http::Service service = echo();

@@ -42,7 +42,7 @@ TEST_CASE("the node.toml that a join writes says what each key means", "[node][c
     ++keys;
     CHECK(line.find("  # ") != std::string::npos);
   }
-  CHECK(keys == 16);
+  CHECK(keys == 17);
 }
 
 TEST_CASE("every key of node.toml is read, and what is written reads as the same", "[node][config]") {
@@ -51,6 +51,7 @@ TEST_CASE("every key of node.toml is read, and what is written reads as the same
 listen = "localhost:8080"
 threads = 3
 payload_bytes_max = 4096
+busy_poll_us = 50
 [buffer]
 bytes_max = 65536
 age_max = "2d"
@@ -70,6 +71,7 @@ time_max = "90s"
   CHECK(config->api == Endpoint{"localhost", 8080});
   CHECK(config->api_threads == 3);
   CHECK(config->payload_bytes_max == 4096);
+  CHECK(config->busy_poll_max == std::chrono::microseconds(50));
   CHECK(config->buffer_bytes_max == 65536);
   CHECK(config->buffer_age_max == std::chrono::hours(48));
   CHECK(config->holdout_fraction == 0.5);
@@ -89,6 +91,7 @@ TEST_CASE("what is wrong in node.toml is named with its file, key and line", "[n
   const auto wrong = GENERATE(table<std::string, std::string>({
       {"[api]\nlisten = \"0.0.0.0:80\"\n", "node.toml:5: api.listen"},
       {"[api]\n\nthreads = 0\n", "node.toml:6: api.threads"},
+      {"[api]\nbusy_poll_us = 20000\n", "node.toml:5: api.busy_poll_us"},
       {"[buffer]\nbytes_max = \"big\"\n", "node.toml:5: buffer.bytes_max"},
       {"\n\n[buffer]\nholdout_fraction = 1.5\n", "node.toml:7: buffer.holdout_fraction"},
       {"[model]\nvariant = \"int4\"\n", "node.toml:5: model.variant"},
