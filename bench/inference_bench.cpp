@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "bench/contenders.h"
+#include "bench/verdict.h"
 #include "models/runtime/architectures.h"
 #include "models/runtime/calibration.h"
 #include "models/runtime/engine_choice.h"
@@ -33,16 +34,7 @@ struct Bars {
   double to_optimized = 0;
 };
 constexpr Bars faster{1.0 / 3, 1 / 2.3};
-/// What timing one and the same module twice may differ by.
-constexpr double noise = 1.05;
-
-bool all_held = true;
-
-void bar(const std::string& what, double value, double allowed) {
-  if (allowed == 0) return;
-  all_held = all_held && value <= allowed;
-  fmt::print("    {:<46} {:.3f}, {:.2f} of what is allowed\n", what, value, value / allowed);
-}
+Verdict verdict;
 
 void judge(std::span<const Contender> contenders, const Bars& bars) {
   const double script = median(contenders[0].times), optimized = median(contenders[1].times);
@@ -52,11 +44,11 @@ void judge(std::span<const Contender> contenders, const Bars& bars) {
     if (best == 0 || time < best) best = time;
     if (ours.name.starts_with("int8-static") && (int8 == 0 || time < int8)) int8 = time;
   }
-  if (activation_bits_of_cpu() == ActivationBits::eight) {
-    bar("int8-static / script", int8 / script, bars.to_script);
-    bar("int8-static / optimized", int8 / optimized, bars.to_optimized);
+  if (bars.to_script > 0 && activation_bits_of_cpu() == ActivationBits::eight) {
+    verdict.bar("int8-static / script", int8 / script, bars.to_script);
+    verdict.bar("int8-static / optimized", int8 / optimized, bars.to_optimized);
   }
-  bar("the fastest of our engines / optimized", best / optimized, noise);
+  verdict.bar("the fastest of our engines / optimized", best / optimized, timing_noise);
 }
 
 void compare(const Architecture& architecture, const Bars& bars = {}) {
@@ -131,5 +123,5 @@ int main() {
   separable.outputs = 10;
   separable.width = 0.5;
   compare(separable, faster);
-  return all_held ? 0 : 1;
+  return verdict.all_held() ? 0 : 1;
 }

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "bench/contenders.h"
+#include "bench/verdict.h"
 #include "models/dataset/dataset.h"
 #include "models/package/pruning.h"
 #include "models/package/snapshot.h"
@@ -38,8 +39,6 @@ constexpr std::uint32_t pruning_steps = 6;
 constexpr std::uint32_t fine_tuning_epochs = 8;  // Behind the last step.
 constexpr std::uint32_t pruning_epochs = pruning_steps + fine_tuning_epochs;
 constexpr std::size_t calibration_samples = 500;
-/// What timing one engine twice may differ by.
-constexpr double noise = 1.05;
 
 struct Data {
   std::vector<float> inputs;  // preprocessed
@@ -152,6 +151,10 @@ struct Times {
   double optimized = 0;
 };
 
+EngineSetup static_int8(const ActivationRanges& ranges) {
+  return {{EngineKind::int8_static, int8_backends().at(0), activation_bits_of_cpu()}, ranges};
+}
+
 /// What choose_engine() measured is not used again: of its own trials it always takes the fastest.
 Times time_in_turns(const EngineQuestion& question, const EngineChoice& choice) {
   const auto sample = question.fp32.inputs.first(question.spec.architecture.input_size());
@@ -160,9 +163,8 @@ Times time_in_turns(const EngineQuestion& question, const EngineChoice& choice) 
         InferenceModel::load(question.spec, question.weights, setup).value());
     return Contender{name, [model, sample] { model->infer(sample).value(); }};
   };
-  const EngineSetup int8{{EngineKind::int8_static, int8_backends().at(0), activation_bits_of_cpu()},
-                         *question.ranges};
-  std::vector<Contender> contenders = {contender("taken", choice.setup), contender("int8", int8),
+  std::vector<Contender> contenders = {contender("taken", choice.setup),
+                                       contender("int8", static_int8(*question.ranges)),
                                        contender("script", {{EngineKind::fp32_script}, {}}),
                                        contender("optimized", {{EngineKind::fp32_optimized}, {}})};
   take_turns(contenders, 20, 50);
@@ -195,9 +197,7 @@ Row weigh(const std::string& label, std::uint32_t epochs, SnapshotForm form, con
   // What is reported of int8 is what its kernels answer, also where they are not taken.
   double accuracy = accuracy_of(*choice.model, task.test);
   if (ranges && !is_int8(choice.setup.engine.kind)) {
-    const EngineSetup int8{{EngineKind::int8_static, int8_backends().at(0), activation_bits_of_cpu()},
-                           *ranges};
-    accuracy = accuracy_of(InferenceModel::load(spec, served, int8).value(), task.test);
+    accuracy = accuracy_of(InferenceModel::load(spec, served, static_int8(*ranges)).value(), task.test);
   }
   const double time = choice.trials[*choose(choice.trials)].microseconds;
   return {label, epochs, file.size(), model.size(), accuracy, time, name(choice.setup.engine)};
@@ -220,12 +220,7 @@ std::vector<float> prune_in_steps(Model& model, std::vector<float> master, const
   return pruned;
 }
 
-bool all_held = true;
-
-void bar(const std::string& what, double value, double allowed) {
-  all_held = all_held && value <= allowed;
-  fmt::print("    {:<58} {:.4f}, {:.2f} of what is allowed\n", what, value, value / allowed);
-}
+Verdict verdict;
 
 void run(const Task& task) {
   fmt::print("{}: {} training and {} test samples\n", task.name, task.train.size(), task.test.size());
@@ -249,18 +244,20 @@ void run(const Task& task) {
     fmt::print("  {:<12} {:>2} epochs {:>9} bytes {:>8} parameters   accuracy {:.4f}   {:>8.1f} us  {}\n",
                row.form, row.epochs, row.bytes, row.parameters, row.accuracy, row.microseconds, row.engine);
   }
-  bar("int8 file / fp32 file", static_cast<double>(rows[1].bytes) / static_cast<double>(rows[0].bytes),
-      task.file_ratio);
-  if (task.to_script > 0) bar("int8 latency / fp32 script", times.int8 / times.script, task.to_script);
+  verdict.bar("int8 file / fp32 file",
+              static_cast<double>(rows[1].bytes) / static_cast<double>(rows[0].bytes), task.file_ratio);
   if (task.to_script > 0)
-    bar("int8 latency / fp32 optimized", times.int8 / times.optimized, task.to_optimized);
-  bar("latency of the engine taken / fp32 optimized", times.taken / times.optimized, noise);
-  bar("accuracy that int8 costs", std::max(0.0, rows[0].accuracy - rows[1].accuracy), 0.005);
+    verdict.bar("int8 latency / fp32 script", times.int8 / times.script, task.to_script);
+  if (task.to_script > 0)
+    verdict.bar("int8 latency / fp32 optimized", times.int8 / times.optimized, task.to_optimized);
+  verdict.bar("latency of the engine taken / fp32 optimized", times.taken / times.optimized, timing_noise);
+  verdict.bar("accuracy that int8 costs", std::max(0.0, rows[0].accuracy - rows[1].accuracy), 0.005);
   const double dense = std::max(rows[0].accuracy, rows[4].accuracy);
-  bar("accuracy that pruning and int8 cost", std::max(0.0, dense - rows[2].accuracy), 0.01);
-  bar("0.97 of the teacher's accuracy / the student's", 0.97 * rows[0].accuracy / rows[3].accuracy, 1);
-  bar("the student's parameters / the teacher's",
-      static_cast<double>(rows[3].parameters) / static_cast<double>(rows[0].parameters), 0.5);
+  verdict.bar("accuracy that pruning and int8 cost", std::max(0.0, dense - rows[2].accuracy), 0.01);
+  verdict.bar("0.97 of the teacher's accuracy / the student's", 0.97 * rows[0].accuracy / rows[3].accuracy,
+              1);
+  verdict.bar("the student's parameters / the teacher's",
+              static_cast<double>(rows[3].parameters) / static_cast<double>(rows[0].parameters), 0.5);
 }
 
 Dataset idx(const char* folder, const char* images) {
@@ -378,8 +375,8 @@ int main(int argc, char** argv) {
     }
     run(make());
   }
-  fmt::print("{}\n", !all_held     ? "a bar is missed: see the ratios above 1"
-                     : any_skipped ? "every bar is met of what was not skipped"
-                                   : "every bar is met");
-  return all_held ? 0 : 1;
+  fmt::print("{}\n", !verdict.all_held() ? "a bar is missed: see the ratios above 1"
+                     : any_skipped       ? "every bar is met of what was not skipped"
+                                         : "every bar is met");
+  return verdict.all_held() ? 0 : 1;
 }

@@ -38,7 +38,7 @@ std::size_t prunable_entries(const ParameterLayout& layout);
 
 /// Sets part_of(sparsity, prunable_entries) weights to +0: those of the smallest w^2 / sum of v^2 over all v
 /// of their tensor that are no smaller (of equal w the first one counts as the smallest). So within a tensor
-/// the smallest go, and no tensor loses more because its numbers are small: behind a norm their scale says
+/// the smallest go, and no tensor loses more because its numbers are small: where a norm follows, scale says
 /// nothing. Of equal scores those that come first go. Entries that are not numbers count as the largest. In
 /// O(n log n). Source: Lee et al. 2021, arXiv:2010.07611 (LAMP).
 /// @param weights [layout.size()]. @param sparsity in [0, 1).
