@@ -9,6 +9,25 @@
 using namespace rivulet;
 using namespace rivulet::coordinator;
 
+namespace {
+
+struct TwoClasses {
+  Release release;  ///< Of four numbers a sample, without known inputs.
+  std::vector<float> weights;
+};
+
+TwoClasses two_classes() {
+  Release release;
+  release.architecture = {.kind = "mlp", .hidden = {16}, .input_shape = {4}, .outputs = 2};
+  auto model = Model::build(release.architecture);
+  REQUIRE(model.has_value());
+  release.layout = model->layout();
+  release.classes = {"no", "yes"};
+  return {std::move(release), model->initial_weights(7)};
+}
+
+}  // namespace
+
 TEST_CASE("a model whose answers overflow is scored, with a loss that is not finite",
           "[coordinator][scoring]") {
   Release release;
@@ -78,14 +97,8 @@ TEST_CASE("a regression is scored by its mean squared error, in float and in int
 
 TEST_CASE("a model is calibrated on the holdout, and scored as nodes run it in int8",
           "[coordinator][scoring]") {
-  Release release;
-  release.architecture = {.kind = "mlp", .hidden = {16}, .input_shape = {4}, .outputs = 2};
-  auto model = Model::build(release.architecture);
-  REQUIRE(model.has_value());
-  release.layout = model->layout();
-  release.classes = {"no", "yes"};
+  auto [release, weights] = two_classes();
   release.known_inputs = {1, 0, 0.5F, 0, 0, 1, 0, 0.25F};
-  const std::vector<float> weights = model->initial_weights(7);
   const auto runner = make_torch_runner();
   ScoringData data;
   Rng rng(3);
@@ -119,14 +132,8 @@ TEST_CASE("a model is calibrated on the holdout, and scored as nodes run it in i
 }
 
 TEST_CASE("int8 of nodes that find its ranges is timed without their samples", "[coordinator][scoring]") {
-  Release release;
-  release.architecture = {.kind = "mlp", .hidden = {16}, .input_shape = {4}, .outputs = 2};
-  auto model = Model::build(release.architecture);
-  REQUIRE(model.has_value());
-  release.layout = model->layout();
-  release.classes = {"no", "yes"};
+  auto [release, weights] = two_classes();
   release.known_inputs = {1, 0, 0.5F, 0};
-  const std::vector<float> weights = model->initial_weights(7);
   const auto runner = make_torch_runner();
   const auto time = runner->own_int8_time(release, weights);
   REQUIRE(time.has_value());
